@@ -1,0 +1,1 @@
+//! Consumer API and pages

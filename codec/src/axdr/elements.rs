@@ -1,0 +1,183 @@
+//! The elements of a container, tagged or typed by the description of a compact array.
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use super::{Value, value};
+use crate::cursor::Cursor;
+
+/// Elements of an array, a structure or a compact array. Iterating cannot fail: the tree was checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Elements<'a> {
+    len: usize,
+    layout: Layout<'a>,
+}
+
+/// Where the types of the elements stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout<'a> {
+    /// Before each element.
+    Tagged(&'a [u8]),
+    /// In a description: one type for all elements (`repeat`) or one for each.
+    Typed {
+        types: &'a [u8],
+        repeat: bool,
+        contents: &'a [u8],
+    },
+}
+
+impl<'a> Elements<'a> {
+    #[inline]
+    pub(super) const fn tagged(len: usize, bytes: &'a [u8]) -> Self {
+        Self {
+            len,
+            layout: Layout::Tagged(bytes),
+        }
+    }
+
+    pub(super) const fn typed(
+        len: usize,
+        types: &'a [u8],
+        repeat: bool,
+        contents: &'a [u8],
+    ) -> Self {
+        Self {
+            len,
+            layout: Layout::Typed {
+                types,
+                repeat,
+                contents,
+            },
+        }
+    }
+
+    /// Number of elements; of a compact array, number of rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The elements in order.
+    #[must_use]
+    #[inline]
+    pub fn iter(&self) -> Iter<'a> {
+        let source = match self.layout {
+            Layout::Tagged(bytes) => Source::Tagged(Cursor::new(bytes)),
+            Layout::Typed {
+                types,
+                repeat,
+                contents,
+            } => Source::Typed {
+                types: Cursor::new(types),
+                repeat,
+                contents: Cursor::new(contents),
+            },
+        };
+        Iter {
+            left: self.len,
+            source,
+        }
+    }
+
+    /// Bytes of all elements together, without the count before them.
+    pub(crate) const fn encoded_len(&self) -> usize {
+        match self.layout {
+            Layout::Tagged(bytes) => bytes.len(),
+            Layout::Typed { contents, .. } => contents.len(),
+        }
+    }
+}
+
+impl fmt::Debug for Elements<'_> {
+    /// How many and how long; the elements themselves are not printed, for they nest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Elements")
+            .field("len", &self.len)
+            .field("bytes", &self.encoded_len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for Elements<'a> {
+    type Item = Value<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &Elements<'a> {
+    type Item = Value<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Gives the elements one after the other.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    left: usize,
+    source: Source<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Tagged(Cursor<'a>),
+    Typed {
+        types: Cursor<'a>,
+        repeat: bool,
+        contents: Cursor<'a>,
+    },
+}
+
+impl Iter<'_> {
+    /// Bytes of the elements given so far.
+    pub(crate) const fn consumed(&self) -> usize {
+        match &self.source {
+            Source::Tagged(cursor) => cursor.position(),
+            Source::Typed { contents, .. } => contents.position(),
+        }
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Value<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let value = match &mut self.source {
+            Source::Tagged(cursor) => value::tagged(cursor),
+            Source::Typed {
+                types,
+                repeat,
+                contents,
+            } => {
+                let first = *types;
+                let value = value::typed(types, contents);
+                if *repeat {
+                    *types = first;
+                }
+                value
+            }
+        };
+        debug_assert!(value.is_ok(), "the tree was checked");
+        value.ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+impl FusedIterator for Iter<'_> {}

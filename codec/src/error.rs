@@ -1,0 +1,109 @@
+//! What can be wrong with received bytes, and where.
+
+use core::fmt;
+
+/// A fault in received bytes: what it is and the byte it was found at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What is wrong.
+    pub kind: ErrorKind,
+    /// Offset of the offending byte from the start of the slice that was given.
+    pub offset: usize,
+}
+
+/// The kinds of fault; each belongs to the sender of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bytes end before what they announce.
+    Truncated,
+    /// Bytes are left over after a complete APDU.
+    TrailingBytes,
+    /// The version field of the wrapper header is not 1.
+    WrapperVersion(u16),
+    /// The wrapper announces a longer APDU than the receiver allows.
+    FrameTooLong(u16),
+    /// The first byte of the APDU names a service that is not supported.
+    UnsupportedApdu(u8),
+    /// A length field with no or with more than four length bytes.
+    LengthForm(u8),
+    /// A container declares more elements than bytes are left.
+    CountTooLarge(usize),
+    /// Containers are nested deeper than [`MAX_DEPTH`](crate::axdr::MAX_DEPTH).
+    TooDeep,
+    /// More elements than [`MAX_ELEMENTS`](crate::axdr::MAX_ELEMENTS).
+    TooManyElements,
+    /// A data tag that A-XDR does not know.
+    UnknownTag(u8),
+    /// A tag that may not stand in the type description of a compact array.
+    TypeDescription(u8),
+    /// Rows of a compact array that take no bytes, so that their number is undefined.
+    EmptyRows,
+    /// A date-time field that is neither absent nor 12 bytes.
+    DateTimeLength(u8),
+    /// A ciphered APDU without the system title of its sender.
+    SystemTitleMissing,
+    /// A system title that is not 8 bytes.
+    SystemTitleLength(usize),
+}
+
+impl Error {
+    pub(crate) const fn new(kind: ErrorKind, offset: usize) -> Self {
+        Self { kind, offset }
+    }
+
+    /// The same fault seen from a slice that starts `by` bytes earlier.
+    #[must_use]
+    pub(crate) const fn shifted(self, by: usize) -> Self {
+        Self {
+            kind: self.kind,
+            offset: self.offset.saturating_add(by),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.kind, self.offset)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => write!(f, "truncated"),
+            Self::TrailingBytes => write!(f, "trailing bytes"),
+            Self::WrapperVersion(version) => write!(f, "wrapper version {version} instead of 1"),
+            Self::FrameTooLong(length) => write!(f, "apdu of {length} bytes is over the limit"),
+            Self::UnsupportedApdu(tag) => write!(f, "unsupported apdu 0x{tag:02x}"),
+            Self::LengthForm(byte) => write!(f, "unsupported length form 0x{byte:02x}"),
+            Self::CountTooLarge(count) => write!(f, "count {count} larger than the bytes left"),
+            Self::TooDeep => write!(f, "nested too deep"),
+            Self::TooManyElements => write!(f, "too many elements"),
+            Self::UnknownTag(tag) => write!(f, "unknown data tag 0x{tag:02x}"),
+            Self::TypeDescription(tag) => {
+                write!(f, "tag 0x{tag:02x} not allowed in a type description")
+            }
+            Self::EmptyRows => write!(f, "compact array with rows of no bytes"),
+            Self::DateTimeLength(length) => write!(f, "date-time of {length} bytes"),
+            Self::SystemTitleMissing => write!(f, "system title missing"),
+            Self::SystemTitleLength(length) => write!(f, "system title of {length} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn display_names_the_kind_and_the_byte() {
+        let error = Error::new(ErrorKind::UnknownTag(0x42), 7);
+        assert_eq!(error.to_string(), "unknown data tag 0x42 at byte 7");
+        assert_eq!(error.shifted(10).offset, 17);
+    }
+}

@@ -1,0 +1,32 @@
+//! DLMS/COSEM wire views, A-XDR and security suites; must never know sockets, clocks, files, money or the other crates.
+//!
+//! The way of a push from bytes to values:
+//!
+//! 1. [`wrapper`] delimits one frame of IEC 62056-47 in a byte stream or a datagram,
+//! 2. [`apdu`] shows the APDU inside it as a borrowed view,
+//! 3. [`security`] opens a general-glo-ciphering APDU; only a verified tag gives an [`security::Authentic`],
+//! 4. [`axdr`] walks the data of the notification, typed and without copying.
+//!
+//! [`tree`] describes the same bytes for a human reader; it allocates and is not on that way.
+//!
+//! Nothing here panics on bytes received, recurses on their nesting, or allocates per APDU once its
+//! buffers have grown. Lengths, counts and nesting are capped by named constants, and every [`Error`]
+//! says what was wrong and at which byte.
+
+#![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod cursor;
+
+pub mod apdu;
+pub mod axdr;
+pub mod error;
+pub mod security;
+pub mod tree;
+pub mod wrapper;
+
+pub use error::{Error, ErrorKind};

@@ -1,0 +1,1 @@
+//! What faces meters: listeners, MQTT, normalization and the commit pipeline

@@ -1,0 +1,1 @@
+//! Pure rules: slots and verdicts, tariff, rating, accounts and postings

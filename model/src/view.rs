@@ -1,0 +1,113 @@
+//! What the fold shows of its state: plain values for SQL, the app and the operators, taken at one position.
+
+use crate::{AccountId, CivilDay, Digest, Instant, MeterId, Paise, Position, ReadingKind};
+
+/// An account's money and energy at one position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountView {
+    /// The account.
+    pub account: AccountId,
+    /// Every posting so far: recharges, openings, closed days, corrections.
+    pub booked: Paise,
+    /// Charge of the days that are not closed yet, to date.
+    pub accrued: Paise,
+    /// Energy of the open month to date, Wh.
+    pub month_energy_wh: i64,
+    /// Highest demand of the open month, W.
+    pub month_demand_w: i64,
+    /// Energy of the last closed day and of the days after it, as far as it is known, oldest first.
+    pub recent: Vec<DayEnergy>,
+    /// Amount and time of the last recharge.
+    pub last_recharge: Option<(Paise, Instant)>,
+    /// Last day that was booked.
+    pub booked_until: Option<CivilDay>,
+    /// Tariff the account is charged under.
+    pub tariff: String,
+    /// Version of it in force.
+    pub tariff_digest: Option<Digest>,
+    /// Sanctioned load, W.
+    pub sanctioned_w: u32,
+    /// When its meter was last heard with fresh data.
+    pub heard_at: Option<Instant>,
+}
+
+impl AccountView {
+    /// What is left: booked less accrued.
+    #[must_use]
+    pub fn balance(&self) -> Paise {
+        self.booked - self.accrued
+    }
+}
+
+/// Energy and charge of one civil day so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DayEnergy {
+    /// The day.
+    pub day: CivilDay,
+    /// Energy imported, Wh.
+    pub energy_wh: i64,
+    /// Charge of the day: booked for a closed day, accrued for an open one.
+    pub charge: Paise,
+    /// Whether the day is closed.
+    pub closed: bool,
+}
+
+/// Frames of one source: conservation holds when `received` equals the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Received whole.
+    pub received: u64,
+    /// Brought at least one new value, revision or event word.
+    pub stored: u64,
+    /// Redelivered, or brought nothing but values already in force.
+    pub repeated: u64,
+    /// Kept as evidence without effect.
+    pub quarantined: u64,
+    /// Turned away at a bound.
+    pub refused: u64,
+    /// Waiting for the answer to a contested reading.
+    pub contested: u64,
+}
+
+/// Slots of a meter for which no reading has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The meter.
+    pub meter: MeterId,
+    /// Interval or daily.
+    pub kind: ReadingKind,
+    /// End of the first missing interval.
+    pub first_end: Instant,
+    /// End of the last missing interval.
+    pub last_end: Instant,
+    /// Number of missing slots.
+    pub slots: u64,
+}
+
+/// A meter as the fold knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterView {
+    /// The meter.
+    pub meter: MeterId,
+    /// The account it measures for.
+    pub account: Option<AccountId>,
+    /// When it was last heard with fresh data.
+    pub heard_at: Option<Instant>,
+    /// Highest invocation counter accepted under the present keys.
+    pub counter: Option<u32>,
+    /// End of the last interval before the first one missing: data is complete until here.
+    pub complete_until: Option<Instant>,
+    /// Capture period of its intervals, seconds.
+    pub period_s: u32,
+}
+
+/// Where the fold stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Last record applied.
+    pub position: Position,
+    /// Last day closed for all accounts.
+    pub closed_until: Option<CivilDay>,
+    /// Sum of all postings over all heads; zero or the ledger is broken.
+    pub trial_balance: Paise,
+}

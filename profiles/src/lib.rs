@@ -1,0 +1,1 @@
+//! Meter types as data

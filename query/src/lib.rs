@@ -1,0 +1,1 @@
+//! SQL over hot buffer and Delta tables at one pinned position

@@ -1,0 +1,1 @@
+//! The journal of facts: groups of records, synced before anything is acknowledged

@@ -1,0 +1,1 @@
+//! Hot buffer and Delta tables

@@ -1,0 +1,1 @@
+//! Meters, keys and accounts in an SQL database

@@ -1,0 +1,1 @@
+//! Checkpoint files: the whole state at one position

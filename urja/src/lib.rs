@@ -1,0 +1,1 @@
+//! The one binary: all wiring, commands, health, metrics and the admin socket
