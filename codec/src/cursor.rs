@@ -96,8 +96,7 @@ impl<'a> Cursor<'a> {
         if first < 0x80 {
             return Ok(usize::from(first));
         }
-        self.long_length(first)
-            .map_err(|kind| start.error(kind))
+        self.long_length(first).map_err(|kind| start.error(kind))
     }
 
     fn long_length(&mut self, first: u8) -> Result<usize, ErrorKind> {
@@ -145,7 +144,11 @@ mod tests {
             assert_eq!(Cursor::new(bytes).length(), Ok(expected), "{bytes:x?}");
             for cut in 0..bytes.len() {
                 let error = Cursor::new(&bytes[..cut]).length().unwrap_err();
-                assert_eq!(error, Error::new(ErrorKind::Truncated, 0), "{bytes:x?} cut at {cut}");
+                assert_eq!(
+                    error,
+                    Error::new(ErrorKind::Truncated, 0),
+                    "{bytes:x?} cut at {cut}"
+                );
             }
         }
         for first in [0x80, 0x85, 0xff] {
@@ -157,7 +160,18 @@ mod tests {
 
     #[test]
     fn a_written_length_reads_back() {
-        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536, 16_777_216, u32::MAX as usize] {
+        for length in [
+            0,
+            1,
+            127,
+            128,
+            255,
+            256,
+            65_535,
+            65_536,
+            16_777_216,
+            u32::MAX as usize,
+        ] {
             let mut out = Vec::new();
             write_length(length, &mut out);
             let mut cursor = Cursor::new(&out);

@@ -133,7 +133,8 @@ impl WrapperRepr {
     /// # Panics
     /// When `apdu` is longer than the 65,535 bytes that the header can say; it is the caller's to cut.
     pub fn emit(&self, apdu: &[u8], out: &mut Vec<u8>) {
-        let length = u16::try_from(apdu.len()).expect("an apdu in a wrapper is at most 65,535 bytes");
+        let length =
+            u16::try_from(apdu.len()).expect("an apdu in a wrapper is at most 65,535 bytes");
         out.reserve(HEADER_LEN + apdu.len());
         for field in [VERSION, self.source, self.destination, length] {
             out.extend_from_slice(&field.to_be_bytes());

@@ -14,7 +14,7 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
     let mut cursor = Cursor::new(bytes);
     let mut budget = MAX_ELEMENTS;
     let mut open = [0; MAX_DEPTH];
-    let mut depth = 0;
+    let mut depth = 0_usize;
     let mut left = 1;
     loop {
         while left == 0 {
@@ -112,7 +112,7 @@ pub(super) fn skip_tagged(cursor: &mut Cursor<'_>, count: usize) -> Result<(), E
         match cursor.u8()? {
             tag::ARRAY | tag::STRUCTURE => pending += counted(cursor, &at)?,
             tag::COMPACT_ARRAY => {
-                skip_type(cursor, &mut MAX_ELEMENTS.clone())?;
+                skip_type(cursor, &mut { MAX_ELEMENTS })?;
                 let length = cursor.length()?;
                 cursor.take(length)?;
             }
@@ -129,7 +129,7 @@ fn check_compact_array(
     budget: &mut usize,
 ) -> Result<(), Error> {
     let types = *cursor;
-    check_type(cursor, depth)?;
+    check_type(cursor, depth, budget)?;
     let length = cursor.length()?;
     let mut contents = cursor.split(length)?;
     walk_rows(types, &mut contents, budget).map(|_| ())
@@ -137,11 +137,9 @@ fn check_compact_array(
 
 /// Number of rows in the contents of a compact array that was checked.
 pub(super) fn count_rows(types: &[u8], contents: &[u8]) -> Result<usize, Error> {
-    walk_rows(
-        Cursor::new(types),
-        &mut Cursor::new(contents),
-        &mut MAX_ELEMENTS.clone(),
-    )
+    walk_rows(Cursor::new(types), &mut Cursor::new(contents), &mut {
+        MAX_ELEMENTS
+    })
 }
 
 fn walk_rows(
@@ -162,7 +160,7 @@ fn walk_rows(
 }
 
 /// Checks a type description: known tags, nesting; moves behind it.
-fn check_type(types: &mut Cursor<'_>, outer: usize) -> Result<(), Error> {
+fn check_type(types: &mut Cursor<'_>, outer: usize, budget: &mut usize) -> Result<(), Error> {
     let mut open = [0; MAX_DEPTH];
     let mut depth = outer;
     let mut left = 1;
@@ -176,6 +174,7 @@ fn check_type(types: &mut Cursor<'_>, outer: usize) -> Result<(), Error> {
         }
         left -= 1;
         let at = *types;
+        spend(budget, 1, &at)?;
         let inner = match types.u8()? {
             tag::STRUCTURE => counted(types, &at)?,
             tag::ARRAY => {
@@ -192,7 +191,8 @@ fn check_type(types: &mut Cursor<'_>, outer: usize) -> Result<(), Error> {
     }
 }
 
-/// Moves behind a type description that was checked, and charges for its types.
+/// Moves behind a type description that was checked, and charges for its types, so that rows cannot make
+/// the same long description be skipped without end.
 pub(super) fn skip_type(types: &mut Cursor<'_>, budget: &mut usize) -> Result<(), Error> {
     let mut pending = 1;
     while pending > 0 {
@@ -226,37 +226,50 @@ pub(super) fn walk_typed<'a>(
     contents: &mut Cursor<'_>,
     budget: &mut usize,
 ) -> Result<(), Error> {
-    let mut open = [Open { left: 0, element: None }; MAX_DEPTH];
-    let mut depth = 0;
+    let mut open = [Open {
+        left: 0,
+        element: None,
+    }; MAX_DEPTH];
+    let mut depth = 0_usize;
     loop {
         let at = *contents;
         spend(budget, 1, &at)?;
         let container = match types.u8()? {
-            tag::STRUCTURE => Open { left: types.length()?, element: None },
+            tag::STRUCTURE => Some(Open {
+                left: types.length()?,
+                element: None,
+            }),
             tag::ARRAY => {
                 let left = usize::from(types.u16()?);
                 let element = Some(*types);
                 if left == 0 {
                     skip_type(types, budget)?;
                 }
-                Open { left, element }
+                Some(Open { left, element })
             }
             tag => {
                 skip_scalar(contents, tag, &at)?;
-                Open { left: 0, element: None }
+                None
             }
         };
-        if container.left > 0 {
+        if let Some(container) = container {
             let slot = open.get_mut(depth).ok_or(at.error(ErrorKind::TooDeep))?;
             *slot = container;
             depth += 1;
         }
-        // What is complete now: the element, then each container whose last element it was.
         loop {
-            let Some(inner) = depth.checked_sub(1).and_then(|top| open.get_mut(top)) else {
+            let Some(innermost) = depth.checked_sub(1) else {
                 return Ok(());
             };
-            ...
+            let Some(container) = open.get_mut(innermost) else {
+                return Err(at.error(ErrorKind::TooDeep));
+            };
+            if let Some(left) = container.left.checked_sub(1) {
+                container.left = left;
+                *types = container.element.unwrap_or(*types);
+                break;
+            }
+            depth = innermost;
         }
     }
 }

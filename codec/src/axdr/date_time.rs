@@ -16,7 +16,10 @@ impl DateTime {
     pub const STATUS_UNSPECIFIED: u8 = 0xff;
 
     /// Builds the 12 bytes; nothing is checked, 0xff and 0xffff leave a field unspecified.
-    #[expect(clippy::too_many_arguments, reason = "one argument a field, in wire order")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one argument a field, in wire order"
+    )]
     #[must_use]
     pub const fn new(
         year: u16,
@@ -208,9 +211,18 @@ mod tests {
     #[test]
     fn fields_read_back_as_they_were_written() {
         let time = DateTime::new(2026, 6, 1, 1, 0, 30, 59, 99, 330, 0x80);
-        assert_eq!(time.0, [0x07, 0xea, 6, 1, 1, 0, 30, 59, 99, 0x01, 0x4a, 0x80]);
-        assert_eq!((time.year(), time.month(), time.day()), (Some(2026), Some(6), Some(1)));
-        assert_eq!((time.hour(), time.minute(), time.second()), (Some(0), Some(30), Some(59)));
+        assert_eq!(
+            time.0,
+            [0x07, 0xea, 6, 1, 1, 0, 30, 59, 99, 0x01, 0x4a, 0x80]
+        );
+        assert_eq!(
+            (time.year(), time.month(), time.day()),
+            (Some(2026), Some(6), Some(1))
+        );
+        assert_eq!(
+            (time.hour(), time.minute(), time.second()),
+            (Some(0), Some(30), Some(59))
+        );
         assert_eq!((time.weekday(), time.hundredths()), (Some(1), Some(99)));
         assert_eq!((time.deviation_min(), time.is_dst()), (Some(330), true));
         assert_eq!(
@@ -225,14 +237,23 @@ mod tests {
     fn unspecified_wildcard_and_impossible_fields_are_none() {
         let time = DateTime([0xff; 12]);
         assert_eq!((time.year(), time.month(), time.day()), (None, None, None));
-        assert_eq!((time.weekday(), time.hour(), time.minute()), (None, None, None));
+        assert_eq!(
+            (time.weekday(), time.hour(), time.minute()),
+            (None, None, None)
+        );
         assert_eq!((time.second(), time.hundredths()), (None, None));
         assert_eq!(time.deviation_min(), Some(-1));
         let flags = [time.is_invalid(), time.is_doubtful(), time.is_dst()];
         assert_eq!(flags, [false; 3], "status not specified");
         let wild = DateTime::new(0xffff, 0xfe, 0xfd, 8, 24, 60, 60, 100, i16::MIN, 0x0f);
-        assert_eq!((wild.month(), wild.day(), wild.weekday()), (None, None, None));
-        assert_eq!((wild.hour(), wild.minute(), wild.second()), (None, None, None));
+        assert_eq!(
+            (wild.month(), wild.day(), wild.weekday()),
+            (None, None, None)
+        );
+        assert_eq!(
+            (wild.hour(), wild.minute(), wild.second()),
+            (None, None, None)
+        );
         assert_eq!((wild.hundredths(), wild.deviation_min()), (None, None));
         let flags = [
             wild.is_invalid(),

@@ -27,6 +27,8 @@ enum Layout<'a> {
 }
 
 impl<'a> Elements<'a> {
+    pub(crate) const EMPTY: Self = Self::tagged(0, &[]);
+
     #[inline]
     pub(super) const fn tagged(len: usize, bytes: &'a [u8]) -> Self {
         Self {

@@ -135,11 +135,16 @@ fn compact_array<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
     let length = cursor.length()?;
     let contents = cursor.take(length)?;
     let rows = check::count_rows(types, contents)?;
-    Ok(Value::CompactArray(Elements::typed(rows, types, true, contents)))
+    Ok(Value::CompactArray(Elements::typed(
+        rows, types, true, contents,
+    )))
 }
 
 /// Reads a value without tag, whose type is at `types`, and leaves both cursors behind it.
-pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
+pub(super) fn typed<'a>(
+    types: &mut Cursor<'a>,
+    contents: &mut Cursor<'a>,
+) -> Result<Value<'a>, Error> {
     let at = *contents;
     let start = contents.position();
     let mut budget = MAX_ELEMENTS;
@@ -156,7 +161,7 @@ pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Re
         tag::ARRAY => {
             let count = usize::from(types.u16()?);
             let element = *types;
-            check::skip_type(types, &mut budget)?;
+            check::skip_type(types, &mut { MAX_ELEMENTS })?;
             for _ in 0..count {
                 walk_typed(&mut element.clone(), contents, &mut budget)?;
             }
