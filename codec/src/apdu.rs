@@ -63,11 +63,7 @@ pub(crate) fn parse_with_title<'a>(
 }
 
 fn finished(cursor: &Cursor<'_>) -> Result<(), Error> {
-    if cursor.remaining() == 0 {
-        Ok(())
-    } else {
-        Err(cursor.error(ErrorKind::TrailingBytes))
-    }
+    if cursor.remaining() == 0 { Ok(()) } else { Err(cursor.error(ErrorKind::TrailingBytes)) }
 }
 
 /// The long-invoke-id-and-priority of a push.
@@ -138,16 +134,10 @@ impl<'a> DataNotification<'a> {
         let invoke_id = LongInvokeId(cursor.u32()?);
         let date_time = optional_date_time(&mut cursor)?;
         let body_offset = cursor.position();
-        let (body, rest) =
-            axdr::parse(cursor.rest()).map_err(|error| error.shifted(body_offset))?;
+        let (body, rest) = axdr::parse(cursor.rest()).map_err(|error| error.shifted(body_offset))?;
         cursor.take(cursor.remaining() - rest.len())?;
         finished(&cursor)?;
-        Ok(Self {
-            invoke_id,
-            date_time,
-            body,
-            body_offset,
-        })
+        Ok(Self { invoke_id, date_time, body, body_offset })
     }
 
     /// Invoke id, and whether a receipt is awaited.
@@ -206,10 +196,7 @@ impl DataNotificationRepr {
     /// What a parsed push says, without its body.
     #[must_use]
     pub const fn parse(notification: &DataNotification<'_>) -> Self {
-        Self {
-            invoke_id: notification.invoke_id,
-            date_time: notification.date_time,
-        }
+        Self { invoke_id: notification.invoke_id, date_time: notification.date_time }
     }
 
     /// Appends the APDU with `body`, one encoded value, to `out`.
@@ -255,10 +242,7 @@ pub struct GeneralGlo<'a> {
 }
 
 impl<'a> GeneralGlo<'a> {
-    fn parse(
-        mut cursor: Cursor<'a>,
-        known_title: Option<&'a [u8; SYSTEM_TITLE_LEN]>,
-    ) -> Result<Self, Error> {
+    fn parse(mut cursor: Cursor<'a>, known_title: Option<&'a [u8; SYSTEM_TITLE_LEN]>) -> Result<Self, Error> {
         let system_title = system_title(&mut cursor, known_title)?;
         let length = cursor.length()?;
         let mut content = cursor.split(length)?;
@@ -341,10 +325,200 @@ pub(crate) fn emit_general_glo_head(
     out.push(GENERAL_GLO);
     out.push(SYSTEM_TITLE_LEN as u8);
     out.extend_from_slice(system_title);
-    write_length(
-        size_of_val(&control.0) + size_of_val(&counter) + content,
-        out,
-    );
+    write_length(size_of_val(&control.0) + size_of_val(&counter) + content, out);
     out.push(control.0);
     out.extend_from_slice(&counter.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::axdr::Writer;
+
+    const TIME: DateTime = DateTime::new(2026, 6, 2, 2, 0, 0, 15, 0, -330, 0);
+
+    fn notification(date_time: Option<DateTime>) -> Vec<u8> {
+        let mut body = vec![];
+        Writer::new(&mut body).structure(2).u32(7).null();
+        let invoke_id = LongInvokeId::new(0x14_f491, true, false);
+        let mut out = vec![];
+        DataNotificationRepr { invoke_id, date_time }.emit(&body, &mut out);
+        out
+    }
+
+    fn glo(title: &[u8], content: &[u8]) -> Vec<u8> {
+        let mut out = vec![GENERAL_GLO, title.len() as u8];
+        out.extend_from_slice(title);
+        write_length(content.len(), &mut out);
+        out.extend_from_slice(content);
+        out
+    }
+
+    #[track_caller]
+    fn refused(apdu: &[u8], kind: ErrorKind, offset: usize) {
+        assert_eq!(parse(apdu), Err(Error::new(kind, offset)), "{apdu:02x?}");
+    }
+
+    #[test]
+    fn a_push_reads_back_with_and_without_its_time() {
+        for date_time in [None, Some(TIME)] {
+            let apdu = notification(date_time);
+            let Apdu::DataNotification(push) = parse(&apdu).unwrap() else {
+                panic!("not a data-notification");
+            };
+            assert_eq!(push.date_time(), date_time);
+            assert_eq!(push.invoke_id().id(), 0x14_f491);
+            assert!(push.invoke_id().confirmed());
+            assert!(!push.invoke_id().high_priority());
+            let Value::Structure(elements) = push.body() else {
+                panic!("not a structure");
+            };
+            assert!(elements.iter().eq([Value::U32(7), Value::Null]));
+            assert_eq!(push.to_string(), "data-notification 1373329 confirmed");
+        }
+    }
+
+    #[test]
+    fn a_time_with_its_data_tag_is_read_too() {
+        let mut apdu = notification(Some(TIME));
+        apdu.insert(5, tag::OCTET_STRING);
+        let Apdu::DataNotification(push) = parse(&apdu).unwrap() else {
+            panic!("not a data-notification");
+        };
+        assert_eq!(push.date_time(), Some(TIME));
+    }
+
+    #[test]
+    fn a_time_of_another_length_is_refused() {
+        let mut apdu = notification(Some(TIME));
+        apdu[5] = 11;
+        refused(&apdu, ErrorKind::DateTimeLength(11), 5);
+        refused(&[0x0f, 0, 0, 0, 1, 9, 5, 1, 1, 1, 1, 1, 0], ErrorKind::DateTimeLength(5), 5);
+    }
+
+    #[test]
+    fn every_cut_of_a_push_is_refused_and_so_is_what_follows_it() {
+        let mut apdu = notification(Some(TIME));
+        for cut in 0..apdu.len() {
+            let error = parse(&apdu[..cut]).unwrap_err();
+            assert!(
+                matches!(error.kind, ErrorKind::Truncated | ErrorKind::CountTooLarge(_)),
+                "cut at {cut}: {error}"
+            );
+        }
+        apdu.push(0);
+        let end = apdu.len() - 1;
+        refused(&apdu, ErrorKind::TrailingBytes, end);
+    }
+
+    #[test]
+    fn a_fault_in_the_body_is_named_at_its_byte_of_the_apdu() {
+        let mut apdu = notification(Some(TIME));
+        let last = apdu.len() - 1;
+        apdu[last] = 0x77;
+        refused(&apdu, ErrorKind::UnknownTag(0x77), last);
+    }
+
+    #[test]
+    fn a_receipt_reads_back_with_and_without_its_time_field() {
+        let id = LongInvokeId::new(0x00ab_cdef, true, true);
+        let mut out = vec![0xa5; 16];
+        out.truncate(2);
+        emit_data_notification_confirm(id, &mut out);
+        assert_eq!(out, [0xa5, 0xa5, 0x10, 0xc0, 0xab, 0xcd, 0xef, 0]);
+        let confirm = Ok(Apdu::DataNotificationConfirm(id));
+        assert_eq!(parse(&out[2..]), confirm);
+        assert_eq!(parse(&out[2..7]), confirm);
+        let mut timed = out[2..7].to_vec();
+        timed.push(12);
+        timed.extend_from_slice(&TIME.0);
+        assert_eq!(parse(&timed), confirm);
+        timed.push(0);
+        refused(&timed, ErrorKind::TrailingBytes, 18);
+        refused(&out[2..6], ErrorKind::Truncated, 1);
+    }
+
+    #[test]
+    fn an_invoke_id_keeps_24_bits_and_its_flags() {
+        let id = LongInvokeId::new(0xffff_ffff, false, true);
+        assert_eq!((id.0, id.id()), (0x80ff_ffff, 0x00ff_ffff));
+        assert_eq!((id.confirmed(), id.high_priority()), (false, true));
+        assert_eq!(id.to_string(), "16777215 high priority");
+    }
+
+    #[test]
+    fn a_ciphered_apdu_shows_its_head() {
+        let title = *b"HXE\0\0\0\0\x05";
+        let apdu = glo(&title, &[0x30, 0, 0, 0, 15, 1, 2, 3]);
+        let Apdu::GeneralGlo(glo) = parse(&apdu).unwrap() else {
+            panic!("not general-glo-ciphering");
+        };
+        assert_eq!(glo.system_title(), title);
+        assert_eq!(glo.security_control(), SecurityControl::AUTHENTICATED_ENCRYPTED);
+        assert_eq!((glo.invocation_counter(), glo.ciphered()), (15, &[1, 2, 3][..]));
+        assert_eq!(&apdu[glo.ciphered_offset()..], [1, 2, 3]);
+        assert_eq!(glo.to_string(), "general-glo-ciphering 0x30 counter 15");
+    }
+
+    #[test]
+    fn a_ciphered_apdu_without_a_whole_head_is_refused() {
+        let content = [0x30, 0, 0, 0, 15, 1, 2, 3];
+        refused(&glo(&[], &content), ErrorKind::SystemTitleMissing, 1);
+        refused(&glo(&[1; 7], &content), ErrorKind::SystemTitleLength(7), 1);
+        refused(&glo(&[1; 9], &content), ErrorKind::SystemTitleLength(9), 1);
+        for short in 0..5 {
+            let error = parse(&glo(&[1; 8], &content[..short])).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Truncated, "{short} bytes of content");
+        }
+        let mut apdu = glo(&[1; 8], &content);
+        for cut in 0..apdu.len() {
+            assert!(parse(&apdu[..cut]).is_err(), "cut at {cut}");
+        }
+        apdu.push(0);
+        refused(&apdu, ErrorKind::TrailingBytes, 19);
+    }
+
+    #[test]
+    fn every_other_service_is_refused_by_name() {
+        let supported = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
+        for tag in (0..=0xff).filter(|tag| !supported.contains(tag)) {
+            refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
+        }
+        refused(&[], ErrorKind::Truncated, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn random_apdus_never_panic(
+            tag in prop::sample::select(&[DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO][..]),
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut apdu = vec![tag];
+            apdu.extend_from_slice(&bytes);
+            let _ = parse(&apdu);
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn mutated_pushes_never_panic(at in any::<prop::sample::Index>(), byte: u8) {
+            let mut apdu = notification(Some(TIME));
+            let at = at.index(apdu.len());
+            apdu[at] = byte;
+            if let Ok(Apdu::DataNotification(push)) = parse(&apdu) {
+                let mut again = vec![];
+                let body = &apdu[push.body_offset()..];
+                DataNotificationRepr::parse(&push).emit(body, &mut again);
+                let Ok(Apdu::DataNotification(again)) = parse(&again) else {
+                    panic!("what is emitted parses");
+                };
+                prop_assert_eq!(DataNotificationRepr::parse(&again), DataNotificationRepr::parse(&push));
+                prop_assert_eq!(again.body(), push.body());
+            }
+        }
+    }
 }

@@ -41,10 +41,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn split(&mut self, count: usize) -> Result<Self, Error> {
         let position = self.position;
         self.take(count)?;
-        Ok(Self {
-            bytes: self.bytes.get(..self.position).unwrap_or_default(),
-            position,
-        })
+        Ok(Self { bytes: self.bytes.get(..self.position).unwrap_or_default(), position })
     }
 
     pub(crate) const fn error(&self, kind: ErrorKind) -> Error {
@@ -105,9 +102,7 @@ impl<'a> Cursor<'a> {
             return Err(ErrorKind::LengthForm(first));
         }
         let bytes = self.take(count).map_err(|error| error.kind)?;
-        Ok(bytes
-            .iter()
-            .fold(0, |length, &byte| (length << 8) | usize::from(byte)))
+        Ok(bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)))
     }
 }
 
@@ -144,11 +139,7 @@ mod tests {
             assert_eq!(Cursor::new(bytes).length(), Ok(expected), "{bytes:x?}");
             for cut in 0..bytes.len() {
                 let error = Cursor::new(&bytes[..cut]).length().unwrap_err();
-                assert_eq!(
-                    error,
-                    Error::new(ErrorKind::Truncated, 0),
-                    "{bytes:x?} cut at {cut}"
-                );
+                assert_eq!(error, Error::new(ErrorKind::Truncated, 0), "{bytes:x?} cut at {cut}");
             }
         }
         for first in [0x80, 0x85, 0xff] {
@@ -160,18 +151,7 @@ mod tests {
 
     #[test]
     fn a_written_length_reads_back() {
-        for length in [
-            0,
-            1,
-            127,
-            128,
-            255,
-            256,
-            65_535,
-            65_536,
-            16_777_216,
-            u32::MAX as usize,
-        ] {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536, 16_777_216, u32::MAX as usize] {
             let mut out = Vec::new();
             write_length(length, &mut out);
             let mut cursor = Cursor::new(&out);

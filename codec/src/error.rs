@@ -55,10 +55,7 @@ impl Error {
     /// The same fault seen from a slice that starts `by` bytes earlier.
     #[must_use]
     pub(crate) const fn shifted(self, by: usize) -> Self {
-        Self {
-            kind: self.kind,
-            offset: self.offset.saturating_add(by),
-        }
+        Self { kind: self.kind, offset: self.offset.saturating_add(by) }
     }
 }
 

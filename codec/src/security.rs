@@ -151,13 +151,7 @@ pub trait CryptoProvider {
     ) -> Result<(), TagMismatch>;
 
     /// Encrypts `data` in place and gives the tag over `aad` and the ciphertext.
-    fn seal(
-        &self,
-        key: &[u8; KEY_LEN],
-        iv: &[u8; IV_LEN],
-        aad: &[u8],
-        data: &mut [u8],
-    ) -> [u8; TAG_LEN];
+    fn seal(&self, key: &[u8; KEY_LEN], iv: &[u8; IV_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN];
 
     /// Applies the key stream of counter mode, which both encrypts and decrypts, and proves nothing.
     fn apply_keystream(&self, key: &[u8; KEY_LEN], iv: &[u8; IV_LEN], data: &mut [u8]) {
@@ -188,13 +182,7 @@ impl CryptoProvider for RustCrypto {
     }
 
     #[inline]
-    fn seal(
-        &self,
-        key: &[u8; KEY_LEN],
-        iv: &[u8; IV_LEN],
-        aad: &[u8],
-        data: &mut [u8],
-    ) -> [u8; TAG_LEN] {
+    fn seal(&self, key: &[u8; KEY_LEN], iv: &[u8; IV_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         Aes128Gcm12::new(key.into())
             .encrypt_inout_detached(iv.into(), aad, data.into())
             .expect("an apdu is far below the 64 GiB that the mode can protect")
@@ -297,10 +285,7 @@ impl fmt::Display for SecurityError {
                     Policy::Authenticated => "authenticated",
                     Policy::Transport => "transport",
                 };
-                write!(
-                    f,
-                    "security control {control} is refused by policy {policy}"
-                )
+                write!(f, "security control {control} is refused by policy {policy}")
             }
             Self::Suite(suite) => write!(f, "security suite {suite} is not supported"),
             Self::Broadcast => f.write_str("broadcast key is refused"),
@@ -398,11 +383,7 @@ pub(crate) fn read_unverified<'s>(
     scratch: &'s mut Scratch,
 ) -> Result<Option<&'s [u8]>, SecurityError> {
     let control = glo.security_control();
-    let content = if control.authenticated() {
-        split_tag(glo.ciphered())?.0
-    } else {
-        glo.ciphered()
-    };
+    let content = if control.authenticated() { split_tag(glo.ciphered())?.0 } else { glo.ciphered() };
     let buffer = &mut scratch.0;
     buffer.clear();
     buffer.extend_from_slice(content);
@@ -419,10 +400,7 @@ pub(crate) fn read_unverified<'s>(
 
 /// Appends a general-glo-ciphering APDU that protects `apdu` as `control` says: bits 0x10 and 0x20 choose
 /// tag and encryption, the byte itself goes out as it is.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one argument an input of the suite"
-)]
+#[expect(clippy::too_many_arguments, reason = "one argument an input of the suite")]
 pub fn seal(
     provider: &impl CryptoProvider,
     control: SecurityControl,
@@ -473,7 +451,260 @@ fn aad(control: SecurityControl, keys: &Keys) -> [u8; AAD_LEN] {
 }
 
 fn split_tag(ciphered: &[u8]) -> Result<(&[u8], &[u8; TAG_LEN]), SecurityError> {
-    ciphered
-        .split_last_chunk()
-        .ok_or(SecurityError::Length(ciphered.len()))
+    ciphered.split_last_chunk().ok_or(SecurityError::Length(ciphered.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::ToString;
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TITLE: [u8; 8] = [0x4d, 0x4d, 0x4d, 0, 0, 0xbc, 0x61, 0x4e];
+    const COUNTER: u32 = 0x0123_4567;
+    const ALL: [SecurityControl; 3] = [
+        SecurityControl::AUTHENTICATED,
+        SecurityControl::ENCRYPTED,
+        SecurityControl::AUTHENTICATED_ENCRYPTED,
+    ];
+
+    /// 000102…0F and D0D1…DF.
+    fn keys() -> Keys {
+        let count_from = |first: u8| core::array::from_fn(|index| first + index as u8);
+        Keys::new(count_from(0), count_from(0xd0))
+    }
+
+    fn sealed(control: SecurityControl, apdu: &[u8]) -> Vec<u8> {
+        let mut out = vec![];
+        seal(&RustCrypto, control, &TITLE, COUNTER, &keys(), apdu, &mut out);
+        out
+    }
+
+    fn glo(apdu: &[u8]) -> GeneralGlo<'_> {
+        match apdu::parse(apdu) {
+            Ok(Apdu::GeneralGlo(glo)) => glo,
+            other => panic!("not general-glo-ciphering: {other:?}"),
+        }
+    }
+
+    fn refusal(apdu: &[u8], policy: Policy) -> SecurityError {
+        open(&RustCrypto, &glo(apdu), &keys(), policy, &mut Scratch::new()).unwrap_err()
+    }
+
+    /// The vectors of the Green Book: general-glo content is the same as glo-get-request content.
+    #[track_caller]
+    fn vector(control: SecurityControl, plaintext: &str, content: &str) {
+        let plaintext = hex::decode(plaintext).unwrap();
+        let apdu = sealed(control, &plaintext);
+        let mut expected = vec![control.0];
+        expected.extend_from_slice(&COUNTER.to_be_bytes());
+        expected.extend_from_slice(&hex::decode(content).unwrap());
+        assert_eq!(hex::encode(&apdu[11..]), hex::encode(&expected));
+        assert_eq!(usize::from(apdu[10]), expected.len());
+        let mut scratch = Scratch::new();
+        let opened = open(&RustCrypto, &glo(&apdu), &keys(), Policy::Transport, &mut scratch);
+        match opened.unwrap() {
+            Opened::Authentic(content) => {
+                assert!(control.authenticated());
+                assert_eq!(content.into_inner(), plaintext);
+            }
+            Opened::Unauthenticated(content) => {
+                assert!(!control.authenticated());
+                assert_eq!(content, plaintext);
+            }
+        }
+    }
+
+    const GET: &str = "c0010000080000010000ff0200";
+    const INITIATE: &str = "01011000112233445566778899aabbccddeeff0000065f1f0400007e1f04b0";
+
+    #[test]
+    fn green_book_vector_authenticated_only() {
+        let content = format!("{GET}06725d910f9221d263877516");
+        vector(SecurityControl::AUTHENTICATED, GET, &content);
+    }
+
+    #[test]
+    fn green_book_vector_encrypted_only() {
+        vector(SecurityControl::ENCRYPTED, GET, "411312ff935a47566827c467bc");
+    }
+
+    #[test]
+    fn green_book_vector_authenticated_and_encrypted() {
+        let content = "411312ff935a47566827c467bc7d825c3be4a77c3fcc056b6b";
+        vector(SecurityControl::AUTHENTICATED_ENCRYPTED, GET, content);
+    }
+
+    #[test]
+    fn green_book_vector_initiate_request() {
+        let content = "801302ff8a7874133d414ced25b42534d28db0047720606b175bd52211be68\
+                       41db204d39ee6fdb8e356855";
+        vector(SecurityControl::AUTHENTICATED_ENCRYPTED, INITIATE, content);
+    }
+
+    #[test]
+    fn an_authenticated_meter_is_not_believed_without_a_tag() {
+        for control in [SecurityControl::ENCRYPTED, SecurityControl(0)] {
+            let policy = Policy::Authenticated;
+            let error = refusal(&sealed(control, &[0x0f]), policy);
+            assert_eq!(error, SecurityError::Policy { control, policy });
+        }
+        assert!(!plain_allowed(Policy::Authenticated));
+        assert!(plain_allowed(Policy::Transport));
+    }
+
+    #[test]
+    fn content_without_any_protection_is_no_ciphered_apdu_for_anyone() {
+        let (control, policy) = (SecurityControl(0), Policy::Transport);
+        let error = refusal(&sealed(control, &[0x0f]), policy);
+        assert_eq!(error, SecurityError::Policy { control, policy });
+        let words = "security control 0x00 is refused by policy transport";
+        assert_eq!(error.to_string(), words);
+    }
+
+    #[test]
+    fn other_suites_broadcast_and_compression_are_refused_before_any_key_is_used() {
+        for policy in [Policy::Authenticated, Policy::Transport] {
+            for control in 0..=0xff {
+                let expected = match SecurityControl(control) {
+                    control if control.suite() != 0 => SecurityError::Suite(control.suite()),
+                    control if control.broadcast() => SecurityError::Broadcast,
+                    control if control.compressed() => SecurityError::Compressed,
+                    _ => continue,
+                };
+                let apdu = sealed(SecurityControl(control), &[0x0f, 1, 2, 3]);
+                assert_eq!(refusal(&apdu, policy), expected, "control 0x{control:02x}");
+            }
+        }
+    }
+
+    #[test]
+    fn content_too_short_for_a_tag_is_refused() {
+        for control in [0x10, 0x30] {
+            for length in 0..TAG_LEN {
+                let mut apdu = vec![0xdb, 8, 1, 2, 3, 4, 5, 6, 7, 8, 5 + length as u8, control];
+                apdu.resize(16 + length, 0);
+                assert_eq!(refusal(&apdu, Policy::Transport), SecurityError::Length(length));
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_an_authenticated_apdu_is_refused() {
+        let plaintext = hex::decode(GET).unwrap();
+        for control in [SecurityControl::AUTHENTICATED, SecurityControl::AUTHENTICATED_ENCRYPTED] {
+            let apdu = sealed(control, &plaintext);
+            let mut scratch = Scratch::new();
+            for bit in 0..apdu.len() * 8 {
+                let mut flipped = apdu.clone();
+                flipped[bit / 8] ^= 0x80 >> (bit % 8);
+                let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(&flipped) else {
+                    continue;
+                };
+                let opened = open(&RustCrypto, &glo, &keys(), Policy::Authenticated, &mut scratch);
+                assert!(opened.is_err(), "bit {bit} of control {control}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_keys_open_nothing() {
+        let apdu = sealed(SecurityControl::AUTHENTICATED_ENCRYPTED, &[0x0f; 40]);
+        let Keys { guek, gak } = &keys();
+        for wrong in [Keys::new([0; 16], *gak), Keys::new(*guek, [0; 16])] {
+            let mut scratch = Scratch::new();
+            let opened = open(&RustCrypto, &glo(&apdu), &wrong, Policy::Transport, &mut scratch);
+            assert_eq!(opened, Err(SecurityError::Tag));
+        }
+    }
+
+    #[test]
+    fn verified_bytes_give_a_verified_apdu() {
+        let push = [0x0f, 0, 0, 0, 1, 0, 0x11, 7];
+        let apdu = sealed(SecurityControl::AUTHENTICATED, &push);
+        let mut scratch = Scratch::new();
+        let opened = open(&RustCrypto, &glo(&apdu), &keys(), Policy::Authenticated, &mut scratch);
+        let Ok(Opened::Authentic(bytes)) = opened else {
+            panic!("not authentic: {opened:?}");
+        };
+        assert_eq!(bytes.get(), &push);
+        let parsed = bytes.parse().unwrap();
+        assert!(matches!(parsed.get(), Apdu::DataNotification(_)));
+    }
+
+    #[test]
+    fn the_authentication_key_does_not_stay_in_the_buffer() {
+        let Keys { gak, .. } = &keys();
+        let mut apdu = sealed(SecurityControl::AUTHENTICATED, &[0x0f; 40]);
+        for _ in 0..2 {
+            let mut scratch = Scratch::with_capacity(40);
+            let opened = open(&RustCrypto, &glo(&apdu), &keys(), Policy::Transport, &mut scratch);
+            let _verified_or_not = opened.is_ok();
+            assert!(!scratch.0.windows(16).any(|window| window == gak));
+            *apdu.last_mut().unwrap() ^= 1;
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", keys()), "Keys(..)");
+        assert_eq!(format!("{:?}", Scratch(vec![1])), "Scratch(..)");
+    }
+
+    #[test]
+    fn sealing_writes_every_byte_and_keeps_what_was_there() {
+        for control in ALL {
+            let mut out = vec![0xa5; 256];
+            out.truncate(4);
+            seal(&RustCrypto, control, &TITLE, COUNTER, &keys(), &[7; 130], &mut out);
+            assert_eq!(&out[..4], [0xa5; 4]);
+            assert_eq!(&out[4..], sealed(control, &[7; 130]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(
+            guek: [u8; 16],
+            gak: [u8; 16],
+            title: [u8; 8],
+            counter: u32,
+            control in prop::sample::select(&ALL[..]),
+            apdu in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let keys = Keys::new(guek, gak);
+            let mut out = vec![];
+            seal(&RustCrypto, control, &title, counter, &keys, &apdu, &mut out);
+            let glo = glo(&out);
+            prop_assert_eq!(glo.system_title(), &title);
+            prop_assert_eq!(glo.invocation_counter(), counter);
+            let mut scratch = Scratch::new();
+            let content = match open(&RustCrypto, &glo, &keys, Policy::Transport, &mut scratch).unwrap() {
+                Opened::Authentic(content) => content.into_inner(),
+                Opened::Unauthenticated(content) => content,
+            };
+            prop_assert_eq!(content, &apdu[..]);
+        }
+
+        #[test]
+        fn any_flipped_bit_of_an_authenticated_push_is_refused(
+            apdu in prop::collection::vec(any::<u8>(), 0..300),
+            encrypted: bool,
+            bit in any::<prop::sample::Index>(),
+        ) {
+            let control = SecurityControl(if encrypted { 0x30 } else { 0x10 });
+            let mut flipped = sealed(control, &apdu);
+            let bit = bit.index(flipped.len() * 8);
+            flipped[bit / 8] ^= 0x80 >> (bit % 8);
+            if let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(&flipped) {
+                let mut scratch = Scratch::new();
+                let opened = open(&RustCrypto, &glo, &keys(), Policy::Authenticated, &mut scratch);
+                prop_assert!(opened.is_err());
+            }
+        }
+    }
 }

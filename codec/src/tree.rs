@@ -155,8 +155,8 @@ fn frame_node(frame: &Wrapper<'_>, offset: usize, keys: &DecodeKeys) -> Result<N
 }
 
 fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Result<Node, Error> {
-    let parsed = apdu::parse_with_title(apdu, keys.system_title.as_ref())
-        .map_err(|error| error.shifted(offset))?;
+    let parsed =
+        apdu::parse_with_title(apdu, keys.system_title.as_ref()).map_err(|error| error.shifted(offset))?;
     Ok(match parsed {
         Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
         plain => plain_node(&plain, apdu.len(), offset),
@@ -167,9 +167,7 @@ fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Result<Node, Erro
 fn plain_node(apdu: &Apdu<'_>, length: usize, offset: usize) -> Node {
     match apdu {
         Apdu::DataNotification(notification) => notification_node(notification, length, offset),
-        Apdu::DataNotificationConfirm(id) => {
-            Node::new(offset, "data-notification-confirm", id.to_string())
-        }
+        Apdu::DataNotificationConfirm(id) => Node::new(offset, "data-notification-confirm", id.to_string()),
         Apdu::GeneralGlo(glo) => {
             let mut node = glo_node(glo, offset);
             node.authentication = Some(Authentication::NotVerified);
@@ -181,14 +179,12 @@ fn plain_node(apdu: &Apdu<'_>, length: usize, offset: usize) -> Node {
 fn notification_node(notification: &DataNotification<'_>, length: usize, offset: usize) -> Node {
     let mut node = Node::new(offset, "data-notification", "");
     let id = notification.invoke_id();
-    node.children
-        .push(Node::new(offset + 1, "invoke id", id.to_string()));
+    node.children.push(Node::new(offset + 1, "invoke id", id.to_string()));
     let time = notification.date_time();
     let time = time.map_or_else(|| "absent".to_string(), |time| time.to_string());
     node.children.push(Node::new(offset + 5, "date-time", time));
     let body = offset + notification.body_offset();
-    node.children
-        .push(value_node(notification.body(), body, offset + length));
+    node.children.push(value_node(notification.body(), body, offset + length));
     node
 }
 
@@ -198,16 +194,8 @@ fn glo_node(glo: &GeneralGlo<'_>, offset: usize) -> Node {
     let (control, counter) = (glo.security_control(), glo.invocation_counter());
     node.children = Vec::from([
         Node::new(offset + 1, "system title", hex(glo.system_title())),
-        Node::new(
-            content.saturating_sub(5),
-            "security control",
-            control.to_string(),
-        ),
-        Node::new(
-            content.saturating_sub(4),
-            "invocation counter",
-            counter.to_string(),
-        ),
+        Node::new(content.saturating_sub(5), "security control", control.to_string()),
+        Node::new(content.saturating_sub(4), "invocation counter", counter.to_string()),
     ]);
     node
 }
@@ -217,19 +205,11 @@ fn opened_node(glo: &GeneralGlo<'_>, offset: usize, keys: &DecodeKeys) -> Node {
     let content = offset + glo.ciphered_offset();
     let mut scratch = Scratch::new();
     let (authentication, child) = match open(glo, keys, &mut scratch) {
-        Ok((authentication, Some(plaintext))) => {
-            (authentication, plaintext_node(plaintext, content))
-        }
-        Ok((authentication, None)) => (
-            authentication,
-            Node::new(content, "ciphered", hex(glo.ciphered())),
-        ),
+        Ok((authentication, Some(plaintext))) => (authentication, plaintext_node(plaintext, content)),
+        Ok((authentication, None)) => (authentication, Node::new(content, "ciphered", hex(glo.ciphered()))),
         Err(error) => {
             node.value = error.to_string();
-            (
-                Authentication::Failed,
-                Node::new(content, "ciphered", hex(glo.ciphered())),
-            )
+            (Authentication::Failed, Node::new(content, "ciphered", hex(glo.ciphered())))
         }
     };
     node.authentication = Some(authentication);
@@ -246,12 +226,8 @@ fn open<'s>(
     if let (Some(guek), Some(gak)) = (keys.guek, keys.gak) {
         let keys = Keys::new(guek, gak);
         return match security::open(&RustCrypto, glo, &keys, Policy::Transport, scratch)? {
-            Opened::Authentic(plaintext) => {
-                Ok((Authentication::Verified, Some(plaintext.into_inner())))
-            }
-            Opened::Unauthenticated(plaintext) => {
-                Ok((Authentication::Unauthenticated, Some(plaintext)))
-            }
+            Opened::Authentic(plaintext) => Ok((Authentication::Verified, Some(plaintext.into_inner()))),
+            Opened::Unauthenticated(plaintext) => Ok((Authentication::Unauthenticated, Some(plaintext))),
         };
     }
     let control = glo.security_control();
@@ -321,9 +297,7 @@ fn container(value: Value<'_>, offset: usize, end: usize) -> Container<'_> {
 
 fn elements<'a>(value: &Value<'a>) -> Elements<'a> {
     match value {
-        Value::Array(elements) | Value::Structure(elements) | Value::CompactArray(elements) => {
-            *elements
-        }
+        Value::Array(elements) | Value::Structure(elements) | Value::CompactArray(elements) => *elements,
         _ => Elements::EMPTY,
     }
 }
@@ -424,4 +398,190 @@ fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::apdu::{DataNotificationRepr, LongInvokeId};
+    use crate::axdr::{MAX_DEPTH, Writer};
+    use crate::security::SecurityControl;
+    use crate::wrapper::WrapperRepr;
+
+    fn push() -> Vec<u8> {
+        let mut body = vec![];
+        Writer::new(&mut body)
+            .structure(5)
+            .octet_string(&[0, 4, 25, 9, 0, 255])
+            .array(1)
+            .structure(2)
+            .f32_bits(0x4453_f652)
+            .visible_string(b"Wh")
+            .octet_string(&DateTime::new(2026, 6, 1, 1, 0, 30, 0, 0, 330, 0).0)
+            .bit_string(12, &[0x08, 0x10])
+            .compact_array(&[2, 2, 0x11, 0x12], &[1, 0, 2, 3, 0, 4]);
+        let head = DataNotificationRepr { invoke_id: LongInvokeId::new(7, true, false), date_time: None };
+        let mut apdu = vec![];
+        head.emit(&body, &mut apdu);
+        apdu
+    }
+
+    fn framed(apdu: &[u8]) -> Vec<u8> {
+        let mut out = vec![];
+        let ports = WrapperRepr { source: 1, destination: 64 };
+        ports.emit(apdu, &mut out);
+        out
+    }
+
+    fn no_keys() -> DecodeKeys {
+        DecodeKeys::default()
+    }
+
+    /// One line a node: offset, indent, name, value.
+    fn lines(node: &Node, depth: usize, out: &mut String) {
+        let indent = "  ".repeat(depth);
+        let space = if node.value.is_empty() { "" } else { " " };
+        writeln!(out, "{:3} {indent}{}{space}{}", node.offset, node.name, node.value).unwrap();
+        node.children.iter().for_each(|child| lines(child, depth + 1, out));
+    }
+
+    #[test]
+    fn a_push_is_described_value_by_value_with_its_offsets() {
+        let root = decode(&framed(&push()), Framing::Auto, &no_keys()).unwrap();
+        let mut text = String::new();
+        lines(&root, 0, &mut text);
+        let expected = "  \
+  0 input 67 bytes
+  0   wrapper 59 bytes
+  2     source 1
+  4     destination 64
+  8     data-notification
+  9       invoke id 7 confirmed
+ 13       date-time absent
+ 14       structure 5 elements
+ 16         octet-string 0004190900ff (0.4.25.9.0.255)
+ 24         array 1 elements
+ 26           structure 2 elements
+ 28             float32 847.84875
+ 33             visible-string \"Wh\"
+ 37         octet-string 07ea060101001e0000014a00 (2026-06-01 00:30:00.00 deviation 330 status 0x00)
+ 51         bit-string 0810 (12 bits, set: 4 11)
+ 55         compact-array 2 rows
+ 61           structure 2 elements
+ 61             unsigned 1
+ 62             long-unsigned 2
+ 64           structure 2 elements
+ 64             unsigned 3
+ 65             long-unsigned 4
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn several_frames_become_several_children() {
+        let mut stream = framed(&push());
+        stream.extend_from_slice(&framed(&[0x10, 0, 0, 0, 1]));
+        let root = decode(&stream, Framing::Wrapper, &no_keys()).unwrap();
+        let [first, second] = &root.children[..] else {
+            panic!("not two frames");
+        };
+        assert_eq!((first.offset, second.offset), (0, framed(&push()).len()));
+        assert_eq!(second.children[2].name, "data-notification-confirm");
+    }
+
+    #[test]
+    fn a_fault_is_named_at_its_byte_of_the_input() {
+        let mut stream = framed(&push());
+        let first = stream.len();
+        stream.extend_from_slice(&framed(&[0x0f, 0, 0, 0, 1, 0, 0x77]));
+        let error = decode(&stream, Framing::Auto, &no_keys()).unwrap_err();
+        assert_eq!(error, Error::new(ErrorKind::UnknownTag(0x77), first + 14));
+        stream.truncate(first + 3);
+        let error = decode(&stream, Framing::Auto, &no_keys()).unwrap_err();
+        assert_eq!(error, Error::new(ErrorKind::Truncated, first + 2));
+    }
+
+    #[test]
+    fn a_bare_apdu_is_taken_as_such() {
+        for framing in [Framing::Auto, Framing::Apdu] {
+            let root = decode(&push(), framing, &no_keys()).unwrap();
+            assert_eq!(root.children[0].name, "data-notification");
+        }
+        assert!(decode(&push(), Framing::Wrapper, &no_keys()).is_err());
+    }
+
+    #[test]
+    fn a_known_system_title_stands_in_for_one_that_is_left_out() {
+        let keys = DecodeKeys { guek: Some([1; 16]), gak: Some([2; 16]), system_title: Some(*b"HXE00005") };
+        let mut sealed = vec![];
+        security::seal(
+            &RustCrypto,
+            SecurityControl::AUTHENTICATED,
+            b"HXE00005",
+            9,
+            &Keys::new([1; 16], [2; 16]),
+            &push(),
+            &mut sealed,
+        );
+        sealed.drain(2..10);
+        sealed[1] = 0;
+        let error = decode(&sealed, Framing::Apdu, &no_keys()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::SystemTitleMissing);
+        let root = decode(&sealed, Framing::Apdu, &keys).unwrap();
+        assert_eq!(root.children[0].authentication, Some(Authentication::Verified));
+    }
+
+    #[test]
+    fn a_wrong_key_gives_a_description_and_no_error() {
+        let mut sealed = vec![];
+        let keys = Keys::new([1; 16], [2; 16]);
+        let control = SecurityControl::ENCRYPTED;
+        security::seal(&RustCrypto, control, &[7; 8], 9, &keys, &push(), &mut sealed);
+        let wrong = DecodeKeys { guek: Some([9; 16]), ..DecodeKeys::default() };
+        let root = decode(&sealed, Framing::Apdu, &wrong).unwrap();
+        let apdu = &root.children[0];
+        assert_eq!(apdu.authentication, Some(Authentication::Unauthenticated));
+        assert_eq!(apdu.children.last().unwrap().name, "undecodable");
+    }
+
+    #[test]
+    fn the_deepest_nesting_is_described() {
+        let mut apdu = vec![0x0f, 0, 0, 0, 1, 0];
+        apdu.extend([0x02, 1].repeat(MAX_DEPTH));
+        apdu.push(0);
+        let root = decode(&apdu, Framing::Apdu, &no_keys()).unwrap();
+        let mut node = &root.children[0].children[2];
+        for _ in 0..MAX_DEPTH {
+            assert_eq!(node.name, "structure");
+            node = &node.children[0];
+        }
+        assert_eq!((&*node.name, node.offset), ("null-data", apdu.len() - 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_described_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            guek: Option<[u8; 16]>,
+            gak: Option<[u8; 16]>,
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+        ) {
+            let keys = DecodeKeys { guek, gak, system_title: None };
+            let mut mutated = framed(&push());
+            let at = at.index(mutated.len());
+            mutated[at] = byte;
+            for input in [bytes, mutated] {
+                for framing in [Framing::Auto, Framing::Wrapper, Framing::Apdu] {
+                    if let Err(error) = decode(&input, framing, &keys) {
+                        prop_assert!(error.offset <= input.len());
+                    }
+                }
+            }
+        }
+    }
 }

@@ -41,11 +41,7 @@ impl<'a> Wrapper<'a> {
         let destination = cursor.u16()?;
         let length = cursor.u16()?;
         let apdu = cursor.take(usize::from(length))?;
-        Ok(Self {
-            source,
-            destination,
-            apdu,
-        })
+        Ok(Self { source, destination, apdu })
     }
 
     /// Port of the sender.
@@ -122,10 +118,7 @@ impl WrapperRepr {
     /// What a parsed frame says.
     #[must_use]
     pub const fn parse(frame: &Wrapper<'_>) -> Self {
-        Self {
-            source: frame.source,
-            destination: frame.destination,
-        }
+        Self { source: frame.source, destination: frame.destination }
     }
 
     /// Appends the header and `apdu` to `out`.
@@ -133,8 +126,7 @@ impl WrapperRepr {
     /// # Panics
     /// When `apdu` is longer than the 65,535 bytes that the header can say; it is the caller's to cut.
     pub fn emit(&self, apdu: &[u8], out: &mut Vec<u8>) {
-        let length =
-            u16::try_from(apdu.len()).expect("an apdu in a wrapper is at most 65,535 bytes");
+        let length = u16::try_from(apdu.len()).expect("an apdu in a wrapper is at most 65,535 bytes");
         out.reserve(HEADER_LEN + apdu.len());
         for field in [VERSION, self.source, self.destination, length] {
             out.extend_from_slice(&field.to_be_bytes());
@@ -197,11 +189,7 @@ mod tests {
     fn emission_writes_every_byte_and_keeps_what_was_there() {
         let mut out = vec![0xa5; 64];
         out.truncate(5);
-        WrapperRepr {
-            source: 1,
-            destination: 48,
-        }
-        .emit(&[0x0f, 1, 2], &mut out);
+        WrapperRepr { source: 1, destination: 48 }.emit(&[0x0f, 1, 2], &mut out);
         assert_eq!(&out[..5], &[0xa5; 5]);
         assert_eq!(&out[5..], &FRAME);
     }

@@ -58,9 +58,7 @@ fn counted(cursor: &mut Cursor<'_>, at: &Cursor<'_>) -> Result<usize, Error> {
 
 #[inline]
 fn spend(budget: &mut usize, elements: usize, at: &Cursor<'_>) -> Result<(), Error> {
-    *budget = budget
-        .checked_sub(elements)
-        .ok_or(at.error(ErrorKind::TooManyElements))?;
+    *budget = budget.checked_sub(elements).ok_or(at.error(ErrorKind::TooManyElements))?;
     Ok(())
 }
 
@@ -90,9 +88,7 @@ const fn scalar_width(tag: u8) -> Option<Width> {
             Width::Fixed(1)
         }
         tag::I16 | tag::U16 | tag::DELTA_I16 | tag::DELTA_U16 => Width::Fixed(2),
-        tag::I32 | tag::U32 | tag::F32 | tag::TIME | tag::DELTA_I32 | tag::DELTA_U32 => {
-            Width::Fixed(4)
-        }
+        tag::I32 | tag::U32 | tag::F32 | tag::TIME | tag::DELTA_I32 | tag::DELTA_U32 => Width::Fixed(4),
         tag::DATE => Width::Fixed(5),
         tag::I64 | tag::U64 | tag::F64 => Width::Fixed(8),
         tag::DATE_TIME => Width::Fixed(12),
@@ -123,11 +119,7 @@ pub(super) fn skip_tagged(cursor: &mut Cursor<'_>, count: usize) -> Result<(), E
 }
 
 /// `depth` containers are open, the compact array included.
-fn check_compact_array(
-    cursor: &mut Cursor<'_>,
-    depth: usize,
-    budget: &mut usize,
-) -> Result<(), Error> {
+fn check_compact_array(cursor: &mut Cursor<'_>, depth: usize, budget: &mut usize) -> Result<(), Error> {
     let types = *cursor;
     check_type(cursor, depth, budget)?;
     let length = cursor.length()?;
@@ -137,16 +129,10 @@ fn check_compact_array(
 
 /// Number of rows in the contents of a compact array that was checked.
 pub(super) fn count_rows(types: &[u8], contents: &[u8]) -> Result<usize, Error> {
-    walk_rows(Cursor::new(types), &mut Cursor::new(contents), &mut {
-        MAX_ELEMENTS
-    })
+    walk_rows(Cursor::new(types), &mut Cursor::new(contents), &mut { MAX_ELEMENTS })
 }
 
-fn walk_rows(
-    types: Cursor<'_>,
-    contents: &mut Cursor<'_>,
-    budget: &mut usize,
-) -> Result<usize, Error> {
+fn walk_rows(types: Cursor<'_>, contents: &mut Cursor<'_>, budget: &mut usize) -> Result<usize, Error> {
     let mut rows = 0;
     while contents.remaining() > 0 {
         let before = contents.position();
@@ -226,19 +212,13 @@ pub(super) fn walk_typed<'a>(
     contents: &mut Cursor<'_>,
     budget: &mut usize,
 ) -> Result<(), Error> {
-    let mut open = [Open {
-        left: 0,
-        element: None,
-    }; MAX_DEPTH];
+    let mut open = [Open { left: 0, element: None }; MAX_DEPTH];
     let mut depth = 0_usize;
     loop {
         let at = *contents;
         spend(budget, 1, &at)?;
         let container = match types.u8()? {
-            tag::STRUCTURE => Some(Open {
-                left: types.length()?,
-                element: None,
-            }),
+            tag::STRUCTURE => Some(Open { left: types.length()?, element: None }),
             tag::ARRAY => {
                 let left = usize::from(types.u16()?);
                 let element = Some(*types);

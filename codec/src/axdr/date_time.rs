@@ -16,10 +16,7 @@ impl DateTime {
     pub const STATUS_UNSPECIFIED: u8 = 0xff;
 
     /// Builds the 12 bytes; nothing is checked, 0xff and 0xffff leave a field unspecified.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one argument a field, in wire order"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one argument a field, in wire order")]
     #[must_use]
     pub const fn new(
         year: u16,
@@ -35,20 +32,7 @@ impl DateTime {
     ) -> Self {
         let [y1, y0] = year.to_be_bytes();
         let [d1, d0] = deviation_min.to_be_bytes();
-        Self([
-            y1,
-            y0,
-            month,
-            day,
-            weekday,
-            hour,
-            minute,
-            second,
-            hundredths,
-            d1,
-            d0,
-            clock_status,
-        ])
+        Self([y1, y0, month, day, weekday, hour, minute, second, hundredths, d1, d0, clock_status])
     }
 
     /// The date-time that an octet-string of exactly 12 bytes carries.
@@ -159,11 +143,7 @@ impl DateTime {
 }
 
 const fn within(byte: u8, least: u8, most: u8) -> Option<u8> {
-    if least <= byte && byte <= most {
-        Some(byte)
-    } else {
-        None
-    }
+    if least <= byte && byte <= most { Some(byte) } else { None }
 }
 
 impl fmt::Display for DateTime {
@@ -184,12 +164,7 @@ impl fmt::Display for DateTime {
     }
 }
 
-fn padded(
-    f: &mut fmt::Formatter<'_>,
-    before: &str,
-    field: Option<u16>,
-    width: usize,
-) -> fmt::Result {
+fn padded(f: &mut fmt::Formatter<'_>, before: &str, field: Option<u16>, width: usize) -> fmt::Result {
     match field {
         Some(number) => write!(f, "{before}{number:0width$}"),
         None => write!(f, "{before}*"),
@@ -211,24 +186,12 @@ mod tests {
     #[test]
     fn fields_read_back_as_they_were_written() {
         let time = DateTime::new(2026, 6, 1, 1, 0, 30, 59, 99, 330, 0x80);
-        assert_eq!(
-            time.0,
-            [0x07, 0xea, 6, 1, 1, 0, 30, 59, 99, 0x01, 0x4a, 0x80]
-        );
-        assert_eq!(
-            (time.year(), time.month(), time.day()),
-            (Some(2026), Some(6), Some(1))
-        );
-        assert_eq!(
-            (time.hour(), time.minute(), time.second()),
-            (Some(0), Some(30), Some(59))
-        );
+        assert_eq!(time.0, [0x07, 0xea, 6, 1, 1, 0, 30, 59, 99, 0x01, 0x4a, 0x80]);
+        assert_eq!((time.year(), time.month(), time.day()), (Some(2026), Some(6), Some(1)));
+        assert_eq!((time.hour(), time.minute(), time.second()), (Some(0), Some(30), Some(59)));
         assert_eq!((time.weekday(), time.hundredths()), (Some(1), Some(99)));
         assert_eq!((time.deviation_min(), time.is_dst()), (Some(330), true));
-        assert_eq!(
-            time.to_string(),
-            "2026-06-01 00:30:59.99 deviation 330 status 0x80"
-        );
+        assert_eq!(time.to_string(), "2026-06-01 00:30:59.99 deviation 330 status 0x80");
         assert_eq!(DateTime::from_octets(&time.0), Some(time));
         assert_eq!(DateTime::from_octets(&time.0[..11]), None);
     }
@@ -237,23 +200,14 @@ mod tests {
     fn unspecified_wildcard_and_impossible_fields_are_none() {
         let time = DateTime([0xff; 12]);
         assert_eq!((time.year(), time.month(), time.day()), (None, None, None));
-        assert_eq!(
-            (time.weekday(), time.hour(), time.minute()),
-            (None, None, None)
-        );
+        assert_eq!((time.weekday(), time.hour(), time.minute()), (None, None, None));
         assert_eq!((time.second(), time.hundredths()), (None, None));
         assert_eq!(time.deviation_min(), Some(-1));
         let flags = [time.is_invalid(), time.is_doubtful(), time.is_dst()];
         assert_eq!(flags, [false; 3], "status not specified");
         let wild = DateTime::new(0xffff, 0xfe, 0xfd, 8, 24, 60, 60, 100, i16::MIN, 0x0f);
-        assert_eq!(
-            (wild.month(), wild.day(), wild.weekday()),
-            (None, None, None)
-        );
-        assert_eq!(
-            (wild.hour(), wild.minute(), wild.second()),
-            (None, None, None)
-        );
+        assert_eq!((wild.month(), wild.day(), wild.weekday()), (None, None, None));
+        assert_eq!((wild.hour(), wild.minute(), wild.second()), (None, None, None));
         assert_eq!((wild.hundredths(), wild.deviation_min()), (None, None));
         let flags = [
             wild.is_invalid(),

@@ -19,11 +19,7 @@ enum Layout<'a> {
     /// Before each element.
     Tagged(&'a [u8]),
     /// In a description: one type for all elements (`repeat`) or one for each.
-    Typed {
-        types: &'a [u8],
-        repeat: bool,
-        contents: &'a [u8],
-    },
+    Typed { types: &'a [u8], repeat: bool, contents: &'a [u8] },
 }
 
 impl<'a> Elements<'a> {
@@ -31,26 +27,11 @@ impl<'a> Elements<'a> {
 
     #[inline]
     pub(super) const fn tagged(len: usize, bytes: &'a [u8]) -> Self {
-        Self {
-            len,
-            layout: Layout::Tagged(bytes),
-        }
+        Self { len, layout: Layout::Tagged(bytes) }
     }
 
-    pub(super) const fn typed(
-        len: usize,
-        types: &'a [u8],
-        repeat: bool,
-        contents: &'a [u8],
-    ) -> Self {
-        Self {
-            len,
-            layout: Layout::Typed {
-                types,
-                repeat,
-                contents,
-            },
-        }
+    pub(super) const fn typed(len: usize, types: &'a [u8], repeat: bool, contents: &'a [u8]) -> Self {
+        Self { len, layout: Layout::Typed { types, repeat, contents } }
     }
 
     /// Number of elements; of a compact array, number of rows.
@@ -71,20 +52,11 @@ impl<'a> Elements<'a> {
     pub fn iter(&self) -> Iter<'a> {
         let source = match self.layout {
             Layout::Tagged(bytes) => Source::Tagged(Cursor::new(bytes)),
-            Layout::Typed {
-                types,
-                repeat,
-                contents,
-            } => Source::Typed {
-                types: Cursor::new(types),
-                repeat,
-                contents: Cursor::new(contents),
-            },
+            Layout::Typed { types, repeat, contents } => {
+                Source::Typed { types: Cursor::new(types), repeat, contents: Cursor::new(contents) }
+            }
         };
-        Iter {
-            left: self.len,
-            source,
-        }
+        Iter { left: self.len, source }
     }
 
     /// Bytes of all elements together, without the count before them.
@@ -134,11 +106,7 @@ pub struct Iter<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     Tagged(Cursor<'a>),
-    Typed {
-        types: Cursor<'a>,
-        repeat: bool,
-        contents: Cursor<'a>,
-    },
+    Typed { types: Cursor<'a>, repeat: bool, contents: Cursor<'a> },
 }
 
 impl Iter<'_> {
@@ -159,11 +127,7 @@ impl<'a> Iterator for Iter<'a> {
         self.left = self.left.checked_sub(1)?;
         let value = match &mut self.source {
             Source::Tagged(cursor) => value::tagged(cursor),
-            Source::Typed {
-                types,
-                repeat,
-                contents,
-            } => {
+            Source::Typed { types, repeat, contents } => {
                 let first = *types;
                 let value = value::typed(types, contents);
                 if *repeat {

@@ -116,11 +116,7 @@ pub(super) fn tagged<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
             let start = cursor.position();
             skip_tagged(cursor, count)?;
             let elements = Elements::tagged(count, cursor.since(start));
-            Ok(if tag == tag::ARRAY {
-                Value::Array(elements)
-            } else {
-                Value::Structure(elements)
-            })
+            Ok(if tag == tag::ARRAY { Value::Array(elements) } else { Value::Structure(elements) })
         }
         tag::COMPACT_ARRAY => compact_array(cursor),
         tag => scalar(cursor, tag, &at),
@@ -135,16 +131,11 @@ fn compact_array<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
     let length = cursor.length()?;
     let contents = cursor.take(length)?;
     let rows = check::count_rows(types, contents)?;
-    Ok(Value::CompactArray(Elements::typed(
-        rows, types, true, contents,
-    )))
+    Ok(Value::CompactArray(Elements::typed(rows, types, true, contents)))
 }
 
 /// Reads a value without tag, whose type is at `types`, and leaves both cursors behind it.
-pub(super) fn typed<'a>(
-    types: &mut Cursor<'a>,
-    contents: &mut Cursor<'a>,
-) -> Result<Value<'a>, Error> {
+pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
     let at = *contents;
     let start = contents.position();
     let mut budget = MAX_ELEMENTS;

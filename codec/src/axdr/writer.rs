@@ -50,8 +50,7 @@ impl<'v> Writer<'v> {
     pub fn bit_string(&mut self, bits: usize, bytes: &[u8]) -> &mut Self {
         self.container(tag::BIT_STRING, bits);
         let padding = core::iter::repeat(&0);
-        self.0
-            .extend(bytes.iter().chain(padding).take(bits.div_ceil(8)));
+        self.0.extend(bytes.iter().chain(padding).take(bits.div_ceil(8)));
         self
     }
 

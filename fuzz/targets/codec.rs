@@ -1,0 +1,138 @@
+//! What must hold in `codec` for any bytes: shared by the fuzz targets and by the test that replays their corpora.
+
+use codec::apdu::{self, Apdu, DataNotificationRepr};
+use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
+use codec::tree::{self, DecodeKeys, Framing};
+use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
+
+const GUEK: [u8; 16] = *b"0123456789abcdef";
+const GAK: [u8; 16] = *b"fedcba9876543210";
+const TITLE: [u8; 8] = *b"FUZ00001";
+
+/// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read.
+pub(crate) fn wrapper(bytes: &[u8]) {
+    let mut rest = bytes;
+    loop {
+        let told = wrapper::frame_len(rest, usize::from(u16::MAX));
+        let Ok(frame) = Wrapper::new_checked(rest) else {
+            assert!(!told.is_ok_and(|length| length.is_some_and(|length| length <= rest.len())));
+            break;
+        };
+        assert_eq!(told, Ok(Some(frame.total_len())));
+        assert_eq!(frame.total_len(), HEADER_LEN + frame.apdu().len());
+        let mut written = Vec::new();
+        WrapperRepr::parse(&frame).emit(frame.apdu(), &mut written);
+        let (this, behind) = rest.split_at(frame.total_len());
+        assert_eq!(written, this);
+        rest = behind;
+    }
+    let _described_or_refused = tree::decode(bytes, Framing::Wrapper, &DecodeKeys::default());
+}
+
+/// What was checked can be walked to its end, and no part of it passes for the whole.
+pub(crate) fn axdr(bytes: &[u8]) {
+    let Ok(length) = axdr::check(bytes) else {
+        assert!(axdr::parse(bytes).is_err());
+        return;
+    };
+    let (value, rest) = axdr::parse(bytes).expect("checked bytes parse");
+    assert_eq!(rest.len(), bytes.len() - length);
+    assert!(walk(value) <= MAX_ELEMENTS);
+    assert_eq!(axdr::check(&bytes[..length]), Ok(length));
+    assert!(axdr::check(&bytes[..length - 1]).is_err());
+}
+
+/// An APDU is refused or is what it says; a push is written as it was read.
+pub(crate) fn apdu(bytes: &[u8]) {
+    let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
+    let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
+    match apdu::parse(bytes) {
+        Ok(Apdu::DataNotification(push)) => {
+            assert!(walk(push.body()) <= MAX_ELEMENTS);
+            let head = DataNotificationRepr::parse(&push);
+            let mut body = Vec::new();
+            Writer::new(&mut body).null();
+            let mut written = Vec::new();
+            head.emit(&body, &mut written);
+            let Ok(Apdu::DataNotification(again)) = apdu::parse(&written) else {
+                panic!("what is written parses");
+            };
+            assert_eq!(DataNotificationRepr::parse(&again), head);
+        }
+        Ok(Apdu::DataNotificationConfirm(id)) => {
+            let mut written = Vec::new();
+            apdu::emit_data_notification_confirm(id, &mut written);
+            assert_eq!(apdu::parse(&written), Ok(Apdu::DataNotificationConfirm(id)));
+        }
+        Ok(Apdu::GeneralGlo(glo)) => {
+            assert_eq!(glo.system_title().len(), 8);
+            assert!(bytes.ends_with(glo.ciphered()));
+        }
+        Err(error) => assert!(error.offset <= bytes.len()),
+    }
+}
+
+/// Control, counter, a bit to flip, then an APDU: what is sealed opens as the policy allows, and a flipped
+/// bit is never authentic.
+pub(crate) fn security(bytes: &[u8]) {
+    let Some((&[control, c3, c2, c1, c0, flip1, flip0], plain)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let control = SecurityControl(control);
+    let counter = u32::from_be_bytes([c3, c2, c1, c0]);
+    let keys = Keys::new(GUEK, GAK);
+    let mut sealed = Vec::new();
+    security::seal(&RustCrypto, control, &TITLE, counter, &keys, plain, &mut sealed);
+    let mut scratch = Scratch::new();
+    for policy in [Policy::Authenticated, Policy::Transport] {
+        let admitted =
+            matches!(control.0, 0x10 | 0x30) || (control.0 == 0x20 && security::plain_allowed(policy));
+        match opened(&sealed, &keys, policy, &mut scratch) {
+            Some(Opened::Authentic(content)) => {
+                assert!(admitted && control.authenticated());
+                assert_eq!(content.into_inner(), plain);
+            }
+            Some(Opened::Unauthenticated(content)) => {
+                assert!(admitted && !control.authenticated());
+                assert_eq!(content, plain);
+            }
+            None => assert!(!admitted),
+        }
+    }
+    let bit = usize::from(u16::from_be_bytes([flip1, flip0])) % (sealed.len() * 8);
+    sealed[bit / 8] ^= 0x80 >> (bit % 8);
+    assert_eq!(opened(&sealed, &keys, Policy::Authenticated, &mut scratch), None);
+    let transported = opened(&sealed, &keys, Policy::Transport, &mut scratch);
+    assert!(!matches!(transported, Some(Opened::Authentic(_))));
+}
+
+fn opened<'s>(sealed: &[u8], keys: &Keys, policy: Policy, scratch: &'s mut Scratch) -> Option<Opened<'s>> {
+    let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(sealed) else {
+        return None;
+    };
+    security::open(&RustCrypto, &glo, keys, policy, scratch).ok()
+}
+
+/// Visits everything below `value`; how many values there are.
+fn walk(value: Value<'_>) -> usize {
+    let mut count = 1;
+    let mut open = Vec::new();
+    let mut next = Some(value);
+    loop {
+        if let Some(Value::Array(inner) | Value::Structure(inner) | Value::CompactArray(inner)) = next {
+            assert_eq!(inner.is_empty(), inner.len() == 0);
+            open.push(inner.iter());
+        }
+        let Some(innermost) = open.last_mut() else {
+            return count;
+        };
+        let left = innermost.len();
+        next = innermost.next();
+        assert_eq!(next.is_some(), left > 0);
+        match next {
+            Some(_) => count += 1,
+            None => drop(open.pop()),
+        }
+    }
+}
