@@ -1,0 +1,178 @@
+//! The binary as a process.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::wait_for;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_urja");
+
+/// Runs one command to its end.
+pub fn urja(data: &Path, args: &[&str]) -> Output {
+    Command::new(BINARY).arg("--data").arg(data).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs one command with `--json`, which must succeed.
+pub fn urja_ok(data: &Path, args: &[&str]) -> Value {
+    let out = urja(data, &[&["--json"], args].concat());
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| {
+        panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&out.stdout))
+    })
+}
+
+/// `urja serve` on free ports.
+pub struct Served {
+    child: Child,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The `ready` line.
+    pub ready: Value,
+    log: PathBuf,
+}
+
+impl Served {
+    /// Starts it with a driven clock and waits until it is ready.
+    pub fn start(data: &Path, args: &[&str]) -> Served {
+        Served::start_with(data, args, &[("URJA_TIME__CLOCK", "driven")])
+    }
+
+    /// Starts it with these variables and waits until it is ready.
+    pub fn start_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Served {
+        let log = data.with_extension("log");
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let ports = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--health", "127.0.0.1:0"];
+        let mut child = Command::new(BINARY)
+            .arg("--data")
+            .arg(data)
+            .arg("serve")
+            .args(ports)
+            .args(args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
+            panic!("not ready: {line:?}\n{}", std::fs::read_to_string(&log).unwrap_or_default())
+        });
+        Served { child, data: data.to_owned(), ready, log }
+    }
+
+    /// Address of a door: `tcp`, `udp`, `http` or `health`.
+    pub fn address(&self, door: &str) -> SocketAddr {
+        self.ready[door].as_str().unwrap_or_else(|| panic!("no {door}")).parse().unwrap()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Rows of a statement, asked of the running process as `urja sql` does.
+    pub fn sql(&self, statement: &str) -> Vec<Value> {
+        let value = urja_ok(&self.data, &["sql", statement]);
+        value["rows"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The one number of a statement's one row.
+    pub fn number(&self, statement: &str) -> i64 {
+        let rows = self.sql(statement);
+        let row = rows.first().and_then(Value::as_object).unwrap_or_else(|| panic!("no row: {statement}"));
+        row.values().next().and_then(Value::as_i64).unwrap_or_else(|| panic!("no number in {row:?}"))
+    }
+
+    /// Waits until a statement's one number is this.
+    pub fn wait_number(&self, statement: &str, expected: i64) {
+        wait_for(&format!("{statement} = {expected}"), || (self.number(statement) == expected).then_some(()));
+    }
+
+    /// GET over plain HTTP: status and body.
+    pub fn get(&self, door: &str, path: &str) -> (u16, String) {
+        http(self.address(door), &format!("GET {path} HTTP/1.1\r\nhost: urja\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> PathBuf {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.data.clone()
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub fn terminate(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        code.unwrap_or(-1)
+    }
+
+    /// Whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.data.display(), self.log());
+        }
+    }
+}
+
+/// One request on a fresh connection.
+pub fn http(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// `urja fleet` running beside a head-end.
+pub struct FleetRun {
+    child: Child,
+}
+
+impl FleetRun {
+    /// Starts it; `data` is the head-end's data directory, for `--drive`.
+    pub fn start(data: &Path, args: &[&str]) -> FleetRun {
+        let child = Command::new(BINARY)
+            .arg("--json")
+            .arg("--data")
+            .arg(data)
+            .arg("fleet")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        FleetRun { child }
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_done(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits for its end; gives its summary.
+    pub fn finish(self) -> Value {
+        let out = self.child.wait_with_output().unwrap();
+        assert!(out.status.success(), "fleet: {}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice(&out.stdout).unwrap()
+    }
+}

@@ -1,0 +1,169 @@
+//! Routes of the admin socket: what commands ask of the owner of a data directory.
+//!
+//! The socket is a file in the data directory, which only its user can enter; that is the permission.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ledger::Outcome;
+use model::{AccountNumber, Instant, Paise};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{ImportError, Node};
+use crate::owner::SOCKET;
+use crate::problem::Problem;
+
+/// An import of a million lines is some 200 MB.
+const BODY_BYTES: usize = 512 << 20;
+
+/// All routes.
+pub fn router(node: Node) -> Router {
+    let routes = Router::new()
+        .route("/admin/meters", post(import_meters))
+        .route("/admin/accounts", post(import_accounts))
+        .route("/admin/tariffs", post(apply_tariff).get(list_tariffs))
+        .route("/admin/recharges", post(recharge))
+        .route("/admin/clock", post(drive_clock))
+        .route("/admin/checkpoint", post(checkpoint))
+        .route("/admin/status", get(status))
+        .layer(DefaultBodyLimit::max(BODY_BYTES));
+    #[cfg(feature = "query")]
+    let routes = routes.merge(query::router(node.engine.clone()));
+    routes.with_state(node)
+}
+
+/// Listens on the socket until `stop`.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub async fn serve(node: Node, stop: CancellationToken) -> Result<()> {
+    let path = node.config.data.dir.join(SOCKET);
+    let listener = bind(&path)?;
+    let served = axum::serve(listener, router(node)).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let _ = std::fs::remove_file(&path);
+    served.context("admin socket")
+}
+
+fn bind(path: &Path) -> Result<UnixListener> {
+    // The lock is ours, so a socket that is there was left by a process that died.
+    let _ = std::fs::remove_file(path);
+    UnixListener::bind(path)
+        .with_context(|| format!("cannot listen on {} (a path of 107 bytes at most)", path.display()))
+}
+
+type Answer = Result<Json<Value>, Problem>;
+
+async fn import_meters(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
+    imported(node.import_meters(&body).await)
+}
+
+async fn import_accounts(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
+    imported(node.import_accounts(&body).await)
+}
+
+fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
+    match result {
+        Ok(done) => Ok(Json(json!({ "added": done.added, "changed": done.changed, "unchanged": done.unchanged }))),
+        Err(ImportError::Registry(registry::ImportError::Lines(bad))) => {
+            let lines: Vec<Value> = bad
+                .lines
+                .iter()
+                .map(|bad| json!({ "line": bad.line, "column": bad.column, "reason": bad.reason }))
+                .collect();
+            let detail = format!("{} bad lines; nothing was imported", bad.total);
+            Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
+        }
+        Err(error @ ImportError::Registry(_)) => Err(Problem::refused("the file was refused", error.to_string())),
+        Err(error @ ImportError::Journal(_)) => Err(Problem::internal(error)),
+    }
+}
+
+async fn apply_tariff(State(node): State<Node>, body: String) -> Answer {
+    let applied = match node.apply_tariff(body).await {
+        Ok(applied) => applied,
+        Err(error) => match error.downcast_ref::<ledger::tariff::TariffError>() {
+            Some(fault) => return Err(Problem::refused("the tariff was refused", fault.to_string())),
+            None => return Err(Problem::internal(format!("{error:#}"))),
+        },
+    };
+    match applied.outcome {
+        Outcome::TariffApplied => Ok(Json(json!({ "outcome": "applied", "position": applied.position.0 }))),
+        Outcome::TariffExists => Ok(Json(json!({ "outcome": "exists", "position": applied.position.0 }))),
+        other => Err(Problem::conflict("the tariff was refused", other.to_string())),
+    }
+}
+
+async fn list_tariffs(State(node): State<Node>) -> Answer {
+    let tariffs = node.pipeline.look(|fold| fold.tariffs()).await.map_err(Problem::internal)?;
+    let rows: Vec<Value> = tariffs
+        .iter()
+        .map(|tariff| {
+            json!({ "name": tariff.name, "from": tariff.from.to_string(), "digest": tariff.digest.to_string() })
+        })
+        .collect();
+    Ok(Json(json!({ "tariffs": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RechargeRequest {
+    account: String,
+    amount_paise: i64,
+    payment_id: String,
+}
+
+async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>) -> Answer {
+    let number: AccountNumber = request
+        .account
+        .parse()
+        .map_err(|error: model::ids::IdError| Problem::refused("no such account", error.to_string()))?;
+    let found = node.registry.account_by_number(&number).await.map_err(Problem::internal)?;
+    let account = found.ok_or_else(|| {
+        Problem::missing("no such account", format!("{number} is not registered; import it with `urja account import`"))
+    })?;
+    let applied = node
+        .recharge(account, Paise(request.amount_paise), request.payment_id)
+        .await
+        .map_err(|error| Problem::internal(format!("{error:#}")))?;
+    let word = match &applied.outcome {
+        Outcome::RechargePosted { .. } => "posted",
+        Outcome::RechargeExists { .. } => "exists",
+        other => return Err(Problem::conflict("the recharge was refused", other.to_string())),
+    };
+    let view = node.pipeline.look(move |fold| fold.account(account)).await.map_err(Problem::internal)?;
+    let balance = view.map(|view| view.balance().0);
+    Ok(Json(json!({ "outcome": word, "position": applied.position.0, "balance_paise": balance })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockRequest {
+    now: String,
+}
+
+async fn drive_clock(State(node): State<Node>, Json(request): Json<ClockRequest>) -> Answer {
+    let now: Instant = request
+        .now
+        .parse()
+        .map_err(|error: model::time::TimeError| Problem::refused("not an instant", error.to_string()))?;
+    let closed = node
+        .drive_clock(now)
+        .await
+        .map_err(|error| Problem::conflict("the clock was not set", format!("{error:#}")))?;
+    Ok(Json(json!({ "now": now.to_string(), "closed": closed.iter().map(ToString::to_string).collect::<Vec<_>>() })))
+}
+
+async fn checkpoint(State(node): State<Node>) -> Answer {
+    let position = node.pipeline.checkpoint().await.map_err(Problem::internal)?;
+    Ok(Json(json!({ "position": position.0 })))
+}
+
+async fn status(State(node): State<Node>) -> Answer {
+    crate::status::read(&node).await.map(Json).map_err(Problem::internal)
+}

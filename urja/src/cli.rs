@@ -1,0 +1,294 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Smart-meter head-end with a prepaid ledger: takes in DLMS/COSEM pushes, makes them durable, charges to the paisa and
+/// answers in SQL.
+#[derive(Debug, Parser)]
+#[command(name = "urja", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Configuration file; without it defaults hold (`urja config example` prints one with every key)
+    #[arg(long, short, global = true, value_name = "FILE", env = "URJA_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data directory (key data.dir)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the head-end: listeners, journal, ledger, lake, SQL, pages
+    Serve(Serve),
+    /// Simulated meters, 40 days of history, then live; pages on http://127.0.0.1:8080
+    #[cfg(feature = "query")]
+    Demo(Demo),
+    /// Simulate meters that push to a head-end
+    Fleet(Fleet),
+    /// Run one SQL query, for example `urja sql "SELECT * FROM daily_usage LIMIT 10"`
+    #[cfg(feature = "query")]
+    Sql(Sql),
+    /// Show what a DLMS frame says, with its authentication result
+    Decode(Decode),
+    /// Meters of the registry
+    #[command(subcommand)]
+    Meter(Meter),
+    /// Accounts of the registry
+    #[command(subcommand)]
+    Account(Account),
+    /// Tariffs in force
+    #[command(subcommand)]
+    Tariff(Tariff),
+    /// Book money received for an account; the same payment id is booked once
+    Recharge(Recharge),
+    /// Look into the files of a data directory
+    #[command(subcommand)]
+    Inspect(Inspect),
+    /// Derive the checkpoint again from the lake and compare
+    Rebuild(Rebuild),
+    /// The configuration
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// `urja serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// TCP address for meters (key listen.tcp)
+    #[arg(long, value_name = "ADDR")]
+    pub tcp: Option<String>,
+    /// UDP address for meters (key listen.udp)
+    #[arg(long, value_name = "ADDR")]
+    pub udp: Option<String>,
+    /// MQTT broker (key mqtt.url)
+    #[arg(long, value_name = "URL")]
+    pub mqtt: Option<String>,
+    /// Address of pages and SQL (key http.listen)
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+    /// Address of health and metrics (key health.listen)
+    #[arg(long, value_name = "ADDR")]
+    pub health: Option<String>,
+    /// Where "now" comes from: system or driven (key time.clock)
+    #[arg(long, value_name = "SOURCE")]
+    pub clock: Option<String>,
+}
+
+/// `urja demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Meters to simulate
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub meters: u32,
+    /// Days of history to load
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=400))]
+    pub days: u32,
+    /// Seed of the fleet
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// MQTT broker to use as a third transport; otherwise `mosquitto` where it is on the PATH
+    #[arg(long, value_name = "URL")]
+    pub mqtt: Option<String>,
+    /// Address of pages and SQL
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http: String,
+    /// End with a summary once the history is loaded
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// `urja fleet`
+#[derive(Debug, Args)]
+pub struct Fleet {
+    /// Meters to simulate
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub meters: u32,
+    /// How they reach the head-end
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
+    /// Seed: the same seed makes the same meters, loads and faults
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where to send: HOST:PORT, or mqtt://HOST:PORT
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4059")]
+    pub to: String,
+    /// First civil day of the simulation
+    #[arg(long, value_name = "DATE", default_value = "2026-04-01")]
+    pub from: String,
+    /// Days to simulate as fast as the head-end confirms; 0 runs live from now on
+    #[arg(long, default_value_t = 1)]
+    pub days: u32,
+    /// Directory for meters.csv, accounts.csv and truth.jsonl
+    #[arg(long, value_name = "DIR", default_value = "urja-fleet")]
+    pub out: PathBuf,
+    /// Only write meters.csv and accounts.csv, for `urja account import` and `urja meter import`
+    #[arg(long)]
+    pub provision: bool,
+    /// Move the head-end's driven clock with the simulation, over its admin socket in --data
+    #[arg(long)]
+    pub drive: bool,
+    /// Without faults: no outages, duplicates, late or revised pushes
+    #[arg(long)]
+    pub no_faults: bool,
+}
+
+/// How simulated meters reach the head-end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// DLMS wrapper over TCP
+    Tcp,
+    /// DLMS wrapper over UDP
+    Udp,
+    /// MQTT 5, QoS 1
+    Mqtt,
+}
+
+/// `urja sql`
+#[cfg(feature = "query")]
+#[derive(Debug, Args)]
+pub struct Sql {
+    /// The statement; `-` reads it from standard input
+    pub statement: String,
+    /// Print the rows as CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// `urja decode`
+#[derive(Debug, Args)]
+pub struct Decode {
+    /// How the bytes are framed
+    #[arg(long, value_enum, default_value_t = DecodeFraming::Auto)]
+    pub framing: DecodeFraming,
+    /// Global unicast encryption key, 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", env = "URJA_GUEK", hide_env_values = true)]
+    pub guek: Option<String>,
+    /// Global authentication key, 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", env = "URJA_GAK", hide_env_values = true)]
+    pub gak: Option<String>,
+    /// System title of the sender, where the frame does not carry it
+    #[arg(long, value_name = "HEX")]
+    pub system_title: Option<String>,
+    /// The bytes; spaces are ignored, `-` reads them from standard input
+    #[arg(value_name = "HEX")]
+    pub bytes: String,
+}
+
+/// Framings that `urja decode` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecodeFraming {
+    /// Told from the first bytes
+    Auto,
+    /// IEC 62056-47 wrapper
+    Wrapper,
+    /// A bare APDU
+    Apdu,
+}
+
+/// `urja meter`
+#[derive(Debug, Subcommand)]
+pub enum Meter {
+    /// Import meters from CSV: all lines or none
+    ///
+    /// Columns: system_title, serial, guek, gak, profile, policy, account_number, policy_reason
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+    },
+}
+
+/// `urja account`
+#[derive(Debug, Subcommand)]
+pub enum Account {
+    /// Import accounts from CSV: all lines or none
+    ///
+    /// Columns: account_number, category, sanctioned_kw, from, opening_register_kwh, opening_balance_rupees, connection
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+    },
+}
+
+/// `urja tariff`
+#[derive(Debug, Subcommand)]
+pub enum Tariff {
+    /// Put a version of a tariff in force, from a first of month
+    Apply {
+        /// TOML file, or the name of a built-in one (lmv1-urban, lmv1-rural, lmv1-lifeline)
+        file: String,
+    },
+    /// List the versions in force
+    List,
+}
+
+/// `urja recharge`
+#[derive(Debug, Args)]
+pub struct Recharge {
+    /// Account number, for example PUVVNL1234567890
+    pub account: String,
+    /// Whole rupees
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rupees: u32,
+    /// Id of the payment at its source: the same id is the same payment
+    #[arg(long, value_name = "ID")]
+    pub payment_id: String,
+}
+
+/// `urja inspect`
+#[derive(Debug, Subcommand)]
+pub enum Inspect {
+    /// Groups and records of the journal
+    Journal {
+        /// Start after this position
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Show at most so many records; 0 only sums up
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Read and check every byte
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Sections of the newest checkpoint
+    Checkpoint {
+        /// Read and check every byte of all checkpoints
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Tables of the lake
+    Lake {
+        /// Read and check every byte
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+/// `urja rebuild`
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Only compare with the checkpoint, do not replace it
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `urja config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print the commented file with every key
+    Example,
+    /// Print what is in force
+    Show,
+}

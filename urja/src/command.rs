@@ -1,0 +1,112 @@
+//! The commands. Each prints for people, or one JSON value with `--json`.
+
+mod decode;
+#[cfg(feature = "query")]
+mod demo;
+mod fleet;
+mod inspect;
+mod rebuild;
+mod registry;
+mod serve;
+#[cfg(feature = "query")]
+mod sql;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::cli::{self, Cli, Command};
+use crate::config::{self, Config};
+use crate::telemetry;
+
+/// Exit code for bytes, statements and files that are at fault.
+const BAD_INPUT: u8 = 2;
+
+/// Runs the command; errors go to the caller with what to do next.
+///
+/// # Errors
+/// What the command says.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    if let Command::Decode(args) = &cli.command {
+        return decode::run(args, cli.json);
+    }
+    if let Command::Config(args) = &cli.command {
+        return configuration(&cli, args);
+    }
+    let config = load(&cli)?;
+    telemetry::start_logs(&config.log)?;
+    match &cli.command {
+        Command::Serve(_) => serve::run(config).await,
+        #[cfg(feature = "query")]
+        Command::Demo(args) => demo::run(config, args, cli.data.is_some(), cli.json).await,
+        Command::Fleet(args) => fleet::run(&config, args, cli.json).await,
+        #[cfg(feature = "query")]
+        Command::Sql(args) => sql::run(&config, args, cli.json).await,
+        Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
+        Command::Account(cli::Account::Import { file }) => registry::import_accounts(&config, file, cli.json).await,
+        Command::Tariff(args) => registry::tariff(&config, args, cli.json).await,
+        Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
+        Command::Inspect(args) => inspect::run(&config, args, cli.json),
+        Command::Rebuild(args) => rebuild::run(&config, args, cli.json),
+        Command::Decode(_) | Command::Config(_) => bail!("this command needs no configuration"),
+    }
+}
+
+fn load(cli: &Cli) -> Result<Config> {
+    let mut flags: Vec<(&str, String)> = Vec::new();
+    if let Some(dir) = &cli.data {
+        flags.push(("data.dir", dir.display().to_string()));
+    }
+    if let Command::Serve(args) = &cli.command {
+        let given = [
+            ("listen.tcp", &args.tcp),
+            ("listen.udp", &args.udp),
+            ("mqtt.url", &args.mqtt),
+            ("http.listen", &args.http),
+            ("health.listen", &args.health),
+            ("time.clock", &args.clock),
+        ];
+        flags.extend(given.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))));
+    }
+    Config::load(cli.config.as_deref(), &flags)
+}
+
+fn configuration(cli: &Cli, args: &cli::Config) -> Result<ExitCode> {
+    match args {
+        cli::Config::Check { file } => {
+            Config::load(Some(file), &[])?;
+            print(cli.json, &serde_json::json!({ "file": file, "ok": true }), || {
+                format!("{} is good", file.display())
+            });
+        }
+        cli::Config::Example => print!("{}", config::EXAMPLE),
+        cli::Config::Show => {
+            let config = load(cli)?;
+            print(cli.json, &serde_json::to_value(&config)?, || toml::to_string(&config).unwrap_or_default());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints one result.
+fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
+    if json {
+        println!("{value}");
+    } else {
+        println!("{}", text().trim_end());
+    }
+}
+
+/// Reads a file, or standard input for `-`.
+fn read_input(file: &std::path::Path) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+
+    use anyhow::Context as _;
+    if file.as_os_str() != "-" {
+        return std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+    Ok(bytes)
+}

@@ -1,0 +1,80 @@
+//! `urja decode`: what a frame says.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use codec::tree::{self, DecodeKeys, Framing, Node};
+use serde_json::{Value, json};
+
+use super::BAD_INPUT;
+use crate::cli::{Decode, DecodeFraming};
+
+pub(super) fn run(args: &Decode, as_json: bool) -> Result<ExitCode> {
+    let bytes = bytes_of(&args.bytes)?;
+    let keys = DecodeKeys {
+        guek: args.guek.as_deref().map(|text| fixed("--guek", text)).transpose()?,
+        gak: args.gak.as_deref().map(|text| fixed("--gak", text)).transpose()?,
+        system_title: args.system_title.as_deref().map(|text| fixed("--system-title", text)).transpose()?,
+    };
+    let framing = match args.framing {
+        DecodeFraming::Auto => Framing::Auto,
+        DecodeFraming::Wrapper => Framing::Wrapper,
+        DecodeFraming::Apdu => Framing::Apdu,
+    };
+    match tree::decode(&bytes, framing, &keys) {
+        Ok(node) => {
+            if as_json {
+                println!("{}", json_of(&node));
+            } else {
+                print_tree(&node, 0);
+            }
+            Ok(if refused(&node) { ExitCode::from(BAD_INPUT) } else { ExitCode::SUCCESS })
+        }
+        Err(error) => {
+            if as_json {
+                println!("{}", json!({ "error": error.kind.to_string(), "offset": error.offset }));
+            }
+            eprintln!("urja: cannot decode: {error}");
+            Ok(ExitCode::from(BAD_INPUT))
+        }
+    }
+}
+
+/// Hexadecimal text with spaces anywhere; `-` reads standard input.
+fn bytes_of(text: &str) -> Result<Vec<u8>> {
+    let given = if text == "-" { std::io::read_to_string(std::io::stdin())? } else { text.to_owned() };
+    let digits: String = given.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    let bytes = hex::decode(digits.strip_prefix("0x").unwrap_or(&digits)).context("the bytes are not hexadecimal")?;
+    ensure!(!bytes.is_empty(), "there are no bytes to decode");
+    Ok(bytes)
+}
+
+fn fixed<const N: usize>(flag: &str, text: &str) -> Result<[u8; N]> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.with_context(|| format!("{flag} takes {} hexadecimal digits", 2 * N))
+}
+
+/// Whether a tag in the tree did not verify.
+fn refused(node: &Node) -> bool {
+    node.authentication == Some(tree::Authentication::Failed) || node.children.iter().any(refused)
+}
+
+fn print_tree(node: &Node, depth: usize) {
+    let value = if node.value.is_empty() { String::new() } else { format!(" {}", node.value) };
+    let mark = node.authentication.map(|found| format!("  [{}]", found.as_str())).unwrap_or_default();
+    println!("{:5}  {}{}{value}{mark}", node.offset, "  ".repeat(depth), node.name);
+    for child in &node.children {
+        print_tree(child, depth + 1);
+    }
+}
+
+fn json_of(node: &Node) -> Value {
+    let mut value = json!({ "offset": node.offset, "name": node.name, "value": node.value });
+    if let Some(found) = node.authentication {
+        value["authentication"] = found.as_str().into();
+    }
+    if !node.children.is_empty() {
+        value["children"] = node.children.iter().map(json_of).collect();
+    }
+    value
+}

@@ -1,0 +1,194 @@
+//! `urja inspect`: what the files of a data directory hold. Reads only, so it works beside a running owner.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use model::{Fact, Position, Record};
+use serde_json::{Value, json};
+
+use super::{BAD_INPUT, print};
+use crate::cli::Inspect;
+use crate::config::Config;
+
+pub(super) fn run(config: &Config, args: &Inspect, as_json: bool) -> Result<ExitCode> {
+    let dir = &config.data.dir;
+    ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
+    match args {
+        Inspect::Journal { verify: true, .. } => verify_journal(dir, as_json),
+        Inspect::Journal { after, limit, .. } => journal(dir, Position(*after), *limit, as_json),
+        Inspect::Checkpoint { verify } => checkpoint(dir, *verify, as_json),
+        Inspect::Lake { verify } => lake(config, *verify, as_json),
+    }
+}
+
+fn verify_journal(dir: &Path, as_json: bool) -> Result<ExitCode> {
+    let report = journal::verify(&dir.join("journal"))?;
+    let value = json!({ "sound": report.is_sound(), "report": format!("{report:?}") });
+    print(as_json, &value, || report.to_string());
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+fn journal(dir: &Path, after: Position, limit: usize, as_json: bool) -> Result<ExitCode> {
+    let (mut groups, mut records, mut last) = (0_u64, 0_u64, after);
+    let mut shown = Vec::new();
+    for group in journal::read(&dir.join("journal"), after)? {
+        let group = group?;
+        groups += 1;
+        for (position, bytes) in group.records() {
+            if position <= after {
+                continue;
+            }
+            records += 1;
+            last = position;
+            if shown.len() < limit {
+                let record = Record::decode(position, bytes).with_context(|| format!("record at position {position}"))?;
+                shown.push(describe(&record));
+            }
+        }
+    }
+    let value = json!({ "groups": groups, "records": records, "last_position": last.0, "shown": shown });
+    print(as_json, &value, || {
+        let mut out = format!("{records} records in {groups} groups after position {after}, the last at {last}\n");
+        for record in &shown {
+            out += &format!(
+                "{:>10}  {}  {:<15}{}\n",
+                record["position"],
+                record["received_at"].as_str().unwrap_or_default(),
+                record["kind"].as_str().unwrap_or_default(),
+                record["what"].as_str().unwrap_or_default()
+            );
+        }
+        out
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(record: &Record) -> Value {
+    json!({
+        "position": record.position.0,
+        "received_at": record.received_at.to_string(),
+        "kind": record.fact.name(),
+        "what": what(&record.fact),
+    })
+}
+
+/// One line on a fact.
+fn what(fact: &Fact) -> String {
+    match fact {
+        Fact::Frame(frame) => format!(
+            "meter {} by {}, counter {}, {} readings{}{}",
+            frame.meter,
+            frame.source,
+            frame.counter.map_or("none".into(), |counter| counter.to_string()),
+            frame.readings.len(),
+            if frame.event_word.is_some() { ", event word" } else { "" },
+            if frame.late { ", late" } else { "" },
+        ),
+        Fact::Repeated(frame) => format!("meter {} by {}, digest {}", frame.meter, frame.source, frame.digest),
+        Fact::Quarantined(frame) => format!(
+            "{} by {}, title {}: {}",
+            frame.reason.name(),
+            frame.source,
+            frame.title.map_or("none".into(), |title| title.to_string()),
+            frame.detail
+        ),
+        Fact::Resolved(resolution) => {
+            let verdict = match resolution.verdict {
+                model::Verdict::Repeated => "repeated",
+                model::Verdict::Absent => "absent",
+                model::Verdict::Revised { .. } => "revised",
+            };
+            format!("reading {} of position {}: {verdict}", resolution.index, resolution.contested)
+        }
+        Fact::MeterTerms(terms) => {
+            let account = terms.account.map_or("none".into(), |account| account.to_string());
+            format!("meter {}, title {}, account {account}, profile {}", terms.meter, terms.title, terms.profile)
+        }
+        Fact::AccountTerms(terms) => {
+            format!("account {}, tariff {}, {} W, from {}", terms.account, terms.tariff, terms.sanctioned_w, terms.from)
+        }
+        Fact::TariffVersion(version) => format!("{} from {}, digest {}", version.name, version.from, version.digest),
+        Fact::DayClosed(closed) => format!(
+            "{} for accounts {} to {}{}",
+            closed.day,
+            closed.first,
+            closed.last,
+            if closed.complete { ", complete" } else { "" }
+        ),
+        Fact::Recharge(recharge) => {
+            format!("account {}, ₹{}, payment {}", recharge.account, recharge.amount, recharge.payment_id)
+        }
+    }
+}
+
+fn checkpoint(dir: &Path, verify: bool, as_json: bool) -> Result<ExitCode> {
+    let dir = dir.join("checkpoint");
+    if verify {
+        state::verify(&dir)?;
+    }
+    let Some(found) = state::latest(&dir)? else {
+        print(as_json, &json!({ "position": null }), || "there is no checkpoint".into());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let summary = state::inspect(&found.path)?;
+    let sections: Vec<Value> = summary
+        .sections
+        .iter()
+        .map(|section| {
+            json!({
+                "name": section.name, "version": section.version, "record_size": section.record_size,
+                "records": section.records, "bytes": section.bytes,
+            })
+        })
+        .collect();
+    let value = json!({ "position": found.position.0, "file": found.path, "sections": sections });
+    print(as_json, &value, || {
+        let mut out = format!("checkpoint at position {} in {}\n", found.position, found.path.display());
+        for section in &summary.sections {
+            out += &format!(
+                "{:<14} {:>10} records of {:>4} bytes = {} bytes\n",
+                section.name, section.records, section.record_size, section.bytes
+            );
+        }
+        out
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> {
+    let dir = config.data.dir.join("lake");
+    let tables = lake::inspect(&dir)?;
+    let rows: Vec<Value> = tables
+        .iter()
+        .map(|table| {
+            json!({
+                "table": table.table.name(), "version": table.version, "position": table.committed.0,
+                "files": table.files, "rows": table.rows, "bytes": table.bytes,
+            })
+        })
+        .collect();
+    let report = if verify { Some(lake::verify(&dir)?) } else { None };
+    let faults: Vec<String> =
+        report.iter().flat_map(|report| &report.faults).map(ToString::to_string).collect();
+    let value = json!({ "tables": rows, "faults": faults });
+    print(as_json, &value, || {
+        let mut out = String::from("table               version   position    files        rows       bytes\n");
+        for table in &tables {
+            out += &format!(
+                "{:<18} {:>8} {:>10} {:>8} {:>11} {:>11}\n",
+                table.table.name(),
+                table.version,
+                table.committed,
+                table.files,
+                table.rows,
+                table.bytes
+            );
+        }
+        if verify {
+            out += &format!("{} faults\n{}", faults.len(), faults.join("\n"));
+        }
+        out
+    });
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}

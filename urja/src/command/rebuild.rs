@@ -1,0 +1,88 @@
+//! `urja rebuild`: derives the checkpoint from the lake and compares it with the one that is there.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use ledger::{Effects, Fold, Limits};
+use model::Position;
+use serde_json::json;
+use state::DirLock;
+
+use super::{BAD_INPUT, print};
+use crate::cli::Rebuild;
+use crate::config::Config;
+
+pub(super) fn run(config: &Config, args: &Rebuild, as_json: bool) -> Result<ExitCode> {
+    let dir = &config.data.dir;
+    anyhow::ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
+    let _lock = DirLock::acquire(dir)?;
+    let calendar = config.calendar()?;
+    let lake = lake::Lake::open(&dir.join("lake"), calendar.clone(), lake::Options::default()).context("lake")?;
+    let limits = Limits { late_days: config.billing.late_days, ..Limits::default() };
+    let upto = lake.committed();
+    let rebuilt = fold_lake(&lake, Fold::new(calendar.clone(), limits.clone()), upto)?;
+    let checkpoint = state::latest(&dir.join("checkpoint"))?;
+    let before = match &checkpoint {
+        Some(found) if found.position == upto => Some(Fold::from_sections(calendar, limits, &found.sections)?),
+        _ => None,
+    };
+    let differences = before.as_ref().map(|before| compare(before, &rebuilt));
+    let same = differences.as_ref().is_none_or(Vec::is_empty);
+    if !args.check {
+        let mut sections = rebuilt.sections();
+        if let Some(found) = &checkpoint {
+            keep_counts(&mut sections, &found.sections);
+        }
+        state::write(&dir.join("checkpoint"), upto, &sections)?;
+    }
+    let accounts = rebuilt.accounts().count();
+    let value = json!({
+        "position": upto.0, "accounts": accounts, "written": !args.check,
+        "compared": before.is_some(), "differences": differences,
+    });
+    print(as_json, &value, || {
+        let mut out = format!("rebuilt {accounts} accounts from the lake up to position {upto}\n");
+        out += match &differences {
+            None => "no checkpoint at that position to compare with\n",
+            Some(found) if found.is_empty() => "balances and windows are the same as in the checkpoint\n",
+            Some(_) => "the checkpoint differs:\n",
+        };
+        out += &differences.iter().flatten().map(|line| format!("  {line}\n")).collect::<String>();
+        out + if args.check { "the checkpoint was left as it is\n" } else { "checkpoint written\n" }
+    });
+    Ok(if same || !args.check { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+fn fold_lake(lake: &lake::Lake, mut fold: Fold, upto: Position) -> Result<Fold> {
+    let mut effects = Effects::default();
+    for record in lake::rebuild::records(lake, upto)? {
+        let record = record?;
+        fold.skip_to(record.position);
+        fold.apply(&record, &mut effects).with_context(|| format!("record at position {}", record.position))?;
+        effects = Effects::default();
+    }
+    fold.skip_to(upto.next());
+    Ok(fold)
+}
+
+/// Lines on every account and meter that differs.
+fn compare(before: &Fold, after: &Fold) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (was, is) in before.accounts().zip(after.accounts()) {
+        if was.booked != is.booked || was.accrued != is.accrued {
+            lines.push(format!(
+                "account {}: booked {} accrued {} in the checkpoint, {} and {} from the lake",
+                was.account, was.booked, was.accrued, is.booked, is.accrued
+            ));
+        }
+    }
+    if before.accounts().count() != after.accounts().count() {
+        lines.push("the number of accounts differs".into());
+    }
+    for ((meter, was), (_, is)) in before.counter_windows().zip(after.counter_windows()) {
+        if was != is {
+            lines.push(format!("meter {meter}: counter window {was:?} in the checkpoint, {is:?} from the lake"));
+        }
+    }
+    lines
+}

@@ -1,0 +1,50 @@
+//! `urja serve`: the head-end.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::listener::Doors;
+use crate::node::Node;
+
+/// Exit code after a failed sync: nothing is acknowledged any more and the process must be started anew.
+const SYNC_FAILED: u8 = 70;
+
+pub(super) async fn run(config: Config) -> Result<ExitCode> {
+    // Metrics of the start are counted as well.
+    crate::telemetry::metrics()?;
+    let node = Node::open(config).await?;
+    let doors = Doors::open(&node).await?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", doors.describe(&node)).and_then(|()| out.flush()).context("standard output")?;
+    drop(out);
+    tracing::info!(tcp = ?doors.tcp, udp = ?doors.udp, http = ?doors.http, health = ?doors.health, "ready");
+    let mut failed = node.pipeline.failed();
+    let code = tokio::select! {
+        name = stop_signal() => {
+            tracing::info!(signal = name?, "draining");
+            ExitCode::SUCCESS
+        }
+        reason = failed.wait() => {
+            tracing::error!(%reason, "the journal cannot be written; stopping without another acknowledgement");
+            return Ok(ExitCode::from(SYNC_FAILED));
+        }
+    };
+    doors.close().await;
+    node.close().await.context("last checkpoint")?;
+    tracing::info!("drained");
+    Ok(code)
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn stop_signal() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}

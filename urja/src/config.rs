@@ -1,0 +1,552 @@
+//! Configuration: one TOML file, read strictly; flag over environment over file over default.
+//!
+//! An unknown key, a wrong type or a value out of range is refused with file, line and key. Environment variables are
+//! `URJA_SECTION__KEY`, for example `URJA_LISTEN__TCP=0.0.0.0:4059`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytesize::ByteSize;
+use model::Calendar;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The commented file with every key; also what `urja config example` prints.
+pub const EXAMPLE: &str = include_str!("../../urja.example.toml");
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where data is kept.
+    pub data: Data,
+    /// Zone and clock.
+    pub time: Time,
+    /// TCP and UDP listeners for meters.
+    pub listen: Listen,
+    /// MQTT.
+    pub mqtt: Mqtt,
+    /// The journal.
+    pub journal: Journal,
+    /// Delta tables.
+    pub lake: Lake,
+    /// When days are booked.
+    pub billing: Billing,
+    /// SQL limits.
+    pub query: Query,
+    /// Pages and SQL over HTTP.
+    pub http: Http,
+    /// Health and metrics.
+    pub health: Health,
+    /// Where the key that wraps meter keys comes from.
+    pub keys: Keys,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Section `data`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Directory of this partition.
+    pub dir: PathBuf,
+}
+
+/// Section `time`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Time {
+    /// IANA zone of the utility.
+    pub zone: String,
+    /// Where "now" comes from.
+    pub clock: ClockSource,
+}
+
+/// Where "now" comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockSource {
+    /// The machine's clock.
+    System,
+    /// Moves only by a request on the admin socket.
+    Driven,
+}
+
+/// Section `listen`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// TCP address, empty for none.
+    pub tcp: Address,
+    /// UDP address, empty for none.
+    pub udp: Address,
+    /// Connections at most.
+    pub max_connections: usize,
+    /// Longest APDU taken, bytes.
+    pub max_apdu: ByteSize,
+    /// A connection that sends nothing at all is closed after this time.
+    pub first_byte_timeout: Span,
+    /// A frame that is begun must be whole within this time.
+    pub frame_timeout: Span,
+    /// A connection without traffic is closed after this time.
+    pub idle_timeout: Span,
+    /// Frames of one connection that may wait for their sync.
+    pub max_unacknowledged: usize,
+}
+
+/// Section `mqtt`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// `mqtt://host:port` or `mqtts://host:port`, empty for none.
+    pub url: String,
+    /// Client id; the session is kept under it.
+    pub client_id: String,
+    /// Topic filters to subscribe to.
+    pub topics: Vec<String>,
+    /// What a publish carries.
+    pub framing: Framing,
+    /// User name, empty for none.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// Publishes the broker may have in flight to us.
+    pub receive_maximum: u16,
+    /// How long the broker keeps our session while we are away.
+    pub session_expiry: Span,
+}
+
+/// What an MQTT publish carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// Wrapper header and APDU.
+    Wrapper,
+    /// A bare APDU.
+    Apdu,
+}
+
+/// Section `journal`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journal {
+    /// Size of a segment file.
+    pub segment: ByteSize,
+    /// How long sealed segments stay.
+    pub keep: Span,
+    /// How many bytes of sealed segments stay at most.
+    pub keep_bytes: ByteSize,
+    /// Space held back so that recharges get through when the disk is full.
+    pub reserve: ByteSize,
+    /// Most bytes in one group.
+    pub group: ByteSize,
+    /// Frames that may wait for the journal.
+    pub queue_frames: usize,
+}
+
+/// Section `lake`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lake {
+    /// Longest time between commits.
+    pub commit_every: Span,
+    /// Hot buffer size that brings a commit forward.
+    pub commit_bytes: ByteSize,
+}
+
+/// Section `billing`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Billing {
+    /// Wall-clock time of the next day at which a day is booked.
+    pub close_at: String,
+    /// Days for which late data is charged.
+    pub late_days: u16,
+}
+
+/// Section `query`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Query {
+    /// Memory for all statements together.
+    pub memory: ByteSize,
+    /// Longest time for one statement.
+    pub timeout: Span,
+    /// Rows of one answer at most.
+    pub max_rows: usize,
+    /// Statements at once.
+    pub max_statements: usize,
+}
+
+/// Section `http`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address of pages and SQL, empty for none. Loopback, unless `public` is set.
+    pub listen: Address,
+    /// Allow an address that others can reach: there is no sign-in yet.
+    pub public: bool,
+    /// The consumer's card without sign-in, for demonstrations on loopback.
+    pub demo: bool,
+}
+
+/// Section `health`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Address of `/health/livez`, `/health/readyz` and `/metrics`, empty for none.
+    pub listen: Address,
+}
+
+/// Section `keys`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// File with the key-encryption key, 64 hexadecimal digits; made on first start. Relative to the data directory.
+    pub kek_file: PathBuf,
+}
+
+/// Section `log`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Filter, for example `info` or `info,ingest=debug`.
+    pub filter: String,
+    /// Form of the lines on standard error.
+    pub format: LogFormat,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { dir: PathBuf::from("urja-data") }
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Time { zone: "Asia/Kolkata".into(), clock: ClockSource::System }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            tcp: Address::loopback(4059),
+            udp: Address::loopback(4059),
+            max_connections: 10_000,
+            max_apdu: ByteSize::kib(64),
+            first_byte_timeout: Span::seconds(30),
+            frame_timeout: Span::seconds(30),
+            idle_timeout: Span::seconds(600),
+            max_unacknowledged: 1024,
+        }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Mqtt {
+            url: String::new(),
+            client_id: "urja".into(),
+            topics: vec!["Normal_Push/+".into(), "Event_push/+".into()],
+            framing: Framing::Wrapper,
+            username: String::new(),
+            password: String::new(),
+            receive_maximum: 1024,
+            session_expiry: Span::seconds(7 * 86_400),
+        }
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Journal {
+            segment: ByteSize::mib(64),
+            keep: Span::seconds(7 * 86_400),
+            keep_bytes: ByteSize::gib(16),
+            reserve: ByteSize::mib(4),
+            group: ByteSize::mib(4),
+            queue_frames: 16_384,
+        }
+    }
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Lake { commit_every: Span::seconds(30), commit_bytes: ByteSize::mib(128) }
+    }
+}
+
+impl Default for Billing {
+    fn default() -> Self {
+        Billing { close_at: "06:00".into(), late_days: 45 }
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Query { memory: ByteSize::gib(1), timeout: Span::seconds(30), max_rows: 1_000_000, max_statements: 8 }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { listen: Address::loopback(8080), public: false, demo: false }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health { listen: Address::loopback(9090) }
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys { kek_file: PathBuf::from("kek") }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Reads `file` where one is given, then the environment, then `flags` (dotted key and value).
+    ///
+    /// # Errors
+    /// Names the file and line, the variable or the flag, and the key.
+    pub fn load(file: Option<&Path>, flags: &[(&str, String)]) -> Result<Config> {
+        let mut table = match file {
+            Some(path) => read_file(path)?,
+            None => toml::Table::new(),
+        };
+        for (name, value) in std::env::vars() {
+            if let Some((section, key)) = variable(&name) {
+                set(&mut table, &section, &key, &value).with_context(|| format!("environment variable {name}"))?;
+            }
+        }
+        for (dotted, value) in flags {
+            let (section, key) = dotted.split_once('.').context("a flag stands for section.key")?;
+            set(&mut table, section, key, value).with_context(|| format!("flag for {dotted}"))?;
+        }
+        let config: Config = table.try_into().context("configuration")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The calendar of the utility's zone.
+    ///
+    /// # Errors
+    /// When the zone is unknown.
+    pub fn calendar(&self) -> Result<Calendar> {
+        Calendar::new(&self.time.zone).context("key time.zone")
+    }
+
+    /// Hour and minute at which a day is booked.
+    ///
+    /// # Errors
+    /// When `billing.close_at` is no time of day.
+    pub fn close_at(&self) -> Result<(i8, i8)> {
+        let time: jiff::civil::Time =
+            self.billing.close_at.parse().context("key billing.close_at: not a time such as \"06:00\"")?;
+        Ok((time.hour(), time.minute()))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.calendar()?;
+        self.close_at()?;
+        for (key, address) in [("http.listen", &self.http.listen)] {
+            let open = address.0.is_some_and(|address| !address.ip().is_loopback());
+            ensure!(!open || self.http.public, "key {key}: {address:?} can be reached by others and there is no sign-in; set http.public = true if that is meant");
+            ensure!(!open || !self.http.demo, "key http.demo: the consumer's card without sign-in is for loopback only");
+        }
+        ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
+        ensure!(self.listen.max_apdu.as_u64() <= 65_535 + 1, "key listen.max_apdu: a wrapper carries at most 64KiB");
+        ensure!(self.listen.max_unacknowledged > 0, "key listen.max_unacknowledged: at least 1");
+        ensure!(self.journal.segment.as_u64() >= 1 << 20, "key journal.segment: at least 1MiB");
+        ensure!(self.journal.group.as_u64() * 2 <= self.journal.segment.as_u64(), "key journal.group: at most half of journal.segment");
+        Ok(())
+    }
+}
+
+fn read_file(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if let Err(error) = toml::from_str::<Config>(&text) {
+        bail!("{}: {error}", path.display());
+    }
+    toml::from_str(&text).with_context(|| path.display().to_string())
+}
+
+/// `URJA_LISTEN__TCP` names key `tcp` of section `listen`; variables without two underscores are for other uses.
+fn variable(name: &str) -> Option<(String, String)> {
+    let (section, key) = name.strip_prefix("URJA_")?.split_once("__")?;
+    Some((section.to_lowercase(), key.to_lowercase()))
+}
+
+/// Puts a value given as text in place: as the type the key has by default.
+fn set(table: &mut toml::Table, section: &str, key: &str, text: &str) -> Result<()> {
+    let defaults = toml::Table::try_from(Config::default())?;
+    let known = defaults.get(section).and_then(toml::Value::as_table).with_context(|| format!("no section {section:?}"))?;
+    let default = known.get(key).with_context(|| format!("no key {section}.{key}; there are: {}", known.keys().cloned().collect::<Vec<_>>().join(", ")))?;
+    let value = match default {
+        toml::Value::Integer(_) => toml::Value::Integer(text.parse().with_context(|| format!("key {section}.{key}: not a number: {text:?}"))?),
+        toml::Value::Boolean(_) => toml::Value::Boolean(text.parse().with_context(|| format!("key {section}.{key}: true or false, not {text:?}"))?),
+        toml::Value::Array(_) => toml::Value::Array(text.split(',').map(|part| toml::Value::String(part.trim().into())).collect()),
+        _ => toml::Value::String(text.into()),
+    };
+    let target = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    target.as_table_mut().with_context(|| format!("{section} is not a section"))?.insert(key.into(), value);
+    Ok(())
+}
+
+/// A socket address, or none, written as an empty string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(pub Option<SocketAddr>);
+
+impl Address {
+    fn loopback(port: u16) -> Address {
+        Address(Some(SocketAddr::from(([127, 0, 0, 1], port))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(Address(None));
+        }
+        text.parse().map(|address| Address(Some(address))).map_err(|_| {
+            serde::de::Error::custom(format!("not an address such as \"127.0.0.1:4059\" (or \"\" for none): {text:?}"))
+        })
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0.map(|address| address.to_string()).unwrap_or_default())
+    }
+}
+
+/// A length of time, written `30s`, `5m`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    fn seconds(seconds: u64) -> Span {
+        Span(Duration::from_secs(seconds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        parse_span(&text)
+            .map(Span)
+            .ok_or_else(|| serde::de::Error::custom(format!("not a length of time such as \"30s\", \"500ms\" or \"7d\": {text:?}")))
+    }
+}
+
+fn parse_span(text: &str) -> Option<Duration> {
+    // Days are meant as 24 hours here, which jiff leaves open.
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u64>().ok()) {
+        return days.checked_mul(86_400).map(Duration::from_secs);
+    }
+    let parsed: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(parsed).ok()
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let millis = self.0.as_millis();
+        let text = match millis {
+            0 => "0s".to_owned(),
+            _ if millis % 86_400_000 == 0 => format!("{}d", millis / 86_400_000),
+            _ if millis % 1000 == 0 => format!("{}s", millis / 1000),
+            _ => format!("{millis}ms"),
+        };
+        to.serialize_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(text: &str) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("urja.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path), &[])
+    }
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let example: toml::Table = toml::from_str(EXAMPLE).unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        assert_eq!(example, defaults);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_file_line_and_key() {
+        let error = loaded("[listen]\ntcp = \"127.0.0.1:1\"\ntpc = \"x\"\n").unwrap_err().to_string();
+        assert!(error.contains("urja.toml") && error.contains("line 3") && error.contains("tpc"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_line_and_form() {
+        for (text, part) in [
+            ("[lake]\ncommit_every = \"fast\"\n", "30s"),
+            ("[listen]\nudp = \"nowhere\"\n", "127.0.0.1:4059"),
+            ("[time]\nclock = \"wrong\"\n", "driven"),
+            ("[time]\nzone = \"Asia/Nowhere\"\n", "time.zone"),
+            ("[billing]\nclose_at = \"6 o'clock\"\n", "billing.close_at"),
+        ] {
+            let error = format!("{:#}", loaded(text).unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn pages_without_sign_in_stay_on_loopback_unless_told() {
+        let error = loaded("[http]\nlisten = \"0.0.0.0:8080\"\n").unwrap_err().to_string();
+        assert!(error.contains("http.public"), "{error}");
+        assert!(loaded("[http]\nlisten = \"0.0.0.0:8080\"\npublic = true\n").is_ok());
+        assert!(loaded("[http]\nlisten = \"0.0.0.0:8080\"\npublic = true\ndemo = true\n").is_err());
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("urja.toml");
+        std::fs::write(&path, "[listen]\ntcp = \"127.0.0.1:1\"\n").unwrap();
+        let flags = [("listen.tcp", "127.0.0.1:2".to_owned()), ("query.max_rows", "5".to_owned())];
+        let config = Config::load(Some(&path), &flags).unwrap();
+        assert_eq!(config.listen.tcp.0.unwrap().port(), 2);
+        assert_eq!(config.query.max_rows, 5);
+        let error = format!("{:#}", Config::load(None, &[("listen.tpc", String::new())]).unwrap_err());
+        assert!(error.contains("no key listen.tpc"), "{error}");
+    }
+
+    #[test]
+    fn spans_read_back_what_they_print() {
+        for text in ["30s", "500ms", "7d", "600s"] {
+            assert_eq!(toml::Value::try_from(Span(parse_span(text).unwrap())).unwrap().as_str(), Some(text));
+        }
+        assert_eq!(parse_span("10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parse_span("-3s"), None);
+    }
+}

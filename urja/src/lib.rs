@@ -1,1 +1,0 @@
-//! The one binary: all wiring, commands, health, metrics and the admin socket

@@ -1,0 +1,202 @@
+//! The doors of a running node: meters on TCP, UDP and MQTT; pages and SQL; health and metrics; the admin socket.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use ingest::{MqttOptions, TcpOptions, UdpOptions};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Address, Config, Framing};
+use crate::node::Node;
+use crate::{admin, health, telemetry};
+
+/// Doors that are open, with the addresses they really have.
+pub struct Doors {
+    /// TCP for meters.
+    pub tcp: Option<SocketAddr>,
+    /// UDP for meters.
+    pub udp: Option<SocketAddr>,
+    /// Pages and SQL.
+    pub http: Option<SocketAddr>,
+    /// Health and metrics.
+    pub health: Option<SocketAddr>,
+    stop: CancellationToken,
+    /// Stops after the meters' doors, so that operators can watch the drain.
+    stop_http: CancellationToken,
+    tasks: TaskTracker,
+    http_tasks: TaskTracker,
+    #[cfg(feature = "query")]
+    query_runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Doors {
+    /// Opens every door that is configured.
+    ///
+    /// # Errors
+    /// Names the key of an address that cannot be listened on.
+    pub async fn open(node: &Node) -> Result<Doors> {
+        let mut doors = Doors {
+            tcp: None,
+            udp: None,
+            http: None,
+            health: None,
+            stop: CancellationToken::new(),
+            stop_http: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            http_tasks: TaskTracker::new(),
+            #[cfg(feature = "query")]
+            query_runtime: None,
+        };
+        doors.open_admin(node);
+        doors.open_health(node).await?;
+        doors.open_http(node).await?;
+        doors.open_meters(node).await?;
+        Ok(doors)
+    }
+
+    /// The `ready` line of `urja serve`.
+    pub fn describe(&self, node: &Node) -> Value {
+        json!({
+            "event": "ready",
+            "tcp": self.tcp, "udp": self.udp, "http": self.http, "health": self.health,
+            "mqtt": Some(&node.config.mqtt.url).filter(|url| !url.is_empty()),
+            "data": node.config.data.dir,
+            "pid": std::process::id(),
+        })
+    }
+
+    /// Closes the meters' doors, waits until what came in is through, then closes the others.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.stop_http.cancel();
+        self.http_tasks.close();
+        // A browser may hold a connection open for ever.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(3), self.http_tasks.wait()).await;
+        #[cfg(feature = "query")]
+        if let Some(runtime) = self.query_runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    fn open_admin(&mut self, node: &Node) {
+        let (node, stop) = (node.clone(), self.stop_http.clone());
+        self.http_tasks.spawn(async move {
+            if let Err(error) = admin::serve(node, stop).await {
+                tracing::error!(error = format!("{error:#}"), "the admin socket is closed");
+            }
+        });
+    }
+
+    async fn open_health(&mut self, node: &Node) -> Result<()> {
+        let metrics = telemetry::metrics()?;
+        let Some(listener) = listen(node.config.health.listen, "health.listen").await? else { return Ok(()) };
+        self.health = Some(listener.local_addr()?);
+        let router = health::router(node.clone(), metrics);
+        let stop = self.stop_http.clone();
+        self.http_tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+                tracing::error!(%error, "health and metrics are closed");
+            }
+        });
+        Ok(())
+    }
+
+    /// Pages and SQL run on a runtime of their own: a heavy statement must not delay a meter's acknowledgement.
+    #[cfg(feature = "query")]
+    async fn open_http(&mut self, node: &Node) -> Result<()> {
+        let Some(listener) = listen(node.config.http.listen, "http.listen").await? else { return Ok(()) };
+        self.http = Some(listener.local_addr()?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .thread_name("query")
+            .build()
+            .context("query runtime")?;
+        let listener = listener.into_std()?;
+        let router = crate::adapter::pages(node).merge(query::router(node.engine.clone()));
+        let stop = self.stop_http.clone();
+        let served = runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        });
+        self.http_tasks.spawn(async move {
+            if let Ok(Err(error)) = served.await {
+                tracing::error!(%error, "pages and SQL are closed");
+            }
+        });
+        self.query_runtime = Some(runtime);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "query"))]
+    async fn open_http(&mut self, _node: &Node) -> Result<()> {
+        Ok(())
+    }
+
+    async fn open_meters(&mut self, node: &Node) -> Result<()> {
+        let config = &node.config;
+        if let Some(listener) = listen(config.listen.tcp, "listen.tcp").await? {
+            self.tcp = Some(listener.local_addr()?);
+            let served = ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
+            self.tasks.spawn(served);
+        }
+        if let Some(address) = config.listen.udp.0 {
+            let socket = UdpSocket::bind(address).await.with_context(|| format!("key listen.udp: {address}"))?;
+            self.udp = Some(socket.local_addr()?);
+            let served = ingest::serve_udp(socket, node.pipeline.clone(), udp_options(config), self.stop.clone());
+            self.tasks.spawn(served);
+        }
+        if !config.mqtt.url.is_empty() {
+            let options = mqtt_options(config).context("section mqtt")?;
+            self.tasks.spawn(ingest::serve_mqtt(node.pipeline.clone(), options, self.stop.clone()));
+        }
+        Ok(())
+    }
+}
+
+async fn listen(address: Address, key: &str) -> Result<Option<TcpListener>> {
+    let Some(address) = address.0 else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| format!("key {key}: {address}"))?;
+    Ok(Some(listener))
+}
+
+fn max_apdu(config: &Config) -> usize {
+    usize::try_from(config.listen.max_apdu.as_u64()).unwrap_or(usize::from(u16::MAX)).min(usize::from(u16::MAX))
+}
+
+fn tcp_options(config: &Config) -> TcpOptions {
+    TcpOptions {
+        max_connections: config.listen.max_connections,
+        max_apdu: max_apdu(config),
+        first_byte_timeout: config.listen.first_byte_timeout.0,
+        frame_timeout: config.listen.frame_timeout.0,
+        idle_timeout: config.listen.idle_timeout.0,
+        max_unacknowledged: config.listen.max_unacknowledged,
+    }
+}
+
+fn udp_options(config: &Config) -> UdpOptions {
+    UdpOptions { max_apdu: max_apdu(config), ..UdpOptions::default() }
+}
+
+fn mqtt_options(config: &Config) -> Result<MqttOptions> {
+    let mqtt = &config.mqtt;
+    Ok(MqttOptions {
+        url: mqtt.url.clone(),
+        client_id: mqtt.client_id.clone(),
+        topics: mqtt.topics.clone(),
+        framing: match mqtt.framing {
+            Framing::Wrapper => ingest::MqttFraming::Wrapper,
+            Framing::Apdu => ingest::MqttFraming::Apdu,
+        },
+        credentials: Some((mqtt.username.clone(), mqtt.password.clone())).filter(|(user, _)| !user.is_empty()),
+        receive_maximum: mqtt.receive_maximum,
+        session_expiry: mqtt.session_expiry.0,
+        max_apdu: max_apdu(config),
+    })
+}

@@ -1,0 +1,215 @@
+//! A partition put together: lock, registry, lake, pipeline, SQL. `serve`, `demo` and every command that finds no owner
+//! open the same thing; listeners come on top.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ingest::{Pipeline, PipelineOptions};
+use model::{Calendar, CivilDay, Digest, Fact, Instant, Paise, TariffVersion};
+use profiles::Profile;
+use registry::{Kek, Known, Registry};
+use state::DirLock;
+use tokio::sync::Mutex;
+
+use crate::adapter::IngestLake;
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// An open partition; a clone is another handle to it.
+#[derive(Clone)]
+pub struct Node {
+    /// What it was opened with.
+    pub config: Arc<Config>,
+    /// The utility's zone.
+    pub calendar: Calendar,
+    /// Its "now".
+    pub clock: Arc<Clock>,
+    /// The Delta tables and the hot buffer.
+    pub lake: lake::Lake,
+    /// Meters, keys, accounts.
+    pub registry: Registry,
+    /// Journal, fold and what turns around them.
+    pub pipeline: Pipeline,
+    /// Meter types.
+    pub profiles: Arc<[Profile]>,
+    /// SQL.
+    #[cfg(feature = "query")]
+    pub engine: Arc<query::Engine>,
+    /// Registrations, tariffs and clock moves go one at a time.
+    turn: Arc<Mutex<()>>,
+    _lock: Arc<DirLock>,
+}
+
+impl Node {
+    /// Takes the data directory and brings the fold to the end of the journal.
+    ///
+    /// # Errors
+    /// When another process owns the directory, or a file in it is damaged: names which and where.
+    pub async fn open(config: Config) -> Result<Node> {
+        let dir = config.data.dir.clone();
+        make_private(&dir)?;
+        let lock = DirLock::acquire(&dir)?;
+        let calendar = config.calendar()?;
+        let clock = Arc::new(Clock::new(config.time.clock));
+        let kek = Kek::load_or_create(&dir.join(&config.keys.kek_file)).context("key-encryption key")?;
+        let registry = Registry::open(&dir.join("registry.db"), kek).await.context("registry")?;
+        let lake = open_lake(&config, &calendar).await?;
+        let profiles: Arc<[Profile]> = Profile::builtin().into();
+        let options = pipeline_options(&config, &calendar)?;
+        let pipeline = Pipeline::start(
+            options,
+            clock.clone(),
+            Arc::new(IngestLake(lake.clone())),
+            registry.clone(),
+            profiles.clone(),
+        )
+        .await
+        .context("the partition cannot be opened")?;
+        #[cfg(feature = "query")]
+        let engine = crate::adapter::engine(&config, &pipeline, &lake, &registry)?;
+        Ok(Node {
+            config: Arc::new(config),
+            calendar,
+            clock,
+            lake,
+            registry,
+            pipeline,
+            profiles,
+            #[cfg(feature = "query")]
+            engine,
+            turn: Arc::default(),
+            _lock: Arc::new(lock),
+        })
+    }
+
+    /// Imports meters from CSV, all lines or none; their facts are durable and folded when this returns.
+    ///
+    /// # Errors
+    /// With the bad lines, or when the journal fails.
+    pub async fn import_meters(&self, csv: &[u8]) -> Result<registry::Imported, ImportError> {
+        let _turn = self.turn.lock().await;
+        let known: Vec<(String, u32)> =
+            self.profiles.iter().map(|profile| (profile.name.clone(), profile.period_s)).collect();
+        let imported = self.registry.import_meters(csv, &Known { profiles: &known }).await?;
+        self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
+        Ok(imported)
+    }
+
+    /// Imports accounts from CSV, all lines or none; their facts are durable and folded when this returns.
+    ///
+    /// # Errors
+    /// With the bad lines, or when the journal fails.
+    pub async fn import_accounts(&self, csv: &[u8]) -> Result<registry::Imported, ImportError> {
+        let _turn = self.turn.lock().await;
+        let tariffs = self
+            .pipeline
+            .look(|fold| fold.tariffs().into_iter().map(|tariff| tariff.name).collect::<Vec<_>>())
+            .await
+            .map_err(|error| ImportError::Journal(error.to_string()))?;
+        let imported = self.registry.import_accounts(csv, &tariffs).await?;
+        self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
+        Ok(imported)
+    }
+
+    /// Puts a version of a tariff in force.
+    ///
+    /// # Errors
+    /// When the text is no tariff (key and line), or the journal fails; a refusal by the ledger is an outcome.
+    pub async fn apply_tariff(&self, body: String) -> Result<ingest::Applied> {
+        let _turn = self.turn.lock().await;
+        let tariff = ledger::tariff::Tariff::parse(&body)?;
+        let digest = digest_of(body.as_bytes());
+        let version = TariffVersion { name: tariff.name.clone(), from: tariff.from, digest, body };
+        Ok(self.pipeline.append(Fact::TariffVersion(version)).await?)
+    }
+
+    /// Books money received.
+    ///
+    /// # Errors
+    /// When the journal fails; that the payment is there already is an outcome.
+    pub async fn recharge(
+        &self,
+        account: model::AccountId,
+        amount: Paise,
+        payment_id: String,
+    ) -> Result<ingest::Applied> {
+        let recharge = model::Recharge { account, amount, payment_id };
+        Ok(self.pipeline.append(Fact::Recharge(recharge)).await?)
+    }
+
+    /// Moves driven time and closes the days that are due by then.
+    ///
+    /// # Errors
+    /// When the clock is not driven or would move back, or the journal fails.
+    pub async fn drive_clock(&self, now: Instant) -> Result<Vec<CivilDay>> {
+        let _turn = self.turn.lock().await;
+        self.clock.drive(now)?;
+        Ok(self.pipeline.close_due_days().await?)
+    }
+
+    /// Drains, takes a checkpoint and lets go of the directory.
+    ///
+    /// # Errors
+    /// When the last checkpoint fails; nothing acknowledged is lost by it, the journal has it.
+    pub async fn close(self) -> Result<()> {
+        self.pipeline.shutdown().await?;
+        Ok(())
+    }
+}
+
+/// Why an import changed nothing, or could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file is at fault.
+    #[error(transparent)]
+    Registry(#[from] registry::ImportError),
+    /// Registered, but the journal could not take the facts; they are drained on the next start.
+    #[error("registered, but not yet in force: {0}")]
+    Journal(String),
+}
+
+/// First 16 bytes of the BLAKE3 hash.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    ingest::digest(bytes)
+}
+
+async fn open_lake(config: &Config, calendar: &Calendar) -> Result<lake::Lake> {
+    let dir = config.data.dir.join("lake");
+    let calendar = calendar.clone();
+    let opened = tokio::task::spawn_blocking(move || lake::Lake::open(&dir, calendar, lake::Options::default()));
+    opened.await?.context("lake")
+}
+
+fn pipeline_options(config: &Config, calendar: &Calendar) -> Result<PipelineOptions> {
+    Ok(PipelineOptions {
+        data_dir: config.data.dir.clone(),
+        journal: journal::Options {
+            segment_bytes: config.journal.segment.as_u64(),
+            keep_bytes: config.journal.keep_bytes.as_u64(),
+            keep: config.journal.keep.0,
+            reserve_bytes: config.journal.reserve.as_u64(),
+        },
+        commit_every: config.lake.commit_every.0,
+        commit_bytes: usize::try_from(config.lake.commit_bytes.as_u64())?,
+        group_bytes: usize::try_from(config.journal.group.as_u64())?,
+        queue_frames: config.journal.queue_frames,
+        close_at: config.close_at()?,
+        late_days: config.billing.late_days,
+        calendar: calendar.clone(),
+        ..PipelineOptions::default()
+    })
+}
+
+/// Makes the data directory, for this user alone: it holds wrapped keys.
+fn make_private(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))
+}
