@@ -1,0 +1,98 @@
+//! Accounts as they are registered.
+
+use model::{AccountId, AccountNumber, CivilDay, ConnectionType};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::database::{number, sql_limit};
+use crate::{Error, Registry};
+
+/// An account as registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountInfo {
+    /// Its id.
+    pub account: AccountId,
+    /// The number on the bill.
+    pub number: AccountNumber,
+    /// Name of its tariff.
+    pub category: String,
+    /// How it pays.
+    pub connection: ConnectionType,
+    /// Sanctioned load, W.
+    pub sanctioned_w: u32,
+    /// First civil day that is charged.
+    pub from: CivilDay,
+}
+
+impl AccountInfo {
+    /// Letters of the distribution company: what the number begins with.
+    #[must_use]
+    pub fn discom(&self) -> &str {
+        self.number.as_str().trim_end_matches(|letter: char| letter.is_ascii_digit())
+    }
+}
+
+impl Registry {
+    /// Up to `limit` accounts with an id above `after`, by rising id.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn accounts(&self, after: AccountId, limit: usize) -> Result<Vec<AccountInfo>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, number, tariff, connection, sanctioned_w, from_day FROM account WHERE id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(i64::from(after.0))
+        .bind(sql_limit(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(account_info).collect()
+    }
+
+    /// The id of the account with that number.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn account_by_number(&self, account: &AccountNumber) -> Result<Option<AccountId>, Error> {
+        let id: Option<i64> = sqlx::query_scalar("SELECT id FROM account WHERE number = ?")
+            .bind(account.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        id.map(|id| number(id, "account id").map(AccountId)).transpose()
+    }
+
+    /// How many accounts are registered.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn account_count(&self) -> Result<u64, Error> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM account").fetch_one(&self.pool).await?;
+        number(count, "account count")
+    }
+}
+
+fn account_info(row: &SqliteRow) -> Result<AccountInfo, Error> {
+    let text: String = row.try_get("number")?;
+    let connection: String = row.try_get("connection")?;
+    Ok(AccountInfo {
+        account: AccountId(number(row.try_get("id")?, "account id")?),
+        number: text.parse().map_err(|_| Error::Damaged(format!("account number {text:?}")))?,
+        category: row.try_get("tariff")?,
+        connection: connection_of(&connection)
+            .ok_or_else(|| Error::Damaged(format!("connection {connection:?}")))?,
+        sanctioned_w: number(row.try_get("sanctioned_w")?, "sanctioned load")?,
+        from: CivilDay(number(row.try_get("from_day")?, "first day")?),
+    })
+}
+
+pub(crate) fn connection_name(connection: ConnectionType) -> &'static str {
+    match connection {
+        ConnectionType::Prepaid => "prepaid",
+        ConnectionType::Postpaid => "postpaid",
+    }
+}
+
+pub(crate) fn connection_of(name: &str) -> Option<ConnectionType> {
+    [ConnectionType::Prepaid, ConnectionType::Postpaid]
+        .into_iter()
+        .find(|connection| connection_name(*connection) == name)
+}
