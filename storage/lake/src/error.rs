@@ -21,6 +21,18 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A sync failed. What was written may be lost although it can still be read: the process must stop, and the sync
+    /// must not be tried again on the same file.
+    #[error("cannot sync {}: {source}", path.display())]
+    Sync {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A commit failed at a point after which only a new start can tell what is on disk.
+    #[error("a commit failed before and left the tables in doubt: start again")]
+    Halted,
     /// A data file cannot be read or written as Parquet.
     #[error("parquet file {}: {source}", path.display())]
     Parquet {

@@ -1,13 +1,19 @@
 //! The handle to the lake: hot buffer, commits and snapshots.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use model::{Calendar, CivilDay, Instant, MeterId, Position, Rank, ReadingKind, Row, Values};
 
-use crate::{Error, Fault, Table};
+use crate::delta::{Delta, Runtime};
+use crate::disk::Disk;
+use crate::file::{self, Written};
+use crate::hot::{Chunk, Cut, Hot};
+use crate::open::{self, Opened};
+use crate::sidecar::Described;
+use crate::{Error, Fault, Table, lookup, verify};
 
 /// How the lake writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +28,18 @@ pub struct Options {
     pub page_rows: usize,
     /// Versions of a table between two checkpoints of its log.
     pub checkpoint_interval: u64,
+    /// How integers are written.
+    pub integers: IntegerEncoding,
+}
+
+/// How the integers of a Parquet file are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntegerEncoding {
+    /// DELTA_BINARY_PACKED: every reader knows it.
+    #[default]
+    DeltaBinaryPacked,
+    /// BYTE_STREAM_SPLIT: smaller for some columns, refused by readers that know it for floats only.
+    ByteStreamSplit,
 }
 
 impl Default for Options {
@@ -32,6 +50,7 @@ impl Default for Options {
             row_group_rows: 128 * 1024,
             page_rows: 16 * 1024,
             checkpoint_interval: 32,
+            integers: IntegerEncoding::default(),
         }
     }
 }
@@ -40,8 +59,41 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Lake(Arc<Inner>);
 
-struct Inner {
-    state: Mutex<(Position, usize)>,
+pub(crate) struct Inner {
+    pub(crate) calendar: Calendar,
+    options: Options,
+    runtime: Runtime,
+    pub(crate) disk: Disk,
+    state: Mutex<State>,
+    /// Held while committing; what it protects only a commit changes.
+    committer: Mutex<Committer>,
+}
+
+/// What a reader sees; changed in one step.
+#[derive(Debug)]
+struct State {
+    hot: Hot,
+    tables: Vec<Durable>,
+}
+
+/// What a table's files hold.
+#[derive(Clone, Debug)]
+struct Durable {
+    version: i64,
+    committed: Position,
+    files: Arc<[DataFile]>,
+}
+
+struct Committer {
+    tables: Vec<Delta>,
+    /// Set when a commit failed where only a new start can tell what is on disk.
+    halted: bool,
+}
+
+/// A table's files and hot rows, taken in one step.
+pub(crate) struct View {
+    pub(crate) files: Arc<[DataFile]>,
+    pub(crate) chunks: Vec<Arc<Chunk>>,
 }
 
 /// One atomic view of all tables.
@@ -192,88 +244,308 @@ pub struct Version {
 }
 
 impl Lake {
-    /// Opens the tables under `dir`, and makes those that are not there.
+    /// Opens the tables under `dir`, and makes those that are not there. What a crash left above the last synced
+    /// commit is set aside; its rows come again from the journal, since [`Lake::committed`] is below them.
     ///
     /// # Errors
-    /// When a file that was synced is damaged or missing, or another program wrote a table.
-    pub fn open(_dir: &Path, _calendar: Calendar, _options: Options) -> Result<Lake, Error> {
-        Ok(Lake(Arc::new(Inner { state: Mutex::new((Position(0), 0)) })))
+    /// When a file that was synced is damaged or missing, when a table has other columns, or when another program
+    /// wrote a table.
+    pub fn open(dir: &Path, calendar: Calendar, options: Options) -> Result<Lake, Error> {
+        Lake::open_on(Disk::default(), dir, calendar, options)
     }
 
-    /// The last record whose rows are in the files of every table.
+    pub(crate) fn open_on(disk: Disk, dir: &Path, calendar: Calendar, options: Options) -> Result<Lake, Error> {
+        disk.create_dir(dir)?;
+        let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
+        let runtime = Runtime::new()?;
+        let open = |table: Table| open::open(&disk, &runtime, &options, table, &dir.join(table.name()));
+        let opened = Table::ALL.into_iter().map(open).collect::<Result<Vec<Opened>, Error>>()?;
+        let durable = |opened: &Opened| Durable {
+            version: opened.version,
+            committed: opened.committed,
+            files: opened.files.as_slice().into(),
+        };
+        let tables: Vec<Durable> = opened.iter().map(durable).collect();
+        let state = State { hot: Hot::new(lowest(&tables)), tables };
+        let committer = Committer { tables: opened.into_iter().map(|opened| opened.delta).collect(), halted: false };
+        Ok(Lake(Arc::new(Inner {
+            calendar,
+            options,
+            runtime,
+            disk,
+            state: Mutex::new(state),
+            committer: Mutex::new(committer),
+        })))
+    }
+
+    /// The last record whose rows are in the files of every table. Replay starts after it, or before: what a table
+    /// holds already is dropped.
     #[must_use]
     pub fn committed(&self) -> Position {
-        Position(0)
+        lowest(&self.0.state().tables)
     }
 
-    /// Takes the rows of the records after the last call's `upto` up to this one.
+    /// Takes the rows of the records after the last call's `upto` up to this one; they are seen by the next
+    /// [`Lake::snapshot`]. It is called for each journal group, also for one without rows, by the fold's thread only,
+    /// and moves the rows without looking at them. Rows that a table holds already are dropped.
     pub fn absorb(&self, rows: Vec<Row>, upto: Position) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (upto, state.1 + rows.len());
+        let mut state = self.0.state();
+        let State { hot, tables } = &mut *state;
+        hot.absorb(rows, upto, |table| tables[table.index()].committed);
     }
 
     /// Bytes the hot buffer takes, about.
     #[must_use]
     pub fn hot_bytes(&self) -> usize {
-        0
+        self.0.state().hot.bytes()
     }
 
-    /// Writes every table's rows up to `upto`.
+    /// Writes every table's rows up to `upto`, the end of an absorbed group; a table without rows makes a commit that
+    /// only moves its position, and one that is there already none. When it returns, everything is synced: data files,
+    /// their directories, log entries, their directory, sidecars. Blocking, from any thread; one at a time.
     ///
     /// # Errors
-    /// When something cannot be written or synced.
+    /// [`Error::Sync`] and [`Error::Halted`] ask for a new start. After any other error, as a full disk, nothing has
+    /// changed for the tables that were not committed, and it may be called again.
     pub fn commit(&self, upto: Position) -> Result<CommitReport, Error> {
-        Ok(CommitReport { position: upto, tables: Vec::new() })
+        let mut committer = self.0.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        if committer.halted {
+            return Err(Error::Halted);
+        }
+        let mut report = CommitReport { position: upto, tables: Vec::new() };
+        for table in Table::ALL {
+            let Some(work) = self.0.begin(table, upto)? else { continue };
+            // Until the table's part is over it is not known what is on disk.
+            committer.halted = true;
+            let result = self.0.commit_table(&committer.tables[table.index()], &work, upto);
+            committer.halted = result.as_ref().is_err_and(|failed| failed.in_doubt);
+            report.tables.push(result.map_err(|failed| failed.error)?);
+        }
+        self.0.state().hot.forget_group_ends(upto);
+        Ok(report)
     }
 
-    /// One atomic view.
+    /// One atomic view: position, versions, files and hot rows belong together, whatever is absorbed or committed
+    /// meanwhile.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let position = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).0;
-        let tables = Table::ALL.into_iter().map(|table| TableSnapshot {
+        let (position, views) = {
+            let mut state = self.0.state();
+            let views: Vec<_> = Table::ALL
+                .into_iter()
+                .map(|table| (table, state.tables[table.index()].clone(), state.hot.chunks(table)))
+                .collect();
+            (state.hot.upto(), views)
+        };
+        // Columns are made of new rows here, outside of the lock.
+        let tables = views.into_iter().map(|(table, durable, chunks)| TableSnapshot {
             table,
             schema: table.schema(),
-            version: 0,
-            committed: Position(0),
-            files: Arc::new([]),
-            hot: Vec::new(),
+            version: durable.version,
+            committed: durable.committed,
+            files: durable.files,
+            hot: chunks.iter().map(|chunk| chunk.batch()).collect(),
         });
         Snapshot { position, tables: tables.collect() }
     }
 
-    /// All values of one reading's key.
+    /// All values of one reading's key: the first and its revisions, from the hot rows and the files.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn versions(&self, _meter: MeterId, _kind: ReadingKind, _end: Instant) -> Result<Vec<Version>, Error> {
-        Ok(Vec::new())
+    /// When a file cannot be read, or the frame of the first value is not there.
+    pub fn versions(&self, meter: MeterId, kind: ReadingKind, end: Instant) -> Result<Vec<Version>, Error> {
+        lookup::versions(&self.0, meter, kind, end)
     }
 
     /// Highest demand of the intervals in force that end in (`from`, `to`], without the one that ends at
-    /// `without_end`, W.
+    /// `without_end`: energy of the interval times 3600 through `period_s`, in W, rounded down.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// When a file cannot be read, or the frame of a value is not there.
     pub fn demand_w(
         &self,
-        _meter: MeterId,
-        _from: Instant,
-        _to: Instant,
-        _period_s: u32,
-        _without_end: Instant,
+        meter: MeterId,
+        from: Instant,
+        to: Instant,
+        period_s: u32,
+        without_end: Instant,
     ) -> Result<Option<i64>, Error> {
-        Ok(None)
+        lookup::demand_w(&self.0, meter, (from, to), period_s, without_end)
     }
 
     /// State of every table.
     #[must_use]
     pub fn inspect(&self) -> Vec<TableInfo> {
-        Vec::new()
+        let state = self.0.state();
+        Table::ALL.into_iter().map(|table| self.0.describe(table, &state)).collect()
     }
 
-    /// Reads everything again and compares it with the sidecars.
+    /// Reads everything again, each file of each version, and compares it with the sidecars. It may run while the lake
+    /// is written: it looks at what is there when it begins.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
-        VerifyReport::default()
+        let mut report = VerifyReport::default();
+        let scopes: Vec<_> = {
+            // Between commits the folders and the sidecars agree.
+            let committer = self.0.committer.lock().unwrap_or_else(PoisonError::into_inner);
+            committer.tables.iter().map(|delta| (delta.table, delta.dir.clone(), verify::Scope::new(delta))).collect()
+        };
+        for (table, path, scope) in scopes {
+            match scope {
+                Ok(scope) => scope.verify(&mut report),
+                Err(error) => {
+                    let fault = Fault::Unreadable(error.to_string());
+                    report.differences.push(Difference { table, path, fault });
+                }
+            }
+        }
+        report
     }
+}
+
+/// What a commit does in one table, decided before anything is written.
+struct Work {
+    table: Table,
+    version: i64,
+    before: Position,
+    cut: Cut,
+}
+
+/// A commit of a table that failed.
+struct Failed {
+    error: Error,
+    /// Whether only a new start can tell what is on disk.
+    in_doubt: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        let in_doubt = matches!(error, Error::Sync { .. });
+        Failed { error, in_doubt }
+    }
+}
+
+fn in_doubt(error: Error) -> Failed {
+    Failed { error, in_doubt: true }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Files and hot rows of some tables, taken in one step.
+    pub(crate) fn view<const N: usize>(&self, tables: [Table; N]) -> [View; N] {
+        let mut state = self.state();
+        tables.map(|table| View {
+            files: Arc::clone(&state.tables[table.index()].files),
+            chunks: state.hot.chunks(table),
+        })
+    }
+
+    /// What is to be done in a table, if anything.
+    fn begin(&self, table: Table, upto: Position) -> Result<Option<Work>, Error> {
+        let mut state = self.state();
+        let Durable { version, committed, .. } = state.tables[table.index()];
+        if committed >= upto {
+            return Ok(None);
+        }
+        state.hot.check(upto)?;
+        let cut = state.hot.cut(table, upto);
+        Ok(Some(Work { table, version: version + 1, before: committed, cut }))
+    }
+
+    fn commit_table(&self, delta: &Delta, work: &Work, upto: Position) -> Result<TableCommit, Failed> {
+        let written = self.write_files(delta, work, upto)?;
+        let entry = delta.append(&self.runtime, &self.options, work.version, upto, &written).map_err(in_doubt)?;
+        let entry = Described::of_bytes(Delta::entry_name(work.version), &entry);
+        let describe = |written: &Written| Described {
+            path: written.name.clone(),
+            bytes: written.file.bytes,
+            blake3: written.digest.clone(),
+        };
+        let described = written.iter().map(describe).collect();
+        open::seal(&self.disk, delta, work.version, upto, entry, described).map_err(in_doubt)?;
+        let report = TableCommit {
+            table: work.table,
+            version: work.version,
+            files: written.len(),
+            rows: written.iter().map(|written| written.file.rows).sum(),
+            bytes: written.iter().map(|written| written.file.bytes).sum(),
+        };
+        self.publish(work, upto, written);
+        self.checkpoint_when_due(delta, work.version, upto)?;
+        Ok(report)
+    }
+
+    fn write_files(&self, delta: &Delta, work: &Work, upto: Position) -> Result<Vec<Written>, Error> {
+        let positions = (work.before.next(), upto);
+        let parts = file::parts(work.table, work.cut.batches())?;
+        let mut written: Vec<Written> = Vec::with_capacity(parts.len());
+        for part in &parts {
+            match file::write(&self.disk, &self.options, work.table, &delta.dir, positions, part) {
+                Ok(one) => written.push(one),
+                Err(error) => {
+                    // No version will name these; what cannot be removed is set aside when the table is opened.
+                    written.iter().for_each(|one| drop(std::fs::remove_file(&one.file.path)));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Shows readers the files instead of the hot rows they hold: one step.
+    fn publish(&self, work: &Work, upto: Position, written: Vec<Written>) {
+        let mut state = self.state();
+        let State { hot, tables } = &mut *state;
+        let durable = &mut tables[work.table.index()];
+        durable.version = work.version;
+        durable.committed = upto;
+        if !written.is_empty() {
+            let new = written.into_iter().map(|written| written.file);
+            durable.files = durable.files.iter().cloned().chain(new).collect();
+        }
+        hot.trim(work.table, work.cut.end);
+    }
+
+    /// A checkpoint is there for whoever opens the table later; when it cannot be written the commit stands.
+    fn checkpoint_when_due(&self, delta: &Delta, version: i64, position: Position) -> Result<(), Error> {
+        if !(version.unsigned_abs() + 1).is_multiple_of(self.options.checkpoint_interval.max(1)) {
+            return Ok(());
+        }
+        let sealed = delta
+            .checkpoint(&self.runtime, version)
+            .and_then(|()| open::seal_checkpoint(&self.disk, delta, version, position));
+        match sealed {
+            Err(error @ Error::Sync { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(table = delta.table.name(), version, %error, "no checkpoint of the log was written");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn describe(&self, table: Table, state: &State) -> TableInfo {
+        let durable = &state.tables[table.index()];
+        let day = |micros: i64| self.calendar.day_of(Instant(micros));
+        let first = |file: &DataFile| file.usage_date.map(CivilDay).or(file.time_min.map(day));
+        let last = |file: &DataFile| file.usage_date.map(CivilDay).or(file.time_max.map(day));
+        TableInfo {
+            table,
+            version: durable.version,
+            committed: durable.committed,
+            files: durable.files.len(),
+            rows: durable.files.iter().map(|file| file.rows).sum(),
+            bytes: durable.files.iter().map(|file| file.bytes).sum(),
+            hot_rows: state.hot.rows(table),
+            first_date: durable.files.iter().filter_map(first).min(),
+            last_date: durable.files.iter().filter_map(last).max(),
+        }
+    }
+}
+
+fn lowest(tables: &[Durable]) -> Position {
+    tables.iter().map(|table| table.committed).min().unwrap_or_default()
 }

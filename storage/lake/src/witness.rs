@@ -1,0 +1,79 @@
+//! What a disk would keep: the tests stop after any step of a commit and then let the power go.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::Error;
+
+/// Counts the steps on a disk, stops at one, and knows what was synced.
+#[derive(Debug, Default)]
+pub(crate) struct Witness(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    steps: usize,
+    stop_at: Option<usize>,
+    contents: HashSet<PathBuf>,
+    names: HashSet<PathBuf>,
+}
+
+impl Witness {
+    /// Fails every step from the one with this number on.
+    pub(crate) fn stop_at(&self, step: usize) {
+        let mut seen = self.0.lock().unwrap();
+        seen.steps = 0;
+        seen.stop_at = Some(step);
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        self.0.lock().unwrap().steps
+    }
+
+    pub(crate) fn step(&self, path: &Path) -> Result<(), Error> {
+        let mut seen = self.0.lock().unwrap();
+        seen.steps += 1;
+        if seen.stop_at.is_some_and(|stop_at| seen.steps > stop_at) {
+            let source = std::io::Error::other("stopped by the test");
+            return Err(Error::Sync { path: path.to_owned(), source });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn was_synced(&self, path: &Path) {
+        self.0.lock().unwrap().contents.insert(path.to_owned());
+    }
+
+    pub(crate) fn was_renamed(&self, from: &Path, to: &Path) {
+        let mut seen = self.0.lock().unwrap();
+        if seen.contents.remove(from) {
+            seen.contents.insert(to.to_owned());
+        }
+    }
+
+    pub(crate) fn names_were_synced(&self, dir: &Path) {
+        let names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        self.0.lock().unwrap().names.extend(names);
+    }
+
+    /// Copies a directory as a disk may hold it after a power cut: content that was not synced is gone, and where
+    /// `forget_names` is set so are names whose directory was not synced.
+    pub(crate) fn cut_power(&self, from: &Path, to: &Path, forget_names: bool) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            if forget_names && !self.0.lock().unwrap().names.contains(&path) {
+                continue;
+            }
+            let copy = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                self.cut_power(&path, &copy, forget_names);
+            } else if self.0.lock().unwrap().contents.contains(&path) {
+                fs::copy(&path, &copy).unwrap();
+            } else {
+                fs::write(&copy, []).unwrap();
+            }
+        }
+    }
+}
