@@ -1,0 +1,608 @@
+//! What a meter pushes because of one civil day: which pushes, when, with which counters, and what goes wrong.
+//!
+//! A day is planned whole, and the same whatever was sent before: counters are those of the day
+//! (`1 + 4096 · days since the first day + place in the day`), so that a fleet that is started again goes on where
+//! it was without using a counter twice.
+
+use std::sync::Arc;
+
+use model::{Calendar, CivilDay, CivilMonth, EventWord, Instant};
+
+use crate::household::{DayUse, Household};
+use crate::options::{Cadence, Faults};
+use crate::provision::{Category, SimulatedMeter};
+use crate::rng::Rng;
+use crate::stats::Planned;
+use crate::weather::key;
+
+const PURPOSE_PLAN: u64 = 9;
+const PURPOSE_PLACE: u64 = 10;
+/// Counters of one day; more pushes than any cadence makes.
+const COUNTERS_A_DAY: u32 = 4096;
+/// Most rows of the buffer that brings intervals after an outage.
+const RECOVERY_ROWS: usize = 48;
+
+/// ESW bits that the fleet uses (IS 15959).
+const BIT_LOW_VOLTAGE: u8 = 4;
+const BIT_NEUTRAL_DISTURBANCE: u8 = 82;
+const BIT_LAST_GASP: u8 = 85;
+const BIT_FIRST_BREATH: u8 = 86;
+
+/// Plans the days of one meter, one after the other.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    seed: u64,
+    meter: Arc<SimulatedMeter>,
+    household: Household,
+    calendar: Calendar,
+    faults: Faults,
+    cadence: Cadence,
+    next_day: CivilDay,
+    carry: Carry,
+}
+
+/// What a meter remembers from the days before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// Active energy imported, Wh.
+    pub register_wh: i64,
+    /// Apparent energy imported, VAh.
+    pub register_vah: i64,
+    /// Supply outages so far.
+    pub power_fails: i64,
+    /// Their length, minutes.
+    pub power_fail_min: i64,
+    /// Month that `demand_w` belongs to.
+    month: CivilMonth,
+    /// Highest average power of an interval of the month so far, W.
+    pub demand_w: i64,
+    /// Months that are over since the first day.
+    pub months: i64,
+}
+
+/// The pushes of one meter and day.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What was measured.
+    pub measured: Arc<Measured>,
+    /// The pushes, by rising counter.
+    pub frames: Vec<PlannedFrame>,
+    /// Faults in it.
+    pub faults: Planned,
+}
+
+/// What a meter measured on one day, and what it makes of it.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The day, interval by interval.
+    pub used: DayUse,
+    /// What it remembered at the start of the day.
+    pub before: Carry,
+    /// A value that it first gives wrong.
+    pub wrong: Option<Wrong>,
+    /// Power factor of the household, thousandths.
+    pub power_factor_milli: i64,
+}
+
+/// A value that is first pushed wrong, and revised by a later push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The energy of an interval.
+    Interval {
+        /// Its number in the day.
+        slot: usize,
+        /// What is pushed first, Wh.
+        wh: i64,
+    },
+    /// The register at the end of the day.
+    Register {
+        /// What is pushed first, Wh.
+        wh: i64,
+    },
+}
+
+/// One push, before its bytes are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedFrame {
+    /// Invocation counter.
+    pub counter: u32,
+    /// When the meter makes it.
+    pub due: Instant,
+    /// When it reaches the head-end: `due`, or later.
+    pub sent: Instant,
+    /// When the same bytes are sent once more.
+    pub again: Option<Instant>,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What a push carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The interval of that number.
+    Interval(usize),
+    /// Intervals that could not be pushed in time, or that are pushed together.
+    Intervals(Vec<usize>),
+    /// The right value of an interval that was pushed wrong.
+    IntervalRevised(usize),
+    /// The registers at the end of the day.
+    Daily,
+    /// The right register at the end of the day.
+    DailyRevised,
+    /// Values of that moment.
+    Moment(Instant),
+    /// The event status word since that moment.
+    Event(Instant, EventWord),
+}
+
+impl PlannedFrame {
+    /// Whether this push may be put together with its neighbours: an interval to which nothing happens on the way.
+    #[must_use]
+    pub fn is_mergeable(&self) -> bool {
+        matches!(self.content, Content::Interval(_)) && self.sent == self.due && self.again.is_none()
+    }
+}
+
+impl Measured {
+    /// Registers of active (Wh) and apparent (VAh) energy at the end of the day.
+    #[must_use]
+    pub fn registers_after(&self) -> (i64, i64) {
+        (self.before.register_wh + self.used.wh(), self.before.register_vah + self.used.vah())
+    }
+}
+
+impl Planner {
+    /// A planner that stands before the meter's first day.
+    #[must_use]
+    pub fn new(
+        seed: u64,
+        meter: Arc<SimulatedMeter>,
+        calendar: Calendar,
+        faults: Faults,
+        cadence: Cadence,
+    ) -> Planner {
+        let carry = Carry {
+            register_wh: meter.opening_register_wh,
+            register_vah: meter.opening_register_vah,
+            power_fails: 0,
+            power_fail_min: 0,
+            month: meter.from.month(),
+            demand_w: 0,
+            months: 0,
+        };
+        let household = Household::new(seed, &meter, &faults);
+        Planner { seed, household, calendar, faults, cadence, next_day: meter.from, carry, meter }
+    }
+
+    /// The meter.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<SimulatedMeter> {
+        &self.meter
+    }
+
+    /// The day that [`Planner::plan`] plans next.
+    #[must_use]
+    pub fn next_day(&self) -> CivilDay {
+        self.next_day
+    }
+
+    /// Plans the next day and moves on.
+    pub fn plan(&mut self) -> Plan {
+        let day = self.next_day;
+        if day.month() != self.carry.month {
+            self.carry =
+                Carry { month: day.month(), demand_w: 0, months: self.carry.months + 1, ..self.carry };
+        }
+        let rng = &mut Rng::keyed(self.seed, &[PURPOSE_PLAN, u64::from(self.meter.index), key(day)]);
+        let used = self.household.day(day, &self.calendar);
+        let before = self.carry;
+        self.carry = after(before, &used);
+        self.next_day = day.next();
+        let mut day_plan = DayPlan::new(self, used, before, rng);
+        day_plan.blocks();
+        day_plan.daily();
+        day_plan.moments();
+        day_plan.events(rng);
+        day_plan.revision(rng);
+        day_plan.on_the_way(rng);
+        day_plan.finish(day)
+    }
+}
+
+fn after(before: Carry, used: &DayUse) -> Carry {
+    let minutes = used.outages.iter().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
+    let demand = used.intervals.iter().map(|interval| interval.wh * 3600 / used.period_s).max().unwrap_or(0);
+    Carry {
+        register_wh: before.register_wh + used.wh(),
+        register_vah: before.register_vah + used.vah(),
+        power_fails: before.power_fails + used.outages.len() as i64,
+        power_fail_min: before.power_fail_min + minutes,
+        demand_w: before.demand_w.max(demand),
+        ..before
+    }
+}
+
+/// A day while it is being planned.
+struct DayPlan<'p> {
+    planner: &'p Planner,
+    used: DayUse,
+    before: Carry,
+    wrong: Option<Wrong>,
+    /// Seconds after its time at which this meter pushes.
+    place_s: i64,
+    cut_off: Option<CutOff>,
+    frames: Vec<PlannedFrame>,
+    faults: Planned,
+}
+
+/// A communication outage: intervals from the first slot up to, not including, the other are not pushed in time.
+struct CutOff {
+    from: usize,
+    to: usize,
+    /// Seconds after its end at which what was missed is pushed; `None`: never.
+    delivered_after_s: Option<i64>,
+}
+
+impl<'p> DayPlan<'p> {
+    fn new(planner: &'p Planner, used: DayUse, before: Carry, rng: &mut Rng) -> DayPlan<'p> {
+        let spread = u64::from(planner.cadence.spread_s) + 1;
+        let mut place = Rng::keyed(planner.seed, &[PURPOSE_PLACE, u64::from(planner.meter.index)]);
+        let cut_off = cut_off(&planner.faults, used.intervals.len(), rng);
+        let mut faults = Planned { days: 1, power_outages: used.outages.len() as u64, ..Planned::default() };
+        if let Some(cut_off) = &cut_off {
+            faults.link_outages += 1;
+            faults.never_delivered += u64::from(cut_off.delivered_after_s.is_none());
+        }
+        let wrong = if rng.chance(planner.faults.revision_ppm) {
+            wrong(&used, before, cut_off.as_ref(), rng)
+        } else {
+            None
+        };
+        let place_s = place.below(spread) as i64;
+        DayPlan { planner, used, before, wrong, place_s, cut_off, frames: Vec::new(), faults }
+    }
+
+    fn push(&mut self, due: Instant, content: Content) {
+        self.frames.push(PlannedFrame { counter: 0, due, sent: due, again: None, content });
+    }
+
+    /// The moment at which a meter that is to push at `at` does so: after a supply outage, not during it.
+    fn with_supply(&self, at: Instant) -> Instant {
+        let outage = self.used.outages.iter().find(|(from, to)| *from <= at && at < *to);
+        outage.map_or(at, |(_, to)| to.plus_seconds(self.place_s))
+    }
+
+    fn is_cut_off(&self, at: Instant) -> bool {
+        let begin = |slot: usize| self.used.start.plus_seconds(slot as i64 * self.used.period_s);
+        self.cut_off.as_ref().is_some_and(|cut| begin(cut.from) <= at && at < begin(cut.to))
+    }
+
+    fn blocks(&mut self) {
+        let (from, to) = self.cut_off.as_ref().map_or((0, 0), |cut| (cut.from, cut.to));
+        for slot in (0..self.used.intervals.len()).filter(|slot| !(from..to).contains(slot)) {
+            let due = self.with_supply(self.used.end_of(slot).plus_seconds(self.place_s));
+            self.push(due, Content::Interval(slot));
+        }
+        if let Some(due) = self.recovered_at() {
+            let missed: Vec<usize> = (from..to).collect();
+            for rows in missed.chunks(RECOVERY_ROWS) {
+                self.push(due, Content::Intervals(rows.to_vec()));
+            }
+        }
+    }
+
+    /// When what was missed in the communication outage is pushed.
+    fn recovered_at(&self) -> Option<Instant> {
+        let cut = self.cut_off.as_ref()?;
+        let end = self.used.end_of(cut.to.checked_sub(1)?);
+        Some(end.plus_seconds(cut.delivered_after_s? + self.place_s))
+    }
+
+    fn daily(&mut self) {
+        let due = self.used.end().plus_seconds(self.place_s + 2);
+        let missed = self.cut_off.as_ref().is_some_and(|cut| cut.to == self.used.intervals.len());
+        let mut lost = Rng::keyed(
+            self.planner.seed,
+            &[PURPOSE_PLAN, 1, u64::from(self.planner.meter.index), key(self.used.day)],
+        );
+        if lost.chance(self.planner.faults.daily_lost_ppm) {
+            self.faults.daily_lost += 1;
+        } else if !missed {
+            self.push(due, Content::Daily);
+        } else if let Some(recovered) = self.recovered_at() {
+            self.push(recovered.plus_seconds(2), Content::Daily);
+        }
+    }
+
+    fn moments(&mut self) {
+        let every = i64::from(self.planner.cadence.instant_s);
+        if every == 0 {
+            return;
+        }
+        let mut place =
+            Rng::keyed(self.planner.seed, &[PURPOSE_PLACE, 1, u64::from(self.planner.meter.index)]);
+        let phase = place.between(1, every - 1);
+        let count = (self.used.end().seconds() - self.used.start.seconds()) / every;
+        for number in 0..count {
+            let at = self.used.start.plus_seconds(number * every + phase);
+            if !self.is_cut_off(at) && self.with_supply(at) == at {
+                self.push(at, Content::Moment(at));
+            }
+        }
+    }
+
+    fn events(&mut self, rng: &mut Rng) {
+        let mut changes: Vec<(Instant, u8, bool)> = Vec::new();
+        for (from, to) in &self.used.outages {
+            changes.extend([
+                (*from, BIT_LAST_GASP, true),
+                (*to, BIT_LAST_GASP, false),
+                (*to, BIT_FIRST_BREATH, true),
+                (to.plus_seconds(590), BIT_FIRST_BREATH, false),
+            ]);
+        }
+        let low_voltage_ppm = if self.planner.meter.category == Category::Urban { 10_000 } else { 80_000 };
+        let evening = self.used.start.plus_seconds(rng.between(18 * 3600, 20 * 3600));
+        let spell = rng.between(1200, 9000);
+        if rng.chance(low_voltage_ppm) {
+            changes.extend([
+                (evening, BIT_LOW_VOLTAGE, true),
+                (evening.plus_seconds(spell), BIT_LOW_VOLTAGE, false),
+            ]);
+        }
+        let moment = self.used.start.plus_seconds(rng.between(600, 20 * 3600));
+        if rng.chance(2_000) {
+            changes.extend([
+                (moment, BIT_NEUTRAL_DISTURBANCE, true),
+                (moment.plus_seconds(1800), BIT_NEUTRAL_DISTURBANCE, false),
+            ]);
+        }
+        changes.sort_unstable();
+        self.push_words(&changes);
+    }
+
+    /// One push for each moment at which the word changes, with the word as it is then.
+    fn push_words(&mut self, changes: &[(Instant, u8, bool)]) {
+        let mut word = EventWord::default();
+        for group in changes.chunk_by(|one, other| one.0 == other.0) {
+            let at = group[0].0;
+            for &(_, bit, up) in group {
+                let mask = 0x80 >> (bit % 8);
+                let byte = &mut word.0[usize::from(bit / 8)];
+                *byte = if up { *byte | mask } else { *byte & !mask };
+            }
+            if !self.is_cut_off(at) {
+                self.push(at, Content::Event(at, word));
+            }
+        }
+    }
+
+    fn revision(&mut self, rng: &mut Rng) {
+        let after = rng.between(3600, 20 * 3600);
+        let due = |end: Instant| end.plus_seconds(after);
+        match self.wrong {
+            Some(Wrong::Interval { slot, .. }) => {
+                self.push(due(self.used.end_of(slot)), Content::IntervalRevised(slot))
+            }
+            Some(Wrong::Register { .. }) => self.push(due(self.used.end()), Content::DailyRevised),
+            None => return,
+        }
+        self.faults.revisions += 1;
+    }
+
+    /// Late, overtaken and doubled pushes.
+    fn on_the_way(&mut self, rng: &mut Rng) {
+        let faults = &self.planner.faults;
+        for frame in &mut self.frames {
+            let late = rng.chance(faults.late_ppm);
+            let delay = rng.between(600, i64::from(faults.late_max_s));
+            let overtaken = rng.chance(faults.reordered_ppm);
+            let overtaken_by = rng.between(self.used.period_s + 60, 3 * self.used.period_s);
+            if late {
+                frame.sent = frame.due.plus_seconds(delay);
+                self.faults.late += 1;
+            } else if overtaken {
+                frame.sent = frame.due.plus_seconds(overtaken_by);
+                self.faults.reordered += 1;
+            }
+            let second = rng.between(1, 1800);
+            if rng.chance(faults.duplicate_ppm) {
+                frame.again = Some(frame.sent.plus_seconds(second));
+                self.faults.duplicates += 1;
+            }
+        }
+    }
+
+    fn finish(mut self, day: CivilDay) -> Plan {
+        self.frames.sort_by_key(|frame| frame.due);
+        let days = u32::try_from(day.0 - self.planner.meter.from.0).unwrap_or(0);
+        let first = days.saturating_mul(COUNTERS_A_DAY) + 1;
+        for (counter, frame) in (first..).zip(&mut self.frames) {
+            frame.counter = counter;
+        }
+        self.faults.frames += self.frames.len() as u64;
+        let measured = Measured {
+            used: self.used,
+            before: self.before,
+            wrong: self.wrong,
+            power_factor_milli: self.planner.household.power_factor_milli(),
+        };
+        Plan { measured: Arc::new(measured), frames: self.frames, faults: self.faults }
+    }
+}
+
+fn cut_off(faults: &Faults, slots: usize, rng: &mut Rng) -> Option<CutOff> {
+    let happens = rng.chance(faults.link_outage_ppm);
+    let length = (1 + rng.below(12) + if rng.chance(250_000) { rng.below(24) } else { 0 }) as usize;
+    let from = rng.below(slots as u64) as usize;
+    let never = rng.chance(faults.never_delivered_ppm);
+    let after = rng.between(300, 3 * 3600);
+    let to = (from + length).min(slots);
+    happens.then_some(CutOff { from, to, delivered_after_s: (!never).then_some(after) })
+}
+
+/// A wrong value of an interval that is pushed in time, or, one time in eight, of the register.
+fn wrong(used: &DayUse, before: Carry, cut_off: Option<&CutOff>, rng: &mut Rng) -> Option<Wrong> {
+    let slot = rng.below(used.intervals.len() as u64) as usize;
+    let of_register = rng.below(8) == 0;
+    let amount = rng.between(1, 40);
+    if of_register {
+        let after = before.register_wh + used.wh();
+        return (used.wh() > amount && cut_off.is_none()).then(|| Wrong::Register { wh: after - amount });
+    }
+    if cut_off.is_some_and(|cut| (cut.from..cut.to).contains(&slot)) {
+        return None;
+    }
+    let right = used.intervals[slot].wh;
+    let wh = if right > amount && amount % 2 == 0 { right - amount } else { right + amount };
+    Some(Wrong::Interval { slot, wh })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::options::Mix;
+    use crate::provision::provision;
+
+    fn planners(meters: u32, faults: Faults) -> Vec<Planner> {
+        let from = "2026-06-01".parse().unwrap();
+        provision(5, meters, from, &Mix::default())
+            .into_iter()
+            .map(|meter| Planner::new(5, Arc::new(meter), Calendar::india(), faults, Cadence::default()))
+            .collect()
+    }
+
+    fn plans(meters: u32, days: u32, faults: Faults) -> Vec<Plan> {
+        planners(meters, faults)
+            .into_iter()
+            .flat_map(|mut planner| (0..days).map(move |_| planner.plan()))
+            .collect()
+    }
+
+    #[test]
+    fn registers_are_the_opening_and_every_interval_since() {
+        for mut planner in planners(20, Faults::default()) {
+            let meter = Arc::clone(planner.meter());
+            let (mut wh, mut vah) = (meter.opening_register_wh, meter.opening_register_vah);
+            for _ in 0..35 {
+                let measured = planner.plan().measured;
+                assert_eq!((measured.before.register_wh, measured.before.register_vah), (wh, vah));
+                wh += measured.used.intervals.iter().map(|interval| interval.wh).sum::<i64>();
+                vah += measured.used.intervals.iter().map(|interval| interval.vah).sum::<i64>();
+                assert_eq!(measured.registers_after(), (wh, vah));
+            }
+        }
+    }
+
+    #[test]
+    fn without_faults_every_interval_and_register_is_pushed_once_and_in_time() {
+        for plan in plans(20, 3, Faults::NONE) {
+            let used = &plan.measured.used;
+            let slots: Vec<usize> = plan
+                .frames
+                .iter()
+                .filter_map(
+                    |frame| if let Content::Interval(slot) = frame.content { Some(slot) } else { None },
+                )
+                .collect();
+            assert_eq!(slots, (0..used.intervals.len()).collect::<Vec<_>>());
+            assert_eq!(plan.frames.iter().filter(|frame| frame.content == Content::Daily).count(), 1);
+            assert!(plan.frames.iter().all(|frame| frame.sent == frame.due && frame.again.is_none()));
+            assert_eq!(
+                plan.faults,
+                Planned { days: 1, frames: plan.frames.len() as u64, ..Planned::default() }
+            );
+        }
+    }
+
+    #[test]
+    fn counters_rise_with_the_time_a_push_is_made_and_never_come_twice() {
+        for mut planner in planners(20, Faults::default()) {
+            let frames: Vec<PlannedFrame> = (0..10).flat_map(|_| planner.plan().frames).collect();
+            let counters: HashSet<u32> = frames.iter().map(|frame| frame.counter).collect();
+            assert_eq!(counters.len(), frames.len());
+            assert!(frames.is_sorted_by_key(|frame| frame.counter));
+        }
+    }
+
+    #[test]
+    fn faults_happen_at_their_rates() {
+        let rate = 100_000;
+        let faults = Faults {
+            power_outage_ppm: rate,
+            link_outage_ppm: rate,
+            never_delivered_ppm: 500_000,
+            daily_lost_ppm: rate,
+            duplicate_ppm: rate,
+            late_ppm: rate,
+            late_max_s: 86_400,
+            reordered_ppm: rate,
+            revision_ppm: rate,
+        };
+        let mut all = Planned::default();
+        for plan in plans(100, 40, faults) {
+            all.add(&plan.faults);
+        }
+        let near = |happened: u64, of: u64, what: &str| {
+            assert!(happened * 100 > of * 8 && happened * 100 < of * 12, "{what}: {happened} of {of}");
+        };
+        near(all.power_outages, all.days, "power outages");
+        near(all.link_outages, all.days, "link outages");
+        near(all.daily_lost, all.days, "lost registers");
+        near(all.revisions, all.days, "revisions");
+        near(all.duplicates, all.frames, "duplicates");
+        near(all.late, all.frames, "late pushes");
+        near(all.reordered, all.frames, "overtaken pushes");
+        assert!(
+            all.never_delivered * 100 > all.link_outages * 40
+                && all.never_delivered * 100 < all.link_outages * 60
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_followed_by_the_right_one_with_a_higher_counter() {
+        let faults = Faults { revision_ppm: 1_000_000, ..Faults::NONE };
+        let mut registers = 0;
+        for plan in plans(50, 4, faults) {
+            let Some(wrong) = plan.measured.wrong else { continue };
+            let place =
+                |content: &Content| plan.frames.iter().position(|frame| frame.content == *content).unwrap();
+            match wrong {
+                Wrong::Interval { slot, wh } => {
+                    assert_ne!(wh, plan.measured.used.intervals[slot].wh);
+                    assert!(
+                        wh >= 0 && place(&Content::Interval(slot)) < place(&Content::IntervalRevised(slot))
+                    );
+                }
+                Wrong::Register { wh } => {
+                    registers += 1;
+                    assert!(
+                        (plan.measured.before.register_wh..plan.measured.registers_after().0).contains(&wh)
+                    );
+                    assert!(place(&Content::Daily) < place(&Content::DailyRevised));
+                }
+            }
+        }
+        assert!(registers > 0);
+    }
+
+    #[test]
+    fn a_link_outage_leaves_out_its_intervals_or_brings_them_later() {
+        let faults = Faults { link_outage_ppm: 1_000_000, never_delivered_ppm: 500_000, ..Faults::NONE };
+        for plan in plans(50, 4, faults) {
+            let mut slots: Vec<usize> = Vec::new();
+            for frame in &plan.frames {
+                match &frame.content {
+                    Content::Interval(slot) => slots.push(*slot),
+                    Content::Intervals(late) => slots.extend(late),
+                    _ => {}
+                }
+            }
+            slots.sort_unstable();
+            let complete = slots == (0..plan.measured.used.intervals.len()).collect::<Vec<_>>();
+            assert_eq!(complete, plan.faults.never_delivered == 0);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What is due, meter by meter, in the order in which it reaches the head-end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use model::{Calendar, Instant};
+use profiles::Profile;
+
+use crate::encode::{Encoder, Frame};
+use crate::options::{Cadence, FleetOptions};
+use crate::plan::{Content, Measured, PlannedFrame, Planner};
+use crate::provision::SimulatedMeter;
+use crate::stats::Counters;
+use crate::{Error, Truth};
+
+/// How time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Days are loaded as fast as they are taken: neighbouring intervals go out together.
+    Loading,
+    /// Every push by itself, when it is due.
+    Live,
+}
+
+/// A push that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The push.
+    pub frame: Frame,
+    /// Whether these bytes were due before: the second copy of a duplicate.
+    pub copy: bool,
+}
+
+/// The pushes of some meters of a fleet, in order. It sends nothing and knows no clock.
+#[derive(Debug)]
+pub struct Schedule {
+    meters: Vec<Worker>,
+    calendar: Calendar,
+    cadence: Cadence,
+    due: BTreeMap<Key, Planned>,
+    /// Intervals that are waiting to go out together, by place of the meter, and the end of their window.
+    merging: BTreeMap<usize, Vec<Planned>>,
+    window_end: Option<Instant>,
+    ready: VecDeque<(usize, Planned)>,
+    counters: Arc<Counters>,
+    truth: Truth,
+}
+
+/// A meter and what makes its pushes.
+#[derive(Debug)]
+struct Worker {
+    planner: Planner,
+    encoder: Encoder,
+}
+
+/// Order of pushes: by time, then meter, then counter; the second copy behind the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    at: Instant,
+    meter: usize,
+    counter: u32,
+    copy: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Planned {
+    measured: Arc<Measured>,
+    frame: PlannedFrame,
+}
+
+impl Schedule {
+    /// The pushes of these meters, from their first day on.
+    ///
+    /// # Errors
+    /// When a meter's profile is not known.
+    pub fn new(options: &FleetOptions, meters: &[Arc<SimulatedMeter>]) -> Result<Schedule, Error> {
+        Schedule::with(options, meters, &Profile::builtin(), Arc::default(), Truth::default())
+    }
+
+    pub(crate) fn with(
+        options: &FleetOptions,
+        meters: &[Arc<SimulatedMeter>],
+        profiles: &[Profile],
+        counters: Arc<Counters>,
+        truth: Truth,
+    ) -> Result<Schedule, Error> {
+        let worker = |meter: &Arc<SimulatedMeter>| {
+            let (calendar, meter) = (options.calendar.clone(), Arc::clone(meter));
+            let encoder = Encoder::new(options.seed, Arc::clone(&meter), calendar.clone(), profiles)?;
+            let planner = Planner::new(options.seed, meter, calendar, options.faults, options.cadence);
+            Ok(Worker { planner, encoder })
+        };
+        Ok(Schedule {
+            meters: meters.iter().map(worker).collect::<Result<_, Error>>()?,
+            calendar: options.calendar.clone(),
+            cadence: options.cadence,
+            due: BTreeMap::new(),
+            merging: BTreeMap::new(),
+            window_end: None,
+            ready: VecDeque::new(),
+            counters,
+            truth,
+        })
+    }
+
+    /// The next push that is due at or before `until`.
+    ///
+    /// # Errors
+    /// When the truth cannot be written.
+    pub fn next(&mut self, until: Instant, pace: Pace) -> Result<Option<Due>, Error> {
+        let Some((meter, planned, copy)) = self.advance(until, pace, true)? else { return Ok(None) };
+        let frame = self.meters[meter].encoder.encode(&planned.measured, &planned.frame)?;
+        Ok(Some(Due { frame, copy }))
+    }
+
+    /// Goes on to `until` and leaves out everything that is due before, as sent by an earlier run.
+    ///
+    /// # Errors
+    /// None but for a profile that lacks a push.
+    pub fn skip(&mut self, until: Instant) -> Result<(), Error> {
+        while self.advance(until, Pace::Live, false)?.is_some() {}
+        Ok(())
+    }
+
+    /// When the next push is due, as far as days are planned.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first_key_value().map(|(key, _)| key.at)
+    }
+
+    fn advance(
+        &mut self,
+        until: Instant,
+        pace: Pace,
+        note: bool,
+    ) -> Result<Option<(usize, Planned, bool)>, Error> {
+        loop {
+            if let Some((meter, planned)) = self.ready.pop_front() {
+                return Ok(Some((meter, planned, false)));
+            }
+            self.plan_until(until, note)?;
+            let first = self.next_due().filter(|at| *at <= until);
+            let closes = self.window_end.map(|end| end.plus_seconds(i64::from(self.cadence.spread_s)));
+            match (first, closes) {
+                (_, Some(_)) if pace == Pace::Live => self.part(),
+                (Some(at), Some(close)) if close < at => self.merge(),
+                (None, Some(close)) if close <= until => self.merge(),
+                (None, _) => return Ok(None),
+                (Some(_), _) => {
+                    let Some((key, planned)) = self.due.pop_first() else { return Ok(None) };
+                    if let Some(due) = self.take(key, planned, pace) {
+                        return Ok(Some(due));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be done with a push whose time has come: send it, let it wait for its neighbours, or leave it out.
+    fn take(&mut self, key: Key, planned: Planned, pace: Pace) -> Option<(usize, Planned, bool)> {
+        let flat = self.meters[key.meter].planner.meter().flat;
+        let merges = pace == Pace::Loading
+            && self.cadence.loading_block_s > 0
+            && !flat
+            && planned.frame.is_mergeable();
+        if merges {
+            self.window_end = Some(self.window_end_of(&planned));
+            self.merging.entry(key.meter).or_default().push(planned);
+            return None;
+        }
+        if pace == Pace::Loading && self.is_left_out(&planned) {
+            return None;
+        }
+        Some((key.meter, planned, key.copy))
+    }
+
+    /// Plans the days that begin before the next push, or before `until` where there is none.
+    fn plan_until(&mut self, until: Instant, note: bool) -> Result<(), Error> {
+        loop {
+            let Some(day) = self.meters.first().map(|worker| worker.planner.next_day()) else {
+                return Ok(());
+            };
+            let begins = self.calendar.start_of(day);
+            if begins > until || self.next_due().is_some_and(|at| at < begins) {
+                return Ok(());
+            }
+            self.plan_day(note)?;
+        }
+    }
+
+    fn plan_day(&mut self, note: bool) -> Result<(), Error> {
+        for (place, worker) in self.meters.iter_mut().enumerate() {
+            let plan = worker.planner.plan();
+            self.counters.planned(&plan.faults);
+            if note {
+                self.truth.used(worker.planner.meter().index, &plan.measured)?;
+            }
+            for frame in plan.frames {
+                let planned = Planned { measured: Arc::clone(&plan.measured), frame };
+                let key =
+                    Key { at: planned.frame.sent, meter: place, counter: planned.frame.counter, copy: false };
+                if let Some(again) = planned.frame.again {
+                    self.due.insert(Key { at: again, copy: true, ..key }, planned.clone());
+                }
+                self.due.insert(key, planned);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the window of intervals that go out together, which holds the push.
+    fn window_end_of(&self, planned: &Planned) -> Instant {
+        let used = &planned.measured.used;
+        let block = i64::from(self.cadence.loading_block_s);
+        let into = planned.frame.due.seconds() - used.start.seconds() - i64::from(self.cadence.spread_s);
+        let windows = (into + block - 1).div_euclid(block).max(1);
+        used.start.plus_seconds(windows * block).min(used.end())
+    }
+
+    fn is_left_out(&self, planned: &Planned) -> bool {
+        let Content::Moment(at) = planned.frame.content else { return false };
+        let every = i64::from(self.cadence.instant_s);
+        let kept_every = i64::from(self.cadence.loading_instant_s);
+        let number = (at.seconds() - planned.measured.used.start.seconds()) / every.max(1);
+        kept_every == 0 || (number + 1) * every % kept_every != 0
+    }
+
+    /// The window is over: its intervals go out together, under the counter of the last.
+    fn merge(&mut self) {
+        self.window_end = None;
+        for (meter, waiting) in std::mem::take(&mut self.merging) {
+            let slots: Vec<usize> =
+                waiting.iter().filter_map(|planned| slot_of(&planned.frame.content)).collect();
+            let Some(mut last) = waiting.into_iter().next_back() else { continue };
+            if slots.len() > 1 {
+                last.frame.content = Content::Intervals(slots);
+            }
+            self.ready.push_back((meter, last));
+        }
+    }
+
+    /// Time passes as it does: what waited for its neighbours goes out by itself.
+    fn part(&mut self) {
+        self.window_end = None;
+        for (meter, waiting) in std::mem::take(&mut self.merging) {
+            self.ready.extend(waiting.into_iter().map(|planned| (meter, planned)));
+        }
+    }
+}
+
+fn slot_of(content: &Content) -> Option<usize> {
+    match content {
+        Content::Interval(slot) => Some(*slot),
+        _ => None,
+    }
+}
