@@ -2,13 +2,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use model::Position;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement;
+use futures::StreamExt;
+use model::{Calendar, Position};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Pins, QueryError};
+use crate::error::StartError;
+use crate::gate;
+use crate::session::{Needs, Sessions};
+use crate::tables::views::Views;
+use crate::{Pinned, Pins, QueryError};
+
+/// Longest wait for the fold to reach what was durable when a statement began.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Statements that may wait for each that may run.
+const WAITING_PER_RUNNING: usize = 4;
+/// Stack of the thread that plans a statement: planning walks expressions as deep as they are nested.
+const STACK_BYTES: usize = 32 << 20;
 
 /// Limits of the engine and its place on disk.
 #[derive(Clone, Debug)]
@@ -66,5 +85,218 @@ impl Answer {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// Answers statements.
+///
+/// Each statement has a session of its own over one shared runtime of DataFusion (memory, spill files, cached footers)
+/// and sees only the tables it names, at one position. It is planned and driven on a thread of its own, so that a
+/// plan that takes long to make keeps nobody else waiting; what it spawns runs on the runtime of the caller.
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pins: Arc<dyn Pins>,
+    options: Options,
+    sessions: Sessions,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Engine {
+    /// An engine over what `pins` gives.
+    ///
+    /// # Errors
+    /// When the zone is unknown or the directory for intermediate results cannot be used.
+    pub fn new(pins: Arc<dyn Pins>, options: Options) -> Result<Engine, StartError> {
+        let calendar = Calendar::new(&options.zone)?;
+        let views = Views::load().map_err(StartError::View)?;
+        let sessions = Sessions::new(&options, calendar, views)
+            .map_err(|error| StartError::Runtime(error.strip_backtrace()))?;
+        let places = Arc::new(Semaphore::new(options.max_statements));
+        let shared = Shared { pins, options, sessions, places, waiting: AtomicUsize::new(0) };
+        Ok(Engine { shared: Arc::new(shared) })
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Answers one statement. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// See [`QueryError`]: whatever is wrong, nothing was changed, and no part of an answer is given.
+    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        let started = Instant::now();
+        let timeout = self.shared.options.timeout;
+        let answer = tokio::time::timeout(timeout, self.answer(sql, started)).await;
+        let answer = answer.unwrap_or(Err(QueryError::Timeout(timeout)));
+        record(&answer, started.elapsed());
+        answer
+    }
+
+    async fn answer(&self, sql: &str, started: Instant) -> Result<Answer, QueryError> {
+        let admitted = gate::admit(sql, &|table| self.shared.sessions.views().weight(table))?;
+        let needs = self.shared.sessions.needs(admitted.mentions.tables);
+        let place = self.place().await?;
+        let pinned = self.shared.pins.pin(needs.wants, LONGEST_WAIT).await?;
+        let run =
+            Run { shared: Arc::clone(&self.shared), statement: admitted.statement, needs, pinned, started };
+        run.on_its_own_thread(place).await
+    }
+
+    /// Waits for a place among the running statements; refuses where too many wait already.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let running = self.shared.options.max_statements;
+        let most = running * WAITING_PER_RUNNING;
+        if let Ok(place) = Arc::clone(&self.shared.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waiting =
+            Waiting::enter(&self.shared.waiting, most).ok_or(QueryError::Busy { running, waiting: most })?;
+        Arc::clone(&self.shared.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| QueryError::Internal("no statement is let in any more".to_owned()))
+    }
+}
+
+/// A statement in the queue; leaves it when dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn enter(waiting: &AtomicUsize, most: usize) -> Option<Waiting<'_>> {
+        let more = |now: usize| (now < most).then_some(now + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Waiting(waiting))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A statement that is let in and pinned.
+struct Run {
+    shared: Arc<Shared>,
+    statement: Statement,
+    needs: Needs,
+    pinned: Pinned,
+    started: Instant,
+}
+
+impl Run {
+    /// The place is given back when the thread ends, so that a statement which cannot be stopped at once still counts.
+    async fn on_its_own_thread(self, place: OwnedSemaphorePermit) -> Result<Answer, QueryError> {
+        let (answered, answer) = oneshot::channel();
+        let handle = Handle::current();
+        let work = move || {
+            let _place = place;
+            handle.block_on(async move {
+                let mut answered = answered;
+                tokio::select! {
+                    biased;
+                    () = answered.closed() => {}
+                    answer = self.run() => drop(answered.send(answer)),
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name("sql".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(work)
+            .map_err(|error| QueryError::Internal(format!("no thread for the statement: {error}")))?;
+        answer.await.unwrap_or_else(|_| Err(QueryError::Internal("the statement's thread ended".to_owned())))
+    }
+
+    async fn run(self) -> Result<Answer, QueryError> {
+        let state = self.shared.sessions.open(&self.needs, &self.pinned).await?;
+        let position = self.pinned.position;
+        drop(self.pinned);
+        let (schema, batches, truncated) = rows(&state, self.statement, &self.shared.options).await?;
+        Ok(Answer { schema, batches, position, elapsed: self.started.elapsed(), truncated })
+    }
+}
+
+async fn rows(
+    state: &SessionState,
+    statement: Statement,
+    options: &Options,
+) -> Result<(SchemaRef, Vec<RecordBatch>, bool), QueryError> {
+    let plan = state.statement_to_plan(statement).await?;
+    let only_questions =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_questions.verify_plan(&plan).map_err(|error| QueryError::Refused(error.strip_backtrace()))?;
+    let plan = state.create_physical_plan(&plan).await?;
+    let mut stream = execute_stream(plan, state.task_ctx())?;
+    let schema = stream.schema();
+    let mut kept = Kept::new(options);
+    while let Some(batch) = stream.next().await {
+        if !kept.take(batch?) {
+            return Ok((schema, kept.batches, true));
+        }
+    }
+    Ok((schema, kept.batches, false))
+}
+
+/// The rows of an answer up to its bounds.
+struct Kept {
+    batches: Vec<RecordBatch>,
+    rows_left: usize,
+    bytes_left: usize,
+}
+
+impl Kept {
+    fn new(options: &Options) -> Kept {
+        Kept { batches: Vec::new(), rows_left: options.max_rows, bytes_left: options.max_answer_bytes }
+    }
+
+    /// Takes a batch; false when some of it had to be left out.
+    fn take(&mut self, batch: RecordBatch) -> bool {
+        let rows = batch.num_rows();
+        let bytes: usize =
+            batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        if bytes > self.bytes_left {
+            return false;
+        }
+        let fits = rows <= self.rows_left;
+        let batch = if fits { batch } else { batch.slice(0, self.rows_left) };
+        self.rows_left -= batch.num_rows();
+        self.bytes_left -= bytes;
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+        fits
+    }
+}
+
+fn record(answer: &Result<Answer, QueryError>, elapsed: Duration) {
+    let outcome = match answer {
+        Ok(_) => "answered",
+        Err(error) => error.kind(),
+    };
+    metrics::counter!("urja_sql_statements_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("urja_sql_statement_seconds").record(elapsed.as_secs_f64());
+    match answer {
+        Ok(answer) => {
+            let rows = answer.rows();
+            metrics::counter!("urja_sql_rows_total").increment(rows as u64);
+            tracing::debug!(
+                rows,
+                truncated = answer.truncated,
+                position = answer.position.0,
+                ?elapsed,
+                "statement answered"
+            );
+        }
+        Err(QueryError::Internal(fault)) => {
+            tracing::error!(fault, ?elapsed, "statement failed by a fault of ours")
+        }
+        Err(error) => tracing::debug!(outcome, %error, ?elapsed, "statement not answered"),
     }
 }

@@ -71,3 +71,42 @@ impl QueryError {
         matches!(self, QueryError::Busy { .. } | QueryError::Pin(_) | QueryError::OutOfMemory(_))
     }
 }
+
+/// An error of a function whose call exceeds a bound, on its way through DataFusion.
+pub(crate) fn too_large(what: String) -> DataFusionError {
+    DataFusionError::External(Box::new(QueryError::TooLarge(what)))
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> QueryError {
+        let text = || error.strip_backtrace();
+        match error.find_root() {
+            DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
+                Some(QueryError::TooLarge(what)) => QueryError::TooLarge(what.clone()),
+                _ => QueryError::Internal(text()),
+            },
+            DataFusionError::ResourcesExhausted(_) => QueryError::OutOfMemory(text()),
+            DataFusionError::SQL(..) => QueryError::Syntax(text()),
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_) => QueryError::Invalid(text()),
+            DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => QueryError::Failed(text()),
+            _ => QueryError::Internal(text()),
+        }
+    }
+}
+
+/// Why an engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such zone.
+    #[error(transparent)]
+    Zone(#[from] model::time::TimeError),
+    /// The directory for intermediate results, or another option, cannot be used.
+    #[error("statements cannot be run: {0}")]
+    Runtime(String),
+    /// A view of this crate is not a statement that would be let in.
+    #[error("a view cannot be read: {0}")]
+    View(QueryError),
+}

@@ -12,10 +12,14 @@
 mod engine;
 mod error;
 pub mod format;
+mod functions;
+mod gate;
 mod http;
 mod pin;
+mod session;
+mod tables;
 
 pub use engine::{Answer, Engine, Options};
-pub use error::QueryError;
+pub use error::{QueryError, StartError};
 pub use http::router;
 pub use pin::{AccountEntry, MeterEntry, PinError, Pinned, Pins, Wants};
