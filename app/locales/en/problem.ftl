@@ -1,0 +1,27 @@
+# Errors: what is wrong, and what to do next.
+problem-not-found = There is nothing here
+problem-not-found-detail = Check the address.
+problem-method-not-allowed = This address does not take such a request
+problem-method-not-allowed-detail = See the API's description for what it takes.
+problem-bad-request = The request cannot be read
+problem-bad-request-detail = Check the request's form and try again.
+problem-media-type = The request is not JSON
+problem-media-type-detail = Send it with the content type application/json.
+problem-too-large = The request is too large
+problem-too-large-detail = Send less at once.
+problem-unknown-account = No such account
+problem-unknown-account-detail = Check the account number: the letters of your electricity company and ten digits.
+problem-bad-count = The number asked for is out of range
+problem-bad-count-detail = Ask for 1 to { $most }.
+problem-bad-amount = This amount cannot be recharged
+problem-bad-amount-detail = Choose whole rupees, from ₹{ $least } to ₹{ $most }.
+problem-bad-payment-id = The payment has no valid id
+problem-bad-payment-id-detail = Give the payment a UUID, and the same one when you send it again.
+problem-recharge-differs = This payment was for something else
+problem-recharge-differs-detail = The payment's id was used before, for another amount or account. No money was credited now. Start a new recharge.
+problem-busy = Too much is asked just now
+problem-busy-detail = Try again in a few seconds. Do not pay again: a payment keeps its id.
+problem-timeout = The answer takes too long
+problem-timeout-detail = Try again. Do not pay again: a payment keeps its id.
+problem-internal = Something went wrong on our side
+problem-internal-detail = Try again later, or call 1912.

@@ -1,0 +1,27 @@
+# Errors: what is wrong, and what to do next.
+problem-not-found = यहाँ कुछ नहीं है
+problem-not-found-detail = पता जाँचें।
+problem-method-not-allowed = इस पते पर ऐसा अनुरोध नहीं लिया जाता
+problem-method-not-allowed-detail = API के विवरण में देखें कि क्या लिया जाता है।
+problem-bad-request = अनुरोध पढ़ा नहीं जा सका
+problem-bad-request-detail = अनुरोध जाँचकर फिर से कोशिश करें।
+problem-media-type = अनुरोध JSON में नहीं है
+problem-media-type-detail = इसे application/json के रूप में भेजें।
+problem-too-large = अनुरोध बहुत बड़ा है
+problem-too-large-detail = एक बार में कम भेजें।
+problem-unknown-account = ऐसा कोई खाता नहीं है
+problem-unknown-account-detail = खाता संख्या जाँचें: बिजली कंपनी के अक्षर और दस अंक।
+problem-bad-count = माँगी गई संख्या सीमा से बाहर है
+problem-bad-count-detail = 1 से { $most } तक माँगें।
+problem-bad-amount = इस राशि का रिचार्ज नहीं हो सकता
+problem-bad-amount-detail = ₹{ $least } से ₹{ $most } तक पूरे रुपये चुनें।
+problem-bad-payment-id = भुगतान की सही पहचान नहीं मिली
+problem-bad-payment-id-detail = भुगतान को एक UUID दें, और दोबारा भेजने पर वही दें।
+problem-recharge-differs = यह भुगतान किसी और के लिए था
+problem-recharge-differs-detail = भुगतान की यह पहचान पहले किसी दूसरी राशि या खाते के लिए इस्तेमाल हुई थी। अभी कोई पैसा जमा नहीं हुआ। नया रिचार्ज शुरू करें।
+problem-busy = अभी बहुत अनुरोध आ रहे हैं
+problem-busy-detail = कुछ सेकंड में फिर से कोशिश करें। दोबारा भुगतान न करें: भुगतान की पहचान वही रहती है।
+problem-timeout = जवाब में बहुत समय लग रहा है
+problem-timeout-detail = फिर से कोशिश करें। दोबारा भुगतान न करें: भुगतान की पहचान वही रहती है।
+problem-internal = हमारी ओर से गड़बड़ी हुई
+problem-internal-detail = बाद में फिर से कोशिश करें, या 1912 पर फ़ोन करें।
