@@ -1,1 +1,47 @@
-//! Pure rules: slots and verdicts, tariff, rating, accounts and postings
+//! The pure rules of the head-end: which reading is the first of its key, what a month costs, and what every account
+//! was charged. It must never know a clock, a file, a socket or a protocol.
+//!
+//! [`Fold`] takes the journal's records one after the other and gives rows, postings and answers; the rules it is made
+//! of stand beside it: [`slot`] (seen before?), [`counter`] (replay window), [`tariff`] and [`rating`] (what does it
+//! cost). No float is computed anywhere and nothing that comes from outside can make it panic.
+//!
+//! # What moves money
+//! * An account pays for one meter: the first whose terms named it. Further meters of the account are read and kept
+//!   as any other, and bring neither energy nor demand until there is a fact for the replacement of a meter.
+//! * A connection of type postpaid is charged the same, day by day; that it is billed and not cut is not decided here.
+//! * Only registers captured at civil midnight anchor energy. Readings that lie more than 15 minutes in the future of
+//!   their receipt, that are older than `late_days`, or registers that went back are stored with their quality bit and
+//!   move no money; a later register puts energy right, because it wins over what lies before it.
+//! * What a meter says beyond reason is held within range: an interval counts up to 10¹² Wh, a register up to
+//!   10¹⁵ Wh, and a month is rated up to [`rating::MAX_ENERGY_WH`] and [`rating::MAX_DEMAND_W`]. The reading itself is
+//!   stored as it came.
+//! * A month that closed while no tariff of its account was in force stays uncharged.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod account;
+mod contested;
+pub mod counter;
+mod decimal;
+mod dense;
+mod energy;
+mod fold;
+mod limits;
+mod meter;
+pub mod outcome;
+mod payments;
+mod posting;
+pub mod rating;
+mod sections;
+pub mod slot;
+pub mod tariff;
+mod tariffs;
+
+pub use contested::Contested;
+pub use counter::{CounterVerdict, CounterWindow};
+pub use decimal::DecimalError;
+pub use fold::{Effects, Fold, FoldError};
+pub use limits::Limits;
+pub use outcome::Outcome;
+pub use payments::Payment;
+pub use tariff::{Tariff, TariffError, builtin_tariffs};
+pub use tariffs::digest_of;

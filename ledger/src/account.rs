@@ -1,0 +1,207 @@
+//! Accounts: terms, the open month, the months closed before it, and the balance.
+
+use model::{AccountId, CivilDay, CivilMonth, ConnectionType, MeterId, Paise};
+
+use crate::Limits;
+use crate::energy::Energy;
+use crate::rating::{Charge, MAX_DEMAND_W, charge_to_date};
+use crate::tariff::Tariff;
+use crate::tariffs::{NameId, VersionId};
+
+/// An account as the fold keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    pub(crate) connection: ConnectionType,
+    /// The meter whose energy it pays for: the first whose terms named it.
+    pub(crate) meter: Option<MeterId>,
+    pub(crate) tariff: NameId,
+    pub(crate) sanctioned_w: u32,
+    /// First civil day that is charged.
+    pub(crate) from: CivilDay,
+    /// Last day that was booked; the day before `from` at first.
+    pub(crate) booked_until: CivilDay,
+    /// Every posting so far.
+    pub(crate) booked: Paise,
+    /// What the open month was charged so far, and the energy in it.
+    pub(crate) charge: Charge,
+    pub(crate) charged_wh: i64,
+    /// Highest demand of the open month, W.
+    pub(crate) demand_w: i64,
+    /// Energy and charge of the last day that was booked under a tariff.
+    pub(crate) last_day: Option<(i64, Paise)>,
+    /// Number of its last payment.
+    pub(crate) last_payment: Option<u32>,
+    pub(crate) energy: Energy,
+    /// Months besides the open one, by month: closed ones, and those ahead of which a demand is known.
+    pub(crate) months: Vec<Month>,
+    /// Later terms, by the day they begin.
+    pub(crate) pending: Vec<PendingTerms>,
+    /// Whether data came for a closed month since the last slice.
+    pub(crate) late: bool,
+}
+
+/// A month that is not the open one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Month {
+    pub(crate) month: CivilMonth,
+    /// Highest demand, W.
+    pub(crate) demand_w: i64,
+    /// The books of a closed month; a month ahead has none.
+    pub(crate) closed: Option<Closed>,
+}
+
+/// What a closed month was charged, and under which terms it is charged again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) charge: Charge,
+    pub(crate) charged_wh: i64,
+    /// Register at its bounds as last rated, Wh.
+    pub(crate) start_wh: i64,
+    pub(crate) end_wh: i64,
+    /// `None`: no tariff was in force, the month is not charged.
+    pub(crate) version: Option<VersionId>,
+    pub(crate) sanctioned_w: u32,
+    pub(crate) first_day: CivilDay,
+    /// Last day of it for which data came since it was last rated.
+    pub(crate) affected: Option<CivilDay>,
+}
+
+/// Terms that begin on a later first of month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PendingTerms {
+    pub(crate) from: CivilDay,
+    pub(crate) sanctioned_w: u32,
+    pub(crate) tariff: NameId,
+}
+
+impl Account {
+    /// The month of the first day that is not booked.
+    pub(crate) fn open_month(&self) -> CivilMonth {
+        self.booked_until.next().month()
+    }
+
+    /// First day of a month that is charged.
+    pub(crate) fn first_day_of(&self, month: CivilMonth) -> CivilDay {
+        month.first_day().max(self.from)
+    }
+
+    /// Energy of a month up to the end of a day, Wh.
+    pub(crate) fn energy_of(&self, month: CivilMonth, upto: CivilDay) -> i64 {
+        self.energy.between(self.first_day_of(month).previous(), upto)
+    }
+
+    /// The charge of a month that is not closed, up to the end of a day.
+    pub(crate) fn charge_of(&self, tariff: &Tariff, month: CivilMonth, upto: CivilDay) -> Charge {
+        let days = days_between(self.first_day_of(month), upto);
+        let sanctioned_w = self.terms_of(month).0;
+        charge_to_date(tariff, month, days, self.energy_of(month, upto), self.demand_of(month), sanctioned_w)
+    }
+
+    /// Sanctioned load and tariff of a month that is not closed.
+    pub(crate) fn terms_of(&self, month: CivilMonth) -> (u32, NameId) {
+        let begun = self.pending.iter().rev().find(|terms| terms.from <= month.first_day());
+        begun.map_or((self.sanctioned_w, self.tariff), |terms| (terms.sanctioned_w, terms.tariff))
+    }
+
+    /// Highest demand of a month, W.
+    pub(crate) fn demand_of(&self, month: CivilMonth) -> i64 {
+        if month == self.open_month() {
+            return self.demand_w;
+        }
+        self.months.iter().find(|known| known.month == month).map_or(0, |known| known.demand_w)
+    }
+
+    /// Whether data of that day can still move money.
+    pub(crate) fn is_charged(&self, day: CivilDay) -> bool {
+        day >= self.from && day > self.energy.base_day
+    }
+
+    /// Sets the highest demand of a day's month to what `change` makes of it.
+    pub(crate) fn change_demand(&mut self, day: CivilDay, change: impl FnOnce(i64) -> i64) {
+        let month = day.month();
+        let open = self.open_month();
+        if month == open {
+            self.demand_w = change(self.demand_w);
+            return;
+        }
+        match self.months.binary_search_by_key(&month, |known| known.month) {
+            Ok(place) => {
+                let before = self.months[place].demand_w;
+                let after = change(before);
+                self.months[place].demand_w = after;
+                if after != before {
+                    self.touch(day);
+                }
+            }
+            Err(place) if month > open => {
+                self.months.insert(place, Month { month, demand_w: change(0), closed: None });
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Notes that data of a day of a closed month changed something.
+    pub(crate) fn touch(&mut self, day: CivilDay) {
+        let month = day.month();
+        if month >= self.open_month() {
+            return;
+        }
+        self.late = true;
+        let known = self.months.iter_mut().find(|known| known.month == month);
+        if let Some(closed) = known.and_then(|known| known.closed.as_mut()) {
+            closed.affected = closed.affected.max(Some(day));
+        }
+    }
+
+    /// Closes the open month, whose last day has just been booked, and opens the next.
+    pub(crate) fn roll_over(&mut self, version: Option<VersionId>, limits: &Limits) {
+        let month = self.booked_until.month();
+        let first_day = self.first_day_of(month);
+        let closed = Closed {
+            charge: std::mem::take(&mut self.charge),
+            charged_wh: std::mem::take(&mut self.charged_wh),
+            start_wh: self.energy.at_end_of(first_day.previous()),
+            end_wh: self.energy.at_end_of(self.booked_until),
+            version,
+            sanctioned_w: self.sanctioned_w,
+            first_day,
+            affected: None,
+        };
+        let demand_w = std::mem::take(&mut self.demand_w);
+        let place = self.months.partition_point(|known| known.month < month);
+        self.months.insert(place, Month { month, demand_w, closed: Some(closed) });
+        self.open(month.next());
+        let kept = i32::from(limits.months_kept);
+        self.months.retain(|known| known.month.0 > month.0 - kept);
+    }
+
+    fn open(&mut self, month: CivilMonth) {
+        if let Ok(place) = self.months.binary_search_by_key(&month, |known| known.month) {
+            self.demand_w = self.months.remove(place).demand_w;
+        }
+        self.begin_pending_terms();
+    }
+
+    /// Puts the pending terms in force that begin with the open month or before.
+    pub(crate) fn begin_pending_terms(&mut self) {
+        let first = self.open_month().first_day();
+        let begun = self.pending.partition_point(|terms| terms.from <= first);
+        for terms in self.pending.drain(..begun) {
+            self.sanctioned_w = terms.sanctioned_w;
+            self.tariff = terms.tariff;
+        }
+    }
+}
+
+/// Days from one to another, both counted; none when the second lies before the first.
+pub(crate) fn days_between(first: CivilDay, last: CivilDay) -> u8 {
+    let days = i64::from(last.0) - i64::from(first.0) + 1;
+    u8::try_from(days.max(0)).unwrap_or(u8::MAX)
+}
+
+/// Mean power of an interval, W: what demand is the highest of. Below zero and absurd values are held within range.
+pub(crate) fn demand_w(import_wh: i64, period_s: u32) -> i64 {
+    let energy = i128::from(import_wh.max(0)) * 3600 / i128::from(period_s.max(1));
+    i64::try_from(energy).unwrap_or(MAX_DEMAND_W).min(MAX_DEMAND_W)
+}

@@ -1,0 +1,120 @@
+//! Contested readings: those whose key may have a value already, which only a look-up outside of the fold can judge.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{Calendar, CivilDay, CivilMonth, Instant, MeterId, Position, Rank, Reading, ReadingKind, Source};
+
+/// A contested reading, handed to the resolver when the one before it of the same meter has been answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contested {
+    /// The record that brought it.
+    pub position: Position,
+    /// Which of the record's readings.
+    pub index: u16,
+    /// The meter.
+    pub meter: MeterId,
+    /// What decides between its values and those of the key.
+    pub rank: Rank,
+    /// The reading, its quality completed by the fold.
+    pub reading: Reading,
+    /// Start of the time over which the month's highest demand is meant: of its month, or of its account's first day.
+    pub month_first: Instant,
+    /// End of its month.
+    pub month_end: Instant,
+}
+
+/// A reading that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) position: Position,
+    pub(crate) index: u16,
+    pub(crate) rank: Rank,
+    pub(crate) reading: Reading,
+    /// Highest demand of an interval of its month taken in since it was handed out: the look-up may not have seen it.
+    pub(crate) since_w: i64,
+}
+
+/// A frame with readings that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenFrame {
+    pub(crate) meter: MeterId,
+    pub(crate) source: Source,
+    /// Whether the frame is counted as contested; else it was stored for something else it brought.
+    pub(crate) is_contested: bool,
+    /// Whether one of its readings turned out to be stored.
+    pub(crate) is_stored: bool,
+    /// Readings still without an answer.
+    pub(crate) waiting: u16,
+}
+
+/// All that wait, in the order in which they came, one queue a meter. The first of each queue has been handed out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OpenTable {
+    pub(crate) queues: BTreeMap<MeterId, VecDeque<Open>>,
+    pub(crate) frames: BTreeMap<Position, OpenFrame>,
+    pub(crate) len: usize,
+}
+
+impl OpenTable {
+    /// Puts a reading at the end of its meter's queue. True when it is the first, to be handed out at once.
+    pub(crate) fn push(&mut self, meter: MeterId, open: Open) -> bool {
+        let queue = self.queues.entry(meter).or_default();
+        queue.push_back(open);
+        self.len += 1;
+        queue.len() == 1
+    }
+
+    /// Takes out the reading of that place, if it is the one that its meter waits for.
+    pub(crate) fn take(&mut self, position: Position, index: u16) -> Option<(MeterId, Open)> {
+        let meter = self.frames.get(&position)?.meter;
+        let queue = self.queues.get_mut(&meter)?;
+        let open = queue.pop_front_if(|open| open.position == position && open.index == index)?;
+        if queue.is_empty() {
+            self.queues.remove(&meter);
+        }
+        self.len -= 1;
+        Some((meter, open))
+    }
+
+    /// The reading a meter waits for.
+    pub(crate) fn first(&self, meter: MeterId) -> Option<&Open> {
+        self.queues.get(&meter)?.front()
+    }
+
+    /// Notes the demand of an interval of the meter that was taken in while a look-up may be under way.
+    pub(crate) fn note_demand(
+        &mut self,
+        meter: MeterId,
+        month: CivilMonth,
+        demand_w: i64,
+        calendar: &Calendar,
+    ) {
+        let Some(open) = self.queues.get_mut(&meter).and_then(|queue| queue.front_mut()) else { return };
+        let is_interval = open.reading.kind == ReadingKind::Interval;
+        if is_interval && calendar.usage_day(open.reading.end).month() == month {
+            open.since_w = open.since_w.max(demand_w);
+        }
+    }
+}
+
+impl Open {
+    /// What the resolver is given. `charged_from` is the first day of the meter's account.
+    pub(crate) fn hand_out(
+        &self,
+        meter: MeterId,
+        charged_from: Option<CivilDay>,
+        calendar: &Calendar,
+    ) -> Contested {
+        let month = calendar.usage_day(self.reading.end).month();
+        let first = charged_from.map_or(month.first_day(), |from| month.first_day().max(from));
+        Contested {
+            position: self.position,
+            index: self.index,
+            meter,
+            rank: self.rank,
+            reading: self.reading.clone(),
+            month_first: calendar.start_of(first),
+            month_end: calendar.end_of(month.last_day()),
+        }
+    }
+}

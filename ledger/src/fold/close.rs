@@ -1,0 +1,224 @@
+//! Closing days: the only thing that books usage.
+
+use model::row::PostingKind;
+use model::{AccountId, CivilDay, CivilMonth, DayClosed, Digest, Record};
+
+use super::{Effects, Fold, postings};
+use crate::account::{Account, Closed, days_between};
+use crate::outcome::DayRefusal;
+use crate::posting::{Postings, Subject};
+use crate::rating::{Charge, charge_to_date};
+use crate::tariffs::{Tariffs, VersionId};
+use crate::{Limits, Outcome};
+
+/// What closing a slice came to.
+#[derive(Default)]
+struct Count {
+    charged: u32,
+    unrated: u32,
+    corrections: u32,
+}
+
+impl Fold {
+    pub(super) fn day_closed(&mut self, record: &Record, closed: DayClosed, out: &mut Effects) -> Outcome {
+        if let Err(refusal) = self.check_slice(closed) {
+            return Outcome::DayRefused(refusal);
+        }
+        let today = self.calendar.day_of(record.received_at);
+        // One day more than late data needs, so that a clock that steps back over midnight loses nothing.
+        let still_changes = today.plus(-i32::from(self.limits.late_days)).previous();
+        let mut books = Books {
+            tariffs: &self.tariffs,
+            limits: &self.limits,
+            still_changes,
+            postings: postings(record, &mut self.totals, &mut out.rows),
+            count: Count::default(),
+        };
+        for (_, account) in self.accounts.range_mut(closed.first.0, closed.last.0) {
+            books.close(account, closed.day);
+        }
+        let Count { charged, unrated, corrections } = books.count;
+        self.advance(closed);
+        if closed.complete {
+            self.forget_old_gaps(still_changes);
+        }
+        Outcome::DayClosed { day: closed.day, charged, unrated, corrections }
+    }
+
+    fn check_slice(&self, closed: DayClosed) -> Result<(), DayRefusal> {
+        let expected = self.next_close();
+        if closed.day != expected {
+            return Err(DayRefusal::NotNextDay { expected });
+        }
+        if closed.last.0.checked_add(1).is_none_or(|after| after < closed.first.0) {
+            return Err(DayRefusal::Empty);
+        }
+        let next = self.accounts.id_from(self.days.first_account.0);
+        if let Some(next) = next.filter(|next| *next < closed.first.0) {
+            return Err(DayRefusal::NotNextSlice { expected: AccountId(next) });
+        }
+        if closed.first < self.days.first_account {
+            return Err(DayRefusal::NotNextSlice { expected: self.days.first_account });
+        }
+        match self.accounts.id_from(closed.last.0 + 1) {
+            Some(left_out) if closed.complete => Err(DayRefusal::NotComplete(AccountId(left_out))),
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, closed: DayClosed) {
+        self.days.started = true;
+        if closed.complete {
+            self.days.next = Some(closed.day.next());
+            self.days.first_account = AccountId(0);
+        } else {
+            self.days.next = Some(closed.day);
+            self.days.first_account = AccountId(closed.last.0 + 1);
+        }
+    }
+
+    /// Gaps that no data is charged for any more are no longer kept.
+    fn forget_old_gaps(&mut self, first_day: CivilDay) {
+        let first_instant = self.calendar.start_of(first_day);
+        for (_, meter) in self.meters.iter_mut() {
+            meter.days.forget_below(i64::from(first_day.0));
+            meter.intervals.forget_below(meter.grid.slot_of(first_instant).0 + 1);
+        }
+    }
+}
+
+/// Books one slice.
+struct Books<'a> {
+    tariffs: &'a Tariffs,
+    limits: &'a Limits,
+    /// First day for which data may still come.
+    still_changes: CivilDay,
+    postings: Postings<'a>,
+    count: Count,
+}
+
+impl Books<'_> {
+    fn close(&mut self, account: &mut Account, day: CivilDay) {
+        if day < account.from || day <= account.booked_until {
+            return;
+        }
+        self.correct_closed_months(account);
+        while account.open_month() < day.month() {
+            let last = account.open_month().last_day();
+            let version = self.book(account, PostingKind::Correction, last);
+            account.roll_over(version, self.limits);
+        }
+        let version = self.book(account, PostingKind::Usage, day);
+        *(if version.is_some() { &mut self.count.charged } else { &mut self.count.unrated }) += 1;
+        if day == day.month().last_day() {
+            account.roll_over(version, self.limits);
+        }
+        let frozen = self.still_changes.month().min(account.open_month()).first_day().previous();
+        account.energy.freeze(frozen);
+        account.energy.forget_hidden(account.booked_until.next());
+    }
+
+    /// Charges the open month up to the end of a day, less what it was charged before.
+    fn book(&mut self, account: &mut Account, kind: PostingKind, day: CivilDay) -> Option<VersionId> {
+        let month = day.month();
+        account.booked_until = day;
+        let Some((id, version)) = self.tariffs.in_force(account.tariff, month) else {
+            account.last_day = None;
+            return None;
+        };
+        let energy_wh = account.energy_of(month, day);
+        let charge = charge_of_open(account, version, month, day, energy_wh);
+        let difference = Difference {
+            charge: charge.since(&account.charge),
+            energy_wh: energy_wh.saturating_sub(account.charged_wh),
+        };
+        account.charge = charge;
+        account.charged_wh = energy_wh;
+        if kind == PostingKind::Usage {
+            account.last_day = Some((difference.energy_wh, difference.charge.total()));
+            self.post(account, kind, day, &difference, version.fact.digest);
+        } else {
+            self.post_correction(account, day, &difference, version.fact.digest);
+        }
+        Some(id)
+    }
+
+    /// Charges the closed months again for which data came late. Data of one month may move the bound it shares with
+    /// the next, so all that can still change are looked at.
+    fn correct_closed_months(&mut self, account: &mut Account) {
+        if !std::mem::take(&mut account.late) {
+            return;
+        }
+        let mut months = std::mem::take(&mut account.months);
+        for month in &mut months {
+            let (demand_w, name) = (month.demand_w, month.month);
+            if let Some(closed) = month.closed.as_mut() {
+                self.correct(account, name, demand_w, closed);
+            }
+        }
+        account.months = months;
+    }
+
+    fn correct(&mut self, account: &mut Account, month: CivilMonth, demand_w: i64, closed: &mut Closed) {
+        let affected = closed.affected.take().unwrap_or(closed.first_day);
+        let Some(version) = closed.version.and_then(|id| self.tariffs.version(id)) else { return };
+        let start = closed.first_day.previous();
+        if start < account.energy.base_day {
+            return;
+        }
+        closed.start_wh = account.energy.at_end_of(start);
+        closed.end_wh = account.energy.at_end_of(month.last_day());
+        let energy_wh = closed.end_wh.saturating_sub(closed.start_wh);
+        let days = days_between(closed.first_day, month.last_day());
+        let charge = charge_to_date(&version.tariff, month, days, energy_wh, demand_w, closed.sanctioned_w);
+        let difference = Difference {
+            charge: charge.since(&closed.charge),
+            energy_wh: energy_wh.saturating_sub(closed.charged_wh),
+        };
+        closed.charge = charge;
+        closed.charged_wh = energy_wh;
+        self.post_correction(account, affected, &difference, version.fact.digest);
+    }
+
+    fn post_correction(
+        &mut self,
+        account: &mut Account,
+        day: CivilDay,
+        difference: &Difference,
+        tariff: Digest,
+    ) {
+        if difference.energy_wh != 0 || !difference.charge.is_zero() {
+            self.count.corrections += 1;
+            self.post(account, PostingKind::Correction, day, difference, tariff);
+        }
+    }
+
+    fn post(
+        &mut self,
+        account: &mut Account,
+        kind: PostingKind,
+        day: CivilDay,
+        difference: &Difference,
+        tariff: Digest,
+    ) {
+        let subject = Subject { account: account.id, kind, usage_date: day };
+        account.booked += self.postings.charge(subject, &difference.charge, difference.energy_wh, tariff);
+    }
+}
+
+/// What is booked: charge and energy that were not booked before.
+struct Difference {
+    charge: Charge,
+    energy_wh: i64,
+}
+
+fn charge_of_open(
+    account: &Account,
+    version: &crate::tariffs::Version,
+    month: CivilMonth,
+    day: CivilDay,
+    energy_wh: i64,
+) -> Charge {
+    let days = days_between(account.first_day_of(month), day);
+    charge_to_date(&version.tariff, month, days, energy_wh, account.demand_w, account.sanctioned_w)
+}

@@ -1,0 +1,324 @@
+//! Frames: verdicts on readings, event words, freshness, and the count of what became of each.
+
+use model::reading::RankClass;
+use model::row::{EventRow, FrameRow, QuarantineRow, ReadingRow};
+use model::{
+    AcceptedFrame, CivilDay, EventWord, Instant, MeterId, Position, Quality, QuarantineReason,
+    QuarantinedFrame, Rank, Reading, ReadingKind, Record, RepeatedFrame, Row,
+};
+
+use super::{Effects, Fold, keep_fact};
+use crate::Outcome;
+use crate::contested::{Open, OpenFrame};
+use crate::meter::Meter;
+use crate::slot::SlotVerdict;
+
+/// How far a reading may lie ahead of its receipt before it is no data but a wrong clock, seconds.
+const FUTURE_AFTER_S: i64 = 15 * 60;
+
+/// A reading with its place: civil day and slot.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) reading: Reading,
+    pub(super) day: CivilDay,
+    pub(super) slot: i64,
+}
+
+/// What became of a frame's readings.
+#[derive(Default)]
+struct Taken {
+    stored: bool,
+    contested: u16,
+}
+
+impl Fold {
+    pub(super) fn frame(&mut self, record: &Record, frame: &AcceptedFrame, out: &mut Effects) -> Outcome {
+        let Some(meter) = self.meters.get_mut(frame.meter.0) else {
+            return self.frame_without_terms(record, frame, out);
+        };
+        let is_newest = meter.accept_counter(frame);
+        out.rows.push(Row::Frame(frame_row(record, frame)));
+
+        let mut taken =
+            Taken { stored: frame.readings.is_empty() || frame.event_word.is_some(), contested: 0 };
+        let mut is_ahead = false;
+        for (index, reading) in (0..).zip(&frame.readings) {
+            let placed = self.place(frame.meter, reading, record.received_at);
+            let quality = placed.reading.quality;
+            is_ahead |= quality.has(Quality::FUTURE.with(Quality::UNAUTHENTICATED));
+            self.reading(record.position, index, frame, placed, &mut taken, out);
+        }
+        if !frame.late && !is_ahead {
+            self.heard(frame.meter, record.received_at);
+        }
+        let word_changed = frame
+            .event_word
+            .is_some_and(|word| self.event_word(record, frame, word, is_newest && !is_ahead, out));
+        if taken.contested > 0 || word_changed {
+            keep_fact(record, out);
+        }
+        self.count_frame(record.position, frame, &taken);
+        Outcome::Applied
+    }
+
+    pub(super) fn repeated(&mut self, record: &Record, frame: &RepeatedFrame, out: &mut Effects) -> Outcome {
+        self.tallies[frame.source.index()].repeated += 1;
+        out.rows.push(Row::Frame(FrameRow {
+            position: record.position,
+            received_at: record.received_at,
+            source: frame.source,
+            meter: frame.meter,
+            key_epoch: frame.key_epoch,
+            counter: frame.counter,
+            digest: frame.digest,
+            repeated: true,
+            late: false,
+            bytes: 0,
+        }));
+        Outcome::Applied
+    }
+
+    pub(super) fn quarantined(
+        &mut self,
+        record: &Record,
+        frame: &QuarantinedFrame,
+        out: &mut Effects,
+    ) -> Outcome {
+        self.tallies[frame.source.index()].quarantined += 1;
+        out.rows.push(Row::Quarantine(QuarantineRow {
+            position: record.position,
+            received_at: record.received_at,
+            source: frame.source,
+            title: frame.title,
+            meter: frame.meter,
+            reason: frame.reason,
+            detail: frame.detail.clone(),
+            raw: frame.raw.clone(),
+        }));
+        Outcome::Applied
+    }
+
+    /// A frame of a meter whose terms are not there: evidence, as the pipeline would have made of it.
+    fn frame_without_terms(&mut self, record: &Record, frame: &AcceptedFrame, out: &mut Effects) -> Outcome {
+        let evidence = QuarantinedFrame {
+            source: frame.source,
+            title: None,
+            meter: Some(frame.meter),
+            reason: QuarantineReason::NoTerms,
+            detail: String::new(),
+            digest: frame.digest,
+            raw: frame.raw.clone(),
+        };
+        self.quarantined(record, &evidence, out)
+    }
+
+    /// Finds day and slot of a reading and completes its quality.
+    fn place(&self, meter: MeterId, reading: &Reading, received_at: Instant) -> Placed {
+        let day = self.calendar.usage_day(reading.end);
+        let late_before = self.calendar.day_of(received_at).plus(-i32::from(self.limits.late_days));
+        let is_future = reading.end > received_at.plus_seconds(FUTURE_AFTER_S);
+        let (slot, on_grid) = self.slot_of(meter, reading, day);
+        let flags = [
+            (Quality::TOO_LATE, day < late_before),
+            (Quality::FUTURE, is_future),
+            (Quality::OFF_GRID, !on_grid || reading.quality.has(Quality::OFF_GRID)),
+            (Quality::REGISTER_WENT_BACK, false),
+        ];
+        let quality = flags.into_iter().fold(reading.quality, |quality, (bit, up)| {
+            if up { quality.with(bit) } else { Quality(quality.0 & !bit.0) }
+        });
+        Placed { reading: Reading { quality, ..reading.clone() }, day, slot }
+    }
+
+    pub(super) fn slot_of(&self, meter: MeterId, reading: &Reading, day: CivilDay) -> (i64, bool) {
+        match (reading.kind, self.meters.get(meter.0)) {
+            (ReadingKind::Interval, Some(meter)) => meter.grid.slot_of(reading.end),
+            (ReadingKind::Daily, _) => (i64::from(day.0), reading.end == self.calendar.end_of(day)),
+            (ReadingKind::Interval | ReadingKind::Instant, _) => (0, true),
+        }
+    }
+
+    fn reading(
+        &mut self,
+        position: Position,
+        index: u16,
+        frame: &AcceptedFrame,
+        placed: Placed,
+        taken: &mut Taken,
+        out: &mut Effects,
+    ) {
+        if placed.reading.kind == ReadingKind::Instant {
+            taken.stored = true;
+            out.rows.push(Row::Instant(reading_row(position, frame.meter, placed)));
+        } else if self.is_new(frame.meter, &placed) {
+            taken.stored = true;
+            self.first_value(position, frame.meter, placed, out);
+        } else {
+            taken.contested += 1;
+            self.contest(position, index, frame, placed.reading, out);
+        }
+    }
+
+    /// Whether no value of the reading's key can be stored yet.
+    fn is_new(&self, meter: MeterId, placed: &Placed) -> bool {
+        let Some(meter) = self.meters.get(meter.0) else { return false };
+        let may_be_stored_ahead = meter.ahead_until.is_some_and(|until| placed.reading.end <= until);
+        meter.slots(placed.reading.kind).judge(placed.slot) == SlotVerdict::New && !may_be_stored_ahead
+    }
+
+    /// Stores the first value of a key.
+    pub(super) fn first_value(
+        &mut self,
+        position: Position,
+        meter: MeterId,
+        mut placed: Placed,
+        out: &mut Effects,
+    ) {
+        let own = placed.reading.values.clone();
+        let went_back = self.count(meter, &placed, None, &own, None);
+        if went_back {
+            placed.reading.quality = placed.reading.quality.with(Quality::REGISTER_WENT_BACK);
+        }
+        self.see(meter, &placed);
+        let is_daily = placed.reading.kind == ReadingKind::Daily;
+        let row = reading_row(position, meter, placed);
+        out.rows.push(if is_daily { Row::Daily(row) } else { Row::Interval(row) });
+    }
+
+    /// Marks a reading's slot as seen, but never for a reading of the future: a wrong clock must not close the door to
+    /// what is still to come.
+    pub(super) fn see(&mut self, meter: MeterId, placed: &Placed) {
+        let Some(meter) = self.meters.get_mut(meter.0) else { return };
+        let Reading { kind, end, quality, .. } = placed.reading;
+        if quality.has(Quality::FUTURE) {
+            meter.ahead_until = meter.ahead_until.max(Some(end));
+            return;
+        }
+        meter.has_interval |= kind == ReadingKind::Interval;
+        meter.slots_mut(kind).mark(placed.slot, self.limits.max_gap_ranges_per_meter);
+    }
+
+    fn contest(
+        &mut self,
+        position: Position,
+        index: u16,
+        frame: &AcceptedFrame,
+        reading: Reading,
+        out: &mut Effects,
+    ) {
+        let rank = rank_of(frame, &reading);
+        let is_first = self.open.push(frame.meter, Open { position, index, rank, reading, since_w: 0 });
+        if is_first {
+            self.hand_out(frame.meter, out);
+        }
+    }
+
+    /// Hands the reading a meter waits for to the resolver.
+    pub(super) fn hand_out(&self, meter: MeterId, out: &mut Effects) {
+        let from = self.paying_account(meter).map(|account| account.from);
+        out.contested.extend(self.open.first(meter).map(|open| open.hand_out(meter, from, &self.calendar)));
+    }
+
+    fn heard(&mut self, meter: MeterId, at: Instant) {
+        if let Some(meter) = self.meters.get_mut(meter.0) {
+            meter.heard_at = meter.heard_at.max(Some(at));
+        }
+    }
+
+    /// Rows for the flags that differ from the last fresh word. True when the state changed.
+    fn event_word(
+        &mut self,
+        record: &Record,
+        frame: &AcceptedFrame,
+        word: EventWord,
+        is_fresh: bool,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(meter) = self.meters.get_mut(frame.meter.0) else { return false };
+        let at = frame.pushed_at.unwrap_or(record.received_at);
+        out.rows.extend(word.changes(meter.word).map(|(bit, occurred)| {
+            Row::Event(EventRow {
+                position: record.position,
+                meter: frame.meter,
+                at,
+                received_at: record.received_at,
+                bit,
+                occurred,
+                late: !is_fresh,
+            })
+        }));
+        let changed = is_fresh && word != meter.word;
+        if changed {
+            meter.word = word;
+        }
+        changed
+    }
+
+    fn count_frame(&mut self, position: Position, frame: &AcceptedFrame, taken: &Taken) {
+        let tally = &mut self.tallies[frame.source.index()];
+        if taken.stored {
+            tally.stored += 1;
+        } else {
+            tally.contested += 1;
+        }
+        if taken.contested > 0 {
+            let open = OpenFrame {
+                meter: frame.meter,
+                source: frame.source,
+                is_contested: !taken.stored,
+                is_stored: false,
+                waiting: taken.contested,
+            };
+            self.open.frames.insert(position, open);
+        }
+    }
+}
+
+impl Meter {
+    pub(super) fn slots(&self, kind: ReadingKind) -> &crate::slot::Slots {
+        if kind == ReadingKind::Daily { &self.days } else { &self.intervals }
+    }
+
+    fn slots_mut(&mut self, kind: ReadingKind) -> &mut crate::slot::Slots {
+        if kind == ReadingKind::Daily { &mut self.days } else { &mut self.intervals }
+    }
+}
+
+fn rank_of(frame: &AcceptedFrame, reading: &Reading) -> Rank {
+    let is_estimate = reading.quality.has(Quality::ESTIMATED);
+    Rank {
+        class: if is_estimate { RankClass::Estimate } else { RankClass::Push },
+        key_epoch: frame.key_epoch,
+        counter: frame.counter.unwrap_or(0),
+        digest: frame.digest,
+    }
+}
+
+fn frame_row(record: &Record, frame: &AcceptedFrame) -> FrameRow {
+    FrameRow {
+        position: record.position,
+        received_at: record.received_at,
+        source: frame.source,
+        meter: frame.meter,
+        key_epoch: frame.key_epoch,
+        counter: frame.counter,
+        digest: frame.digest,
+        repeated: false,
+        late: frame.late,
+        bytes: u32::try_from(frame.raw.len()).unwrap_or(u32::MAX),
+    }
+}
+
+fn reading_row(position: Position, meter: MeterId, placed: Placed) -> ReadingRow {
+    let Placed { reading, day, .. } = placed;
+    ReadingRow {
+        position,
+        meter,
+        end: reading.end,
+        usage_date: day,
+        deviation_min: reading.deviation_min,
+        clock_status: reading.clock_status,
+        quality: reading.quality,
+        values: reading.values,
+    }
+}

@@ -1,0 +1,92 @@
+//! From readings in force to the energy and demand of the account that pays for the meter.
+
+use model::{Channel, MeterId, Quality, ReadingKind, Values};
+
+use super::Fold;
+use super::frame::Placed;
+use crate::account::{Account, demand_w};
+use crate::outcome::MAX_REGISTER_WH;
+
+impl Fold {
+    /// Moves energy and demand from the values that were in force to those that are. `without_w` is the month's highest
+    /// demand without the reading's interval, where a value is replaced. True when a register went back and moved
+    /// nothing.
+    pub(super) fn count(
+        &mut self,
+        meter: MeterId,
+        placed: &Placed,
+        before: Option<&Values>,
+        after: &Values,
+        without_w: Option<i64>,
+    ) -> bool {
+        let quality = placed.reading.quality;
+        if quality.has(Quality::TOO_LATE) || quality.has(Quality::FUTURE) {
+            return false;
+        }
+        let import = |values: &Values| values.get(Channel::ImportWh);
+        match placed.reading.kind {
+            ReadingKind::Interval => {
+                self.count_interval(meter, placed, before.and_then(import), import(after), without_w);
+                false
+            }
+            ReadingKind::Daily => import(after).is_some_and(|wh| self.count_register(meter, placed, wh)),
+            ReadingKind::Instant => false,
+        }
+    }
+
+    fn count_interval(
+        &mut self,
+        id: MeterId,
+        placed: &Placed,
+        before: Option<i64>,
+        after: Option<i64>,
+        without_w: Option<i64>,
+    ) {
+        let Some(period_s) = self.meters.get(id.0).map(|meter| meter.period_s) else { return };
+        let power = |wh: Option<i64>| wh.map_or(0, |wh| demand_w(wh, period_s));
+        let (before_w, after_w) = (power(before), power(after));
+        self.open.note_demand(id, placed.day.month(), after_w, &self.calendar);
+        let Some(account) = self.paying_account_mut(id).filter(|account| account.is_charged(placed.day))
+        else {
+            return;
+        };
+        if account.energy.add_interval(placed.day, before, after) {
+            account.touch(placed.day);
+        }
+        account.change_demand(placed.day, |highest| {
+            let may_be_the_highest = before.is_some() && before_w >= highest && after_w < before_w;
+            let others = if may_be_the_highest { without_w.unwrap_or(0) } else { highest };
+            others.max(after_w)
+        });
+    }
+
+    /// True when the register went back.
+    fn count_register(&mut self, id: MeterId, placed: &Placed, wh: i64) -> bool {
+        if placed.reading.end != self.calendar.end_of(placed.day) {
+            return false;
+        }
+        let Some(account) = self.paying_account_mut(id).filter(|account| account.is_charged(placed.day))
+        else {
+            return false;
+        };
+        let Ok(changed) = account.energy.set_register(placed.day, wh.clamp(0, MAX_REGISTER_WH)) else {
+            return true;
+        };
+        if changed {
+            account.energy.forget_hidden(account.booked_until.next());
+            account.touch(placed.day);
+        }
+        false
+    }
+
+    /// The account that pays for the meter's energy.
+    pub(super) fn paying_account(&self, meter: MeterId) -> Option<&Account> {
+        let account = self.meters.get(meter.0)?.account?;
+        self.accounts.get(account.0).filter(|account| account.meter == Some(meter))
+    }
+
+    fn paying_account_mut(&mut self, meter: MeterId) -> Option<&mut Account> {
+        let account = self.meters.get(meter.0)?.account?;
+        self.accounts.get_mut(account.0).filter(|account| account.meter == Some(meter))
+    }
+}

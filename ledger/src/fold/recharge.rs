@@ -1,0 +1,74 @@
+//! Money received.
+
+use std::sync::Arc;
+
+use model::row::{Head, PostingKind};
+use model::{Paise, Recharge, Record};
+
+use super::terms::MAX_AMOUNT;
+use super::{Effects, Fold, postings};
+use crate::Outcome;
+use crate::outcome::{MAX_PAYMENT_ID_BYTES, RechargeRefusal};
+use crate::payments::Payment;
+use crate::posting::Subject;
+
+/// Highest balance a recharge may lead to.
+const MAX_BALANCE: Paise = Paise(1_000_000_000_000_000_000);
+
+impl Fold {
+    pub(super) fn recharge(&mut self, record: &Record, recharge: &Recharge, out: &mut Effects) -> Outcome {
+        if let Some(refusal) = refusal(recharge) {
+            return Outcome::RechargeRefused(refusal);
+        }
+        if let Some(known) = self.payments.find(&recharge.payment_id) {
+            return repeated(known, recharge);
+        }
+        let Some(account) = self.accounts.get_mut(recharge.account.0) else { return Outcome::UnknownAccount };
+        if account.booked > MAX_BALANCE {
+            return Outcome::RechargeRefused(RechargeRefusal::TooLarge);
+        }
+        let payment = Payment {
+            id: Arc::from(recharge.payment_id.as_str()),
+            position: record.position,
+            account: recharge.account,
+            amount: recharge.amount,
+            at: record.received_at,
+        };
+        let Some(number) = self.payments.push(payment, self.limits.max_payments) else {
+            return Outcome::RechargeRefused(RechargeRefusal::Full);
+        };
+        account.last_payment = Some(number);
+        account.booked += recharge.amount;
+        let usage_date = self.calendar.day_of(record.received_at);
+        let subject = Subject { account: recharge.account, kind: PostingKind::Recharge, usage_date };
+        let reference = Some(recharge.payment_id.as_str());
+        postings(record, &mut self.totals, &mut out.rows).credit(
+            subject,
+            Head::Cash,
+            recharge.amount,
+            reference,
+        );
+        let balance = self.account(recharge.account).map_or(Paise::ZERO, |view| view.balance());
+        Outcome::RechargePosted { balance }
+    }
+}
+
+fn refusal(recharge: &Recharge) -> Option<RechargeRefusal> {
+    if recharge.amount <= Paise::ZERO {
+        return Some(RechargeRefusal::NotPositive);
+    }
+    if recharge.amount > MAX_AMOUNT {
+        return Some(RechargeRefusal::TooLarge);
+    }
+    let has_id = (1..=MAX_PAYMENT_ID_BYTES).contains(&recharge.payment_id.len());
+    (!has_id).then_some(RechargeRefusal::PaymentId)
+}
+
+fn repeated(known: &Payment, recharge: &Recharge) -> Outcome {
+    let Payment { position, account, amount, .. } = *known;
+    if account == recharge.account && amount == recharge.amount {
+        Outcome::RechargeExists { position }
+    } else {
+        Outcome::RechargeDiffers { position, account, amount }
+    }
+}

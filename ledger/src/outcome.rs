@@ -1,0 +1,265 @@
+//! What became of a fact: an exhaustive list, because a fact in the journal always gets an answer.
+
+use model::{AccountId, CivilDay, Digest, OutboxId, Paise, Position};
+
+/// The answer to one fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A frame or the answer to a contested reading was taken in.
+    Applied,
+    /// An answer to a reading that is not open or not the first of its meter: kept as a row, without effect.
+    NotOpen,
+    /// The recharge was booked; the balance with it.
+    RechargePosted {
+        /// Booked less accrued.
+        balance: Paise,
+    },
+    /// The same payment was booked before.
+    RechargeExists {
+        /// The record that booked it.
+        position: Position,
+    },
+    /// The payment id was booked before for another account or amount.
+    RechargeDiffers {
+        /// The record that booked it.
+        position: Position,
+        /// The account it was booked to.
+        account: AccountId,
+        /// The amount that was booked.
+        amount: Paise,
+    },
+    /// No terms of this account are known.
+    UnknownAccount,
+    /// The recharge can not be booked.
+    RechargeRefused(RechargeRefusal),
+    /// The tariff version is in force from its day on.
+    TariffApplied,
+    /// The same version is there already.
+    TariffExists,
+    /// The tariff version is not taken.
+    TariffRefused(TariffRefusal),
+    /// The slice of the day was booked.
+    DayClosed {
+        /// The day.
+        day: CivilDay,
+        /// Accounts charged.
+        charged: u32,
+        /// Accounts for which no tariff is in force: nothing was charged.
+        unrated: u32,
+        /// Corrections of days and months that had been booked.
+        corrections: u32,
+    },
+    /// The slice of the day is not the next one.
+    DayRefused(DayRefusal),
+    /// The terms are in force.
+    TermsApplied,
+    /// The outbox entry was drained before.
+    TermsExists {
+        /// Last entry drained.
+        last: OutboxId,
+    },
+    /// The terms are not taken; the outbox entry counts as drained.
+    TermsRefused(TermsRefusal),
+}
+
+impl Outcome {
+    /// Whether what was asked for holds now, by this fact or by an earlier one.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        match self {
+            Outcome::Applied
+            | Outcome::RechargePosted { .. }
+            | Outcome::RechargeExists { .. }
+            | Outcome::TariffApplied
+            | Outcome::TariffExists
+            | Outcome::DayClosed { .. }
+            | Outcome::TermsApplied
+            | Outcome::TermsExists { .. } => true,
+            Outcome::NotOpen
+            | Outcome::RechargeDiffers { .. }
+            | Outcome::UnknownAccount
+            | Outcome::RechargeRefused(_)
+            | Outcome::TariffRefused(_)
+            | Outcome::DayRefused(_)
+            | Outcome::TermsRefused(_) => false,
+        }
+    }
+
+    /// Whether the same fact may succeed later without being changed.
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        matches!(
+            self,
+            Outcome::UnknownAccount
+                | Outcome::DayRefused(DayRefusal::NotNextDay { .. } | DayRefusal::NotNextSlice { .. })
+        )
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Applied => f.write_str("applied"),
+            Outcome::NotOpen => f.write_str("no such contested reading is open"),
+            Outcome::RechargePosted { balance } => write!(f, "recharge posted, balance {balance}"),
+            Outcome::RechargeExists { position } => {
+                write!(f, "the payment was booked before at position {position}")
+            }
+            Outcome::RechargeDiffers { position, account, amount } => write!(
+                f,
+                "the payment id was booked before at position {position}, for account {account} and amount {amount}"
+            ),
+            Outcome::UnknownAccount => f.write_str("the account is not known"),
+            Outcome::RechargeRefused(reason) => reason.fmt(f),
+            Outcome::TariffApplied => f.write_str("tariff applied"),
+            Outcome::TariffExists => f.write_str("the tariff version is there already"),
+            Outcome::TariffRefused(reason) => reason.fmt(f),
+            Outcome::DayClosed { day, charged, unrated, corrections } => {
+                write!(
+                    f,
+                    "{day} closed: {charged} charged, {unrated} without tariff, {corrections} corrections"
+                )
+            }
+            Outcome::DayRefused(reason) => reason.fmt(f),
+            Outcome::TermsApplied => f.write_str("terms applied"),
+            Outcome::TermsExists { last } => write!(f, "outbox entries up to {last} were drained before"),
+            Outcome::TermsRefused(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// Why a recharge is not booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RechargeRefusal {
+    /// Zero or less.
+    #[error("the amount of a recharge must be positive")]
+    NotPositive,
+    /// More than a ledger of paise is made for.
+    #[error("the amount is larger than can be booked")]
+    TooLarge,
+    /// Empty or too long.
+    #[error("a payment id has 1 to {MAX_PAYMENT_ID_BYTES} bytes")]
+    PaymentId,
+    /// The table of payments is full.
+    #[error("no more payments can be kept")]
+    Full,
+}
+
+/// Longest payment id.
+pub const MAX_PAYMENT_ID_BYTES: usize = 128;
+
+/// Why a tariff version is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TariffRefusal {
+    /// The text is no tariff.
+    #[error("the text is no tariff: {0}")]
+    Body(#[from] crate::tariff::TariffError),
+    /// The fact's name is not the text's.
+    #[error("the text is of tariff {0:?}")]
+    OtherName(String),
+    /// The fact's day is not the text's.
+    #[error("the text is in force from {0}")]
+    OtherFrom(CivilDay),
+    /// The fact's digest is not the text's.
+    #[error("the text has digest {0}")]
+    OtherDigest(Digest),
+    /// Another text of this tariff and day is in force.
+    #[error("another version is in force from the same day: digest {0}")]
+    OtherVersion(Digest),
+    /// It would change a month of which days are booked in full.
+    #[error("days before {0} are closed; the next version may start then")]
+    Closed(CivilDay),
+    /// The table of tariffs is full.
+    #[error("no more tariff versions can be kept")]
+    Full,
+}
+
+/// Why a slice of a day is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DayRefusal {
+    /// Days close in order.
+    #[error("the next day to close is {expected}")]
+    NotNextDay {
+        /// First day that is not completely closed.
+        expected: CivilDay,
+    },
+    /// The slices of a day follow each other without leaving out an account.
+    #[error("the next slice of the day begins at account {expected}")]
+    NotNextSlice {
+        /// First account that is not booked.
+        expected: AccountId,
+    },
+    /// The slice ends before it begins.
+    #[error("the slice ends before it begins")]
+    Empty,
+    /// Said to be complete, and is not.
+    #[error("account {0} and those after it are not in the slice")]
+    NotComplete(AccountId),
+}
+
+/// Why terms are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermsRefusal {
+    /// Zero, or above the bound.
+    #[error("the id lies outside of 1 to {0}")]
+    Id(u32),
+    /// Not a period whose slots fill a day.
+    #[error("a capture period is 60 seconds at least and divides the day")]
+    Period,
+    /// The capture period of a known meter.
+    #[error("the capture period of a meter in use can not be changed")]
+    PeriodChanged,
+    /// The title of a known meter.
+    #[error("the system title of a meter in use can not be changed")]
+    TitleChanged,
+    /// A meter leaves its account only by a hand-over.
+    #[error("the meter measures for another account")]
+    AccountChanged,
+    /// The keys went back.
+    #[error("the key epoch is below the present one")]
+    KeyEpoch,
+    /// Not a tariff's name.
+    #[error("a tariff's name has 1 to 64 bytes")]
+    TariffName,
+    /// No room for another name of a tariff.
+    #[error("no more tariff names can be kept")]
+    TariffNames,
+    /// Above what the tariff is for.
+    #[error("the tariff is for a sanctioned load up to {0} W")]
+    LoadAboveTariff(u32),
+    /// Above what is rated.
+    #[error("the sanctioned load is too large")]
+    Load,
+    /// Below zero or absurd.
+    #[error("the opening register must lie between 0 and {MAX_REGISTER_WH} Wh")]
+    OpeningRegister,
+    /// Absurd.
+    #[error("the opening balance is too large")]
+    OpeningBalance,
+    /// So long ago that its months are not kept, or so far away that it must be a mistake.
+    #[error("the first day lies outside of {first} to {last}")]
+    From {
+        /// Earliest day.
+        first: CivilDay,
+        /// Latest day.
+        last: CivilDay,
+    },
+    /// Later terms change a month as a whole.
+    #[error("later terms start on a first of month")]
+    NotFirstOfMonth,
+    /// Later terms can not change a month that is closed.
+    #[error("later terms may start on {0} at the earliest")]
+    Closed(CivilDay),
+    /// Conversion is not a matter of terms alone.
+    #[error("the connection type of an account in use can not be changed by terms")]
+    ConnectionChanged,
+    /// An opening balance is taken over once.
+    #[error("an opening balance is taken over with the first terms only")]
+    OpeningTwice,
+    /// Too many that wait for their day.
+    #[error("too many later terms wait for their day")]
+    Full,
+}
+
+/// Highest register that is taken for real: 1 PWh.
+pub const MAX_REGISTER_WH: i64 = 1_000_000_000_000_000;

@@ -1,0 +1,50 @@
+//! Payments by their id, kept for ever: the same id is the same payment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{AccountId, Instant, Paise, Position};
+
+/// A payment that was booked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Its id at its source.
+    pub id: Arc<str>,
+    /// The record that booked it.
+    pub position: Position,
+    /// The account.
+    pub account: AccountId,
+    /// The amount.
+    pub amount: Paise,
+    /// When it was received.
+    pub at: Instant,
+}
+
+/// All payments, in the order in which they were booked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payments {
+    list: Vec<Payment>,
+    by_id: HashMap<Arc<str>, u32>,
+}
+
+impl Payments {
+    pub(crate) fn find(&self, id: &str) -> Option<&Payment> {
+        self.by_id.get(id).and_then(|number| self.get(*number))
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Payment> {
+        self.list.get(usize::try_from(number).ok()?)
+    }
+
+    /// Keeps a payment and gives its number; `None` when `limit` are kept already.
+    pub(crate) fn push(&mut self, payment: Payment, limit: usize) -> Option<u32> {
+        let number = u32::try_from(self.list.len()).ok().filter(|_| self.list.len() < limit)?;
+        self.by_id.insert(Arc::clone(&payment.id), number);
+        self.list.push(payment);
+        Some(number)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Payment> {
+        self.list.iter()
+    }
+}

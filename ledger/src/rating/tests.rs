@@ -1,0 +1,131 @@
+use model::CivilDay;
+
+use super::*;
+
+const FELT: &str = r#"
+fixed_per_kw = "110"
+demand_floor = "75 %"
+demand_excess = "1"
+duty = "5 %"
+rebate = "2 %"
+slab = [
+  { upto_kwh = "150", gross = "5.50", subsidy = "0" },
+  { upto_kwh = "300", gross = "6.00", subsidy = "0" },
+  { gross = "6.50", subsidy = "0" },
+]
+"#;
+
+fn tariff(body: &str) -> Tariff {
+    Tariff::parse(&format!("name = \"t\"\ntitle = \"T\"\nfrom = \"2025-04-01\"\n{body}")).unwrap()
+}
+
+fn rural() -> Tariff {
+    let slabs = FELT.split("slab").next().unwrap().replace("110", "90");
+    tariff(&format!(
+        "{slabs}slab = [ {{ upto_kwh = \"100\", gross = \"3.35\", subsidy = \"0\" }}, \
+         {{ upto_kwh = \"150\", gross = \"3.85\", subsidy = \"0\" }}, {{ gross = \"5.00\", subsidy = \"0\" }} ]"
+    ))
+}
+
+fn month(text: &str) -> CivilMonth {
+    format!("{text}-01").parse::<CivilDay>().unwrap().month()
+}
+
+/// `[energy, fixed, subsidy, surcharge, duty, rebate]` in paise.
+fn check(name: &str, charge: Charge, heads: [i64; 6], total: i64) {
+    assert_eq!(charge.heads.map(|head| head.0), heads, "{name}");
+    assert_eq!(charge.total().0, total, "{name}");
+}
+
+#[test]
+fn the_ten_vectors_of_the_tariff_hold() {
+    let urban = tariff(FELT);
+    let june = month("2026-06");
+    let july = month("2026-07");
+
+    check("1", charge_to_date(&urban, june, 1, 6_250, 2_210, 4_000), [3438, 1100, 0, 0, 227, -91], 4674);
+
+    let day = charge_to_date(&urban, june, 20, 152_000, 2_210, 4_000)
+        .since(&charge_to_date(&urban, june, 19, 145_000, 2_210, 4_000));
+    check("2", day, [3950, 1100, 0, 0, 252, -101], 5201);
+
+    let whole = charge_to_date(&urban, june, 30, 172_000, 2_210, 4_000);
+    check("3", whole, [95_700, 33_000, 0, 0, 6_435, -2_574], 132_561);
+
+    let surcharged = tariff(&format!("{FELT}\n[surcharge]\n\"2026-07\" = \"-2.33 %\""));
+    let whole = charge_to_date(&surcharged, july, 31, 172_000, 2_210, 4_000);
+    check("4", whole, [95_700, 33_000, 0, -2_999, 6_285, -2_514], 129_472);
+
+    let excess = charge_to_date(&urban, june, 30, 172_000, 2_600, 2_000);
+    check("5", excess, [95_700, 28_600, 0, 0, 6_215, -2_486], 128_029);
+
+    let floor = charge_to_date(&rural(), june, 30, 120_000, 1_200, 2_000);
+    check("6", floor, [41_200, 13_500, 0, 0, 2_735, -1_094], 56_341);
+
+    let lifeline = tariff(&FELT.replace("110", "50").replace("5.50", "3.00"));
+    let low = charge_to_date(&lifeline, june, 30, 80_000, 600, 1_000);
+    check("7", low, [24_000, 3_750, 0, 0, 1_388, -555], 28_583);
+
+    let unread = charge_to_date(&urban, july, 15, 100_000, 2_210, 4_000)
+        .since(&charge_to_date(&urban, july, 14, 100_000, 2_210, 4_000));
+    check("8", unread, [0, 1065, 0, 0, 53, -21], 1097);
+
+    let jump = charge_to_date(&urban, june, 16, 85_000, 3_600, 4_000)
+        .since(&charge_to_date(&urban, june, 15, 80_000, 2_210, 4_000));
+    check("9", jump, [2750, 4620, 0, 0, 369, -147], 7592);
+
+    let subsidised = tariff(
+        &FELT
+            .replace("gross = \"5.50\", subsidy = \"0\"", "gross = \"6.85\", subsidy = \"1.35\"")
+            .replace("gross = \"6.00\", subsidy = \"0\"", "gross = \"6.85\", subsidy = \"0.85\"")
+            .replace("gross = \"6.50\", subsidy = \"0\"", "gross = \"6.85\", subsidy = \"0.35\""),
+    );
+    let whole = charge_to_date(&subsidised, june, 30, 172_000, 2_210, 4_000);
+    check("10", whole, [117_820, 33_000, -22_120, 0, 6_435, -2_574], 132_561);
+}
+
+#[test]
+fn the_built_in_tariffs_charge_what_the_consumer_feels() {
+    for (name, felt, load) in
+        [("lmv1-urban", 132_561, 4_000), ("lmv1-rural", 86_149, 2_000), ("lmv1-lifeline", 84_203, 1_000)]
+    {
+        let body = crate::builtin_tariffs().iter().find(|(known, _)| *known == name).unwrap().1;
+        let tariff = Tariff::parse(body).unwrap();
+        let charge = charge_to_date(&tariff, month("2026-06"), 30, 172_000, 2_210, load);
+        assert_eq!(charge.total().0, felt, "{name}");
+    }
+}
+
+#[test]
+fn absurd_energy_and_demand_are_capped_and_never_overflow() {
+    let dearest = tariff(
+        "fixed_per_kw = \"1000\"\ndemand_floor = \"1\"\ndemand_excess = \"10\"\nduty = \"1\"\nrebate = \"0\"\n\
+         slab = [{ gross = \"100\", subsidy = \"0\" }]\n[surcharge]\n\"2026-07\" = \"0.5\"",
+    );
+    let charge = charge_to_date(&dearest, month("2026-07"), 31, i64::MAX, i64::MAX, u32::MAX);
+    let capped = charge_to_date(&dearest, month("2026-07"), 31, MAX_ENERGY_WH, MAX_DEMAND_W, 100_000_000);
+    assert_eq!(charge, capped);
+    assert_eq!(charge.heads[0], Paise(100_000_000_000));
+    let none = charge_to_date(&dearest, month("2026-07"), 0, i64::MIN, i64::MIN, 0);
+    assert!(none.is_zero());
+}
+
+#[test]
+fn a_multiple_above_one_charges_the_excess_more_than_once() {
+    let double = tariff(&FELT.replace("demand_excess = \"1\"", "demand_excess = \"2\""));
+    let charge = charge_to_date(&double, month("2026-06"), 30, 0, 2_600, 2_000);
+    assert_eq!(charge.heads[1], Paise(110 * 100 * 32 / 10));
+}
+
+#[test]
+fn halves_are_rounded_away_from_zero_on_both_sides() {
+    let flat = tariff(
+        "fixed_per_kw = \"0\"\ndemand_floor = \"0\"\ndemand_excess = \"1\"\nduty = \"0\"\nrebate = \"50 %\"\n\
+         slab = [{ gross = \"1\", subsidy = \"1\" }, ]"
+            .replace(", ]", "]")
+            .as_str(),
+    );
+    let charge = charge_to_date(&flat, month("2026-06"), 1, 5, 0, 1_000);
+    assert_eq!(charge.heads[0], Paise(1));
+    assert_eq!(charge.heads[2], Paise(-1));
+}

@@ -1,0 +1,153 @@
+//! Tariffs: effective-dated data, read strictly from TOML.
+//!
+//! ```toml
+//! name = "lmv1-urban"            # what accounts name
+//! title = "LMV-1 domestic, urban"
+//! from = "2025-04-01"            # first day in force, a first of month
+//! fixed_per_kw = "110"           # rupees per kW of billable demand and month
+//! demand_floor = "75 %"          # of the sanctioned load is billed at least
+//! demand_excess = "1"            # times the fixed rate for demand above the sanctioned load
+//! duty = "5 %"
+//! rebate = "2 %"
+//! max_load_kw = "1"              # optional: largest sanctioned load of an account under this tariff
+//!
+//! [[slab]]                       # of the calendar month, rising; the last has no `upto_kwh`
+//! upto_kwh = "150"
+//! gross = "6.85"                 # rupees per kWh
+//! subsidy = "1.35"
+//!
+//! [[slab]]
+//! gross = "6.85"
+//! subsidy = "0.85"
+//!
+//! [surcharge]                    # share of (energy + fixed - subsidy); months that are not named have none
+//! "2026-01" = "-0.0233"
+//! ```
+//!
+//! Numbers are text, so that no float stands between the file and the integer. Every error names key and line.
+
+mod read;
+
+use std::collections::BTreeMap;
+
+use model::{CivilDay, CivilMonth, MicroRupees, Ppm};
+
+/// A validated tariff.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tariff {
+    /// What accounts name, for example `lmv1-urban`.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// First civil day it is in force; a first of month.
+    pub from: CivilDay,
+    /// Slabs of the calendar month's energy, rising; only the last has no upper end.
+    pub slabs: Vec<Slab>,
+    /// Fixed charge, µ₹ per kW of billable demand and month.
+    pub fixed_per_kw: MicroRupees,
+    /// Share of the sanctioned load that is billed at least.
+    pub demand_floor: Ppm,
+    /// Multiple of the fixed rate for demand above the sanctioned load; 1,000,000 is once.
+    pub demand_excess: Ppm,
+    /// Electricity duty, a share of energy + fixed − subsidy + surcharge.
+    pub duty: Ppm,
+    /// Prepaid rebate, a share of the same base.
+    pub rebate: Ppm,
+    /// Fuel surcharge by month, a share of energy + fixed − subsidy; other months have none.
+    pub surcharge: BTreeMap<CivilMonth, Ppm>,
+    /// Largest sanctioned load in W of an account under this tariff.
+    pub max_load_w: Option<u32>,
+}
+
+/// Energy of a calendar month from the end of the slab before up to its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slab {
+    /// Upper end, Wh of the month; `None` for the last.
+    pub upto_wh: Option<i64>,
+    /// Gross energy charge, µ₹ per kWh.
+    pub gross: MicroRupees,
+    /// Part of it that the government pays, µ₹ per kWh.
+    pub subsidy: MicroRupees,
+}
+
+impl Tariff {
+    /// Reads and validates a tariff.
+    ///
+    /// # Errors
+    /// With key and line of the first fault.
+    pub fn parse(body: &str) -> Result<Tariff, TariffError> {
+        read::tariff(body)
+    }
+
+    /// The surcharge levied in a month.
+    #[must_use]
+    pub fn surcharge_of(&self, month: CivilMonth) -> Ppm {
+        self.surcharge.get(&month).copied().unwrap_or(Ppm(0))
+    }
+}
+
+/// The fault of a tariff's text, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, {key}: {fault}")]
+pub struct TariffError {
+    /// The key at fault, as far as it can be told.
+    pub key: String,
+    /// Line of the text, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub fault: TariffFault,
+}
+
+/// What can be wrong with a tariff's text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TariffFault {
+    /// Not TOML, a key that is unknown, missing or given twice, or a value of the wrong kind.
+    #[error("{0}")]
+    Syntax(String),
+    /// Not a number written as it must be.
+    #[error("{0}")]
+    Number(#[from] crate::decimal::DecimalError),
+    /// Not a date.
+    #[error("not a date such as \"2026-04-01\"")]
+    Date,
+    /// A date that is no first of month: a change inside of a month would split the month's slabs.
+    #[error("a tariff starts on a first of month, not on {0}")]
+    NotFirstOfMonth(CivilDay),
+    /// Not a month.
+    #[error("not a month such as \"2026-01\"")]
+    Month,
+    /// Letters, digits and hyphens only, 64 at most.
+    #[error("a name has 1 to 64 small letters, digits and hyphens")]
+    Name,
+    /// Out of the range in which charges are exact.
+    #[error("must lie between {0} and {1}")]
+    Range(&'static str, &'static str),
+    /// More subsidy than the gross rate.
+    #[error("the subsidy is higher than the gross rate")]
+    SubsidyAboveGross,
+    /// Upper ends that do not rise.
+    #[error("the upper ends of slabs must rise")]
+    SlabOrder,
+    /// The last slab has an upper end, or one before it has none.
+    #[error("every slab but the last has upto_kwh, the last has none")]
+    SlabEnd,
+    /// None, or more than is kept.
+    #[error("a tariff has 1 to {MAX_SLABS} slabs")]
+    SlabCount,
+}
+
+/// Most slabs of a tariff.
+pub const MAX_SLABS: usize = 16;
+
+/// Name and text of the tariffs that come with Urja.
+#[must_use]
+pub fn builtin_tariffs() -> &'static [(&'static str, &'static str)] {
+    &[
+        ("lmv1-urban", include_str!("../tariffs/lmv1-urban.toml")),
+        ("lmv1-rural", include_str!("../tariffs/lmv1-rural.toml")),
+        ("lmv1-lifeline", include_str!("../tariffs/lmv1-lifeline.toml")),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+use crate::decimal::DecimalError;
+
+const GOOD: &str = r#"name = "lmv1-test"
+title = "Test"
+from = "2026-04-01"
+fixed_per_kw = "110"
+demand_floor = "75 %"
+demand_excess = "1"
+duty = "5 %"
+rebate = "0.02"
+max_load_kw = "1"
+
+[[slab]]
+upto_kwh = "150"
+gross = "6.85"
+subsidy = "1.35"
+
+[[slab]]
+gross = "6.85"
+subsidy = "0.85"
+
+[surcharge]
+"2026-01" = "-0.0233"
+"2026-02" = "1.24 %"
+"#;
+
+fn check(from: &str, to: &str, key: &str, line: usize, fault: impl Fn(&TariffFault) -> bool) {
+    assert!(GOOD.contains(from), "{from}");
+    let error = Tariff::parse(&GOOD.replacen(from, to, 1)).unwrap_err();
+    assert_eq!((error.key.as_str(), error.line), (key, line), "{to}: {error}");
+    assert!(fault(&error.fault), "{to}: {error}");
+}
+
+#[test]
+fn a_tariff_is_read_exactly() {
+    let tariff = Tariff::parse(GOOD).unwrap();
+    assert_eq!(tariff.name, "lmv1-test");
+    assert_eq!(tariff.from.to_string(), "2026-04-01");
+    assert_eq!(tariff.fixed_per_kw, MicroRupees(110_000_000));
+    assert_eq!((tariff.demand_floor, tariff.demand_excess), (Ppm(750_000), Ppm(1_000_000)));
+    assert_eq!((tariff.duty, tariff.rebate), (Ppm(50_000), Ppm(20_000)));
+    assert_eq!(tariff.max_load_w, Some(1000));
+    assert_eq!(
+        tariff.slabs,
+        [
+            Slab { upto_wh: Some(150_000), gross: MicroRupees(6_850_000), subsidy: MicroRupees(1_350_000) },
+            Slab { upto_wh: None, gross: MicroRupees(6_850_000), subsidy: MicroRupees(850_000) },
+        ]
+    );
+    let month = |text: &str| format!("{text}-01").parse::<CivilDay>().unwrap().month();
+    assert_eq!(tariff.surcharge_of(month("2026-01")), Ppm(-23_300));
+    assert_eq!(tariff.surcharge_of(month("2026-02")), Ppm(12_400));
+    assert_eq!(tariff.surcharge_of(month("2026-03")), Ppm(0));
+}
+
+#[test]
+fn every_fault_names_key_and_line() {
+    let syntax = |fault: &TariffFault| matches!(fault, TariffFault::Syntax(_));
+    check("duty = \"5 %\"", "duty = 5", "duty", 7, syntax);
+    check("duty = \"5 %\"", "dutty = \"5 %\"", "dutty", 7, syntax);
+    check("rebate = \"0.02\"\n", "", "rebate", 1, syntax);
+    check("duty = \"5 %\"", "duty = ", "duty", 7, syntax);
+    check("gross = \"6.85\"", "gros = \"6.85\"", "gros", 13, syntax);
+    check("title = \"Test\"", "name = \"twice\"", "name", 2, syntax);
+    check("2026-04-01", "2026-04-31", "from", 3, |fault| *fault == TariffFault::Date);
+    check("2026-04-01", "2026-04-15", "from", 3, |fault| matches!(fault, TariffFault::NotFirstOfMonth(_)));
+    check("lmv1-test", "LMV 1", "name", 1, |fault| *fault == TariffFault::Name);
+    check("\"110\"", "\"110,00\"", "fixed_per_kw", 4, |fault| {
+        *fault == TariffFault::Number(DecimalError::NotDecimal)
+    });
+    check("\"110\"", "\"-1\"", "fixed_per_kw", 4, |fault| matches!(fault, TariffFault::Range(..)));
+    check("75 %", "101 %", "demand_floor", 5, |fault| matches!(fault, TariffFault::Range(..)));
+    check("0.02", "0.0000001", "rebate", 8, |fault| *fault == TariffFault::Number(DecimalError::TooPrecise));
+    check("\"150\"", "\"0\"", "upto_kwh", 12, |fault| matches!(fault, TariffFault::Range(..)));
+    check("upto_kwh = \"150\"\n", "", "upto_kwh", 12, |fault| *fault == TariffFault::SlabEnd);
+    check("[[slab]]\ngross", "[[slab]]\nupto_kwh = \"300\"\ngross", "upto_kwh", 17, |fault| {
+        *fault == TariffFault::SlabEnd
+    });
+    check(
+        "[[slab]]\ngross",
+        "[[slab]]\nupto_kwh = \"150\"\ngross = \"1\"\nsubsidy = \"0\"\n[[slab]]\ngross",
+        "upto_kwh",
+        17,
+        |fault| *fault == TariffFault::SlabOrder,
+    );
+    check("1.35", "6.86", "subsidy", 14, |fault| *fault == TariffFault::SubsidyAboveGross);
+    check("\"2026-01\"", "\"2026-13\"", "2026-13", 21, |fault| *fault == TariffFault::Month);
+    check("\"2026-01\"", "\"2026-1\"", "2026-1", 21, |fault| *fault == TariffFault::Month);
+    check("-0.0233", "0.51", "2026-01", 21, |fault| matches!(fault, TariffFault::Range(..)));
+}
+
+#[test]
+fn a_tariff_without_slabs_or_with_too_many_is_refused() {
+    let head = GOOD.split("[[slab]]").next().unwrap();
+    let error = Tariff::parse(&format!("{head}slab = []")).unwrap_err();
+    assert_eq!((error.key.as_str(), error.fault), ("slab", TariffFault::SlabCount));
+    let slabs: String = (1..20)
+        .map(|end| format!("[[slab]]\nupto_kwh = \"{end}\"\ngross = \"1\"\nsubsidy = \"0\"\n"))
+        .collect();
+    let error = Tariff::parse(&format!("{head}{slabs}[[slab]]\ngross = \"1\"\nsubsidy = \"0\"")).unwrap_err();
+    assert_eq!(error.fault, TariffFault::SlabCount);
+}
+
+#[test]
+fn the_tariffs_that_come_with_urja_are_good_and_named_as_their_files() {
+    for (name, body) in builtin_tariffs() {
+        let tariff = Tariff::parse(body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(&tariff.name, name);
+        assert!(tariff.from <= "2025-04-01".parse().unwrap());
+    }
+}
