@@ -7,7 +7,7 @@ mod python;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
-pub use process::{FleetRun, Served, urja, urja_ok};
+pub use process::{FleetRun, Served, http, urja, urja_ok};
 pub use python::{peer, python, shared};
 
 /// Longest time to wait for a state before a test fails.
@@ -22,6 +22,41 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < end, "{what}: not within {DEADLINE:?}");
         std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Lets the run go on until a seeded moment: the fault is the point here, not a state.
+pub fn shared_deadline(moment: Duration) {
+    let end = Instant::now() + moment;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run.
+pub fn seeded(test: &str) -> (u64, impl FnMut() -> u64) {
+    let drawn = || Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()).wrapping_mul(0x9E37_79B9);
+    let seed = std::env::var("URJA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(drawn) % 1_000_000;
+    println!("{test}: URJA_SEED={seed}");
+    let mut state = seed.wrapping_mul(0x2545_F491_4F6C_DD1D) | 1;
+    let next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (seed, next)
+}
+
+/// A line of the evidence that `./test --full` writes down.
+pub fn evidence(promise: &str, seed: u64, injected: u32, result: &str) {
+    assert!(injected > 0, "{promise}: no fault was injected");
+    println!("evidence: {promise}: {result}");
+    if let Ok(path) = std::env::var("URJA_EVIDENCE") {
+        use std::io::Write as _;
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let line = format!("| {promise} | `./test --full cargo` | {seed} | {injected} | – | {result} |");
+        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
     }
 }
 

@@ -41,11 +41,23 @@ impl Served {
         Served::start_with(data, args, &[("URJA_TIME__CLOCK", "driven")])
     }
 
+    /// Starts it again after its end, at the meters' same addresses.
+    pub fn again(data: &Path, args: &[&str], tcp: SocketAddr, udp: SocketAddr) -> Served {
+        let (tcp, udp) = (tcp.to_string(), udp.to_string());
+        let args = [args, &["--tcp", &tcp, "--udp", &udp]].concat();
+        Served::start(data, &args)
+    }
+
     /// Starts it with these variables and waits until it is ready.
     pub fn start_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Served {
         let log = data.with_extension("log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let ports = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--health", "127.0.0.1:0"];
+        let free = ["tcp", "udp", "http", "health"].map(|door| format!("--{door}"));
+        let ports: Vec<&str> = free
+            .iter()
+            .filter(|door| !args.contains(&door.as_str()))
+            .flat_map(|door| [door.as_str(), "127.0.0.1:0"])
+            .collect();
         let mut child = Command::new(BINARY)
             .arg("--data")
             .arg(data)
@@ -78,8 +90,7 @@ impl Served {
 
     /// Rows of a statement, asked of the running process as `urja sql` does.
     pub fn sql(&self, statement: &str) -> Vec<Value> {
-        let value = urja_ok(&self.data, &["sql", statement]);
-        value["rows"].as_array().cloned().unwrap_or_default()
+        urja_ok(&self.data, &["sql", statement]).as_array().cloned().unwrap_or_default()
     }
 
     /// The one number of a statement's one row.
@@ -167,6 +178,18 @@ impl FleetRun {
     /// Whether it has come to its end.
     pub fn is_done(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Asks it to end once everything sent is confirmed.
+    pub fn terminate(&mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for its end; gives its summary.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
@@ -32,6 +32,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/clock", post(drive_clock))
         .route("/admin/checkpoint", post(checkpoint))
         .route("/admin/status", get(status))
+        .route("/admin/lake", get(lake))
         .layer(DefaultBodyLimit::max(BODY_BYTES));
     #[cfg(feature = "query")]
     let routes = routes.merge(query::router(node.engine.clone()));
@@ -156,7 +157,12 @@ async fn drive_clock(State(node): State<Node>, Json(request): Json<ClockRequest>
         .drive_clock(now)
         .await
         .map_err(|error| Problem::conflict("the clock was not set", format!("{error:#}")))?;
-    Ok(Json(json!({ "now": now.to_string(), "closed": closed.iter().map(ToString::to_string).collect::<Vec<_>>() })))
+    let standing = node.pipeline.look(|fold| fold.standing()).await.map_err(Problem::internal)?;
+    Ok(Json(json!({
+        "now": now.to_string(),
+        "closed": closed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "closed_until": standing.closed_until.map(|day| day.to_string()),
+    })))
 }
 
 async fn checkpoint(State(node): State<Node>) -> Answer {
@@ -166,4 +172,14 @@ async fn checkpoint(State(node): State<Node>) -> Answer {
 
 async fn status(State(node): State<Node>) -> Answer {
     crate::status::read(&node).await.map(Json).map_err(Problem::internal)
+}
+
+#[derive(Deserialize)]
+struct LakeRequest {
+    verify: bool,
+}
+
+async fn lake(State(node): State<Node>, Query(request): Query<LakeRequest>) -> Answer {
+    let report = tokio::task::spawn_blocking(move || crate::status::lake(&node.lake, request.verify));
+    report.await.map(Json).map_err(Problem::internal)
 }

@@ -47,6 +47,8 @@ pub enum Command {
     /// Tariffs in force
     #[command(subcommand)]
     Tariff(Tariff),
+    /// Move a driven clock; days that are due by then are closed
+    Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
     /// Look into the files of a data directory
@@ -117,9 +119,9 @@ pub struct Fleet {
     /// Seed: the same seed makes the same meters, loads and faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where to send: HOST:PORT, or mqtt://HOST:PORT
+    /// Where to send: HOST:PORT by --transport, or tcp://, udp://, mqtt://HOST:PORT; several share the meters
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4059")]
-    pub to: String,
+    pub to: Vec<String>,
     /// First civil day of the simulation
     #[arg(long, value_name = "DATE", default_value = "2026-04-01")]
     pub from: String,
@@ -138,6 +140,9 @@ pub struct Fleet {
     /// Without faults: no outages, duplicates, late or revised pushes
     #[arg(long)]
     pub no_faults: bool,
+    /// Meters of a million whose policy is `transport`: plain pushes
+    #[arg(long, default_value_t = 0, value_name = "PPM")]
+    pub plain_ppm: u32,
 }
 
 /// How simulated meters reach the head-end.
@@ -240,6 +245,13 @@ pub struct Recharge {
     /// Id of the payment at its source: the same id is the same payment
     #[arg(long, value_name = "ID")]
     pub payment_id: String,
+}
+
+/// `urja clock`
+#[derive(Debug, Args)]
+pub struct Clock {
+    /// The instant, for example 2026-06-01T06:00:00+05:30
+    pub now: String,
 }
 
 /// `urja inspect`

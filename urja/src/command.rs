@@ -46,8 +46,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
         Command::Account(cli::Account::Import { file }) => registry::import_accounts(&config, file, cli.json).await,
         Command::Tariff(args) => registry::tariff(&config, args, cli.json).await,
+        Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
-        Command::Inspect(args) => inspect::run(&config, args, cli.json),
+        Command::Inspect(args) => inspect::run(&config, args, cli.json).await,
         Command::Rebuild(args) => rebuild::run(&config, args, cli.json),
         Command::Decode(_) | Command::Config(_) => bail!("this command needs no configuration"),
     }
@@ -82,7 +83,10 @@ fn configuration(cli: &Cli, args: &cli::Config) -> Result<ExitCode> {
         }
         cli::Config::Example => print!("{}", config::EXAMPLE),
         cli::Config::Show => {
-            let config = load(cli)?;
+            let mut config = load(cli)?;
+            // Secrets are not for a screen.
+            config.keys.kek.clear();
+            config.mqtt.password.clear();
             print(cli.json, &serde_json::to_value(&config)?, || toml::to_string(&config).unwrap_or_default());
         }
     }

@@ -200,11 +200,11 @@ pub struct Health {
 }
 
 /// Section `keys`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
-    /// File with the key-encryption key, 64 hexadecimal digits; made on first start. Relative to the data directory.
-    pub kek_file: PathBuf,
+    /// The key-encryption key, 64 hexadecimal digits; empty for the file `kek` in the data directory.
+    pub kek: String,
 }
 
 /// Section `log`.
@@ -312,9 +312,10 @@ impl Default for Health {
     }
 }
 
-impl Default for Keys {
-    fn default() -> Self {
-        Keys { kek_file: PathBuf::from("kek") }
+/// Never shows the key.
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
     }
 }
 

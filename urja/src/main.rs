@@ -8,6 +8,7 @@ mod cli;
 mod clock;
 mod command;
 mod config;
+mod driver;
 mod health;
 mod listener;
 mod node;

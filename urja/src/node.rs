@@ -52,7 +52,8 @@ impl Node {
         let lock = DirLock::acquire(&dir)?;
         let calendar = config.calendar()?;
         let clock = Arc::new(Clock::new(config.time.clock));
-        let kek = Kek::load_or_create(&dir.join(&config.keys.kek_file)).context("key-encryption key")?;
+        let kek = if config.keys.kek.is_empty() { Kek::in_directory(&dir) } else { Kek::from_hex(&config.keys.kek) };
+        let kek = kek.context("key-encryption key")?;
         let registry = Registry::open(&dir.join("registry.db"), kek).await.context("registry")?;
         let lake = open_lake(&config, &calendar).await?;
         let profiles: Arc<[Profile]> = Profile::builtin().into();
@@ -67,7 +68,7 @@ impl Node {
         .await
         .context("the partition cannot be opened")?;
         #[cfg(feature = "query")]
-        let engine = crate::adapter::engine(&config, &pipeline, &lake, &registry)?;
+        let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
         Ok(Node {
             config: Arc::new(config),
             calendar,

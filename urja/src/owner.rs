@@ -46,9 +46,8 @@ impl Owner {
     /// # Errors
     /// When the directory is owned but its socket does not answer, or cannot be opened.
     pub async fn find(config: &Config) -> Result<Owner> {
-        let socket = config.data.dir.join(SOCKET);
-        if UnixStream::connect(&socket).await.is_ok() {
-            return Ok(Owner::Remote(socket));
+        if let Some(owner) = Owner::running(config).await {
+            return Ok(owner);
         }
         if !config.data.dir.exists() {
             bail!(
@@ -57,6 +56,12 @@ impl Owner {
             );
         }
         Owner::become_owner(config).await
+    }
+
+    /// The process that owns the configured data directory, if there is one.
+    pub async fn running(config: &Config) -> Option<Owner> {
+        let socket = config.data.dir.join(SOCKET);
+        UnixStream::connect(&socket).await.ok().map(|_| Owner::Remote(socket))
     }
 
     /// As [`Owner::find`], but makes the directory where it is missing: registering is how a partition begins.

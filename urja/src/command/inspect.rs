@@ -4,21 +4,25 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use axum::http::Method;
 use model::{Fact, Position, Record};
 use serde_json::{Value, json};
+use state::DirLock;
 
 use super::{BAD_INPUT, print};
 use crate::cli::Inspect;
 use crate::config::Config;
+use crate::owner::Owner;
+use crate::status;
 
-pub(super) fn run(config: &Config, args: &Inspect, as_json: bool) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, args: &Inspect, as_json: bool) -> Result<ExitCode> {
     let dir = &config.data.dir;
     ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
     match args {
         Inspect::Journal { verify: true, .. } => verify_journal(dir, as_json),
         Inspect::Journal { after, limit, .. } => journal(dir, Position(*after), *limit, as_json),
         Inspect::Checkpoint { verify } => checkpoint(dir, *verify, as_json),
-        Inspect::Lake { verify } => lake(config, *verify, as_json),
+        Inspect::Lake { verify } => lake(config, *verify, as_json).await,
     }
 }
 
@@ -156,33 +160,36 @@ fn checkpoint(dir: &Path, verify: bool, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> {
-    let dir = config.data.dir.join("lake");
-    let tables = lake::inspect(&dir)?;
-    let rows: Vec<Value> = tables
-        .iter()
-        .map(|table| {
-            json!({
-                "table": table.table.name(), "version": table.version, "position": table.committed.0,
-                "files": table.files, "rows": table.rows, "bytes": table.bytes,
+/// Asks the owner, or takes the lock and looks itself.
+async fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> {
+    let value = match Owner::running(config).await {
+        Some(owner) => {
+            let path = format!("/admin/lake?verify={verify}");
+            owner.send(Method::GET, &path, Vec::new()).await?.json()?
+        }
+        None => {
+            let _lock = DirLock::acquire(&config.data.dir)?;
+            let dir = config.data.dir.join("lake");
+            let calendar = config.calendar()?;
+            tokio::task::spawn_blocking(move || {
+                lake::Lake::open(&dir, calendar, lake::Options::default()).map(|lake| status::lake(&lake, verify))
             })
-        })
-        .collect();
-    let report = if verify { Some(lake::verify(&dir)?) } else { None };
-    let faults: Vec<String> =
-        report.iter().flat_map(|report| &report.faults).map(ToString::to_string).collect();
-    let value = json!({ "tables": rows, "faults": faults });
+            .await??
+        }
+    };
+    let faults: Vec<&str> =
+        value["faults"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
     print(as_json, &value, || {
         let mut out = String::from("table               version   position    files        rows       bytes\n");
-        for table in &tables {
+        for table in value["tables"].as_array().into_iter().flatten() {
             out += &format!(
                 "{:<18} {:>8} {:>10} {:>8} {:>11} {:>11}\n",
-                table.table.name(),
-                table.version,
-                table.committed,
-                table.files,
-                table.rows,
-                table.bytes
+                table["table"].as_str().unwrap_or_default(),
+                table["version"],
+                table["position"],
+                table["files"],
+                table["rows"],
+                table["bytes"]
             );
         }
         if verify {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ledger::{Effects, Fold, Limits};
 use model::Position;
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, args: &Rebuild, as_json: bool) -> Result<ExitCode> {
     let dir = &config.data.dir;
-    anyhow::ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
+    ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
     let _lock = DirLock::acquire(dir)?;
     let calendar = config.calendar()?;
     let lake = lake::Lake::open(&dir.join("lake"), calendar.clone(), lake::Options::default()).context("lake")?;
@@ -29,11 +29,7 @@ pub(super) fn run(config: &Config, args: &Rebuild, as_json: bool) -> Result<Exit
     let differences = before.as_ref().map(|before| compare(before, &rebuilt));
     let same = differences.as_ref().is_none_or(Vec::is_empty);
     if !args.check {
-        let mut sections = rebuilt.sections();
-        if let Some(found) = &checkpoint {
-            keep_counts(&mut sections, &found.sections);
-        }
-        state::write(&dir.join("checkpoint"), upto, &sections)?;
+        state::write(&dir.join("checkpoint"), upto, &rebuilt.sections())?;
     }
     let accounts = rebuilt.accounts().count();
     let value = json!({
@@ -57,11 +53,10 @@ fn fold_lake(lake: &lake::Lake, mut fold: Fold, upto: Position) -> Result<Fold> 
     let mut effects = Effects::default();
     for record in lake::rebuild::records(lake, upto)? {
         let record = record?;
-        fold.skip_to(record.position);
         fold.apply(&record, &mut effects).with_context(|| format!("record at position {}", record.position))?;
         effects = Effects::default();
     }
-    fold.skip_to(upto.next());
+    ensure!(fold.position() == upto, "the lake ends at position {} and says it holds {upto}", fold.position());
     Ok(fold)
 }
 

@@ -1,4 +1,4 @@
-//! `urja meter`, `urja account`, `urja tariff`, `urja recharge`: requests to the owner of the data directory.
+//! `urja meter`, `urja account`, `urja tariff`, `urja clock`, `urja recharge`: requests to the owner of the data directory.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -67,6 +67,13 @@ pub(super) async fn recharge(config: &Config, args: &cli::Recharge, as_json: boo
         let balance = answer["balance_paise"].as_i64().map(|paise| format!(", balance ₹{}", Paise(paise)));
         format!("{} ₹{amount}{}", text(&answer, "outcome"), balance.unwrap_or_default())
     });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn clock(config: &Config, now: &str, as_json: bool) -> Result<ExitCode> {
+    let body = json!({ "now": now }).to_string();
+    let answer = request(config, Method::POST, "/admin/clock", body.into_bytes()).await?;
+    print(as_json, &answer, || format!("{}, closed until {}", text(&answer, "now"), text(&answer, "closed_until")));
     Ok(ExitCode::SUCCESS)
 }
 

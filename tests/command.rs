@@ -1,0 +1,214 @@
+//! Commands as a user types them.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::harness::{Served, urja, urja_ok};
+
+const ACCOUNTS: &str = "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection\n\
+    PUVVNL1000000001,lmv1-urban,4,2026-04-01,1000.5,500,prepaid\n\
+    PUVVNL1000000002,lmv1-rural,2,2026-04-01,0,-12.50,prepaid\n";
+const METERS: &str = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason\n\
+    55524a0000000001,URJ0001,7a1f93c2e85b06d4419ce2f07b3d8a56,0b94d7e2316fa85cc4e01b7f92d6385a,is15959-d1,authenticated,PUVVNL1000000001,\n\
+    55524a0000000002,URJ0002,c1e6027fb39d54a8ee1b70c95f2a4d83,91d3f0b8247c6ae55d0b4e1cf7386a29,is15959-d1,authenticated,PUVVNL1000000002,\n";
+
+/// The published example of a ciphered get-request in general-glo form; keys and title are those of the standard.
+const GUEK: &str = "000102030405060708090a0b0c0d0e0f";
+const GAK: &str = "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf";
+
+fn text(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+fn written(dir: &Path, name: &str, content: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.display().to_string()
+}
+
+/// A directory with tariffs, two accounts and two meters.
+pub fn registered(dir: &Path) -> std::path::PathBuf {
+    let data = dir.join("data");
+    for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
+        assert_eq!(urja_ok(&data, &["tariff", "apply", tariff])["outcome"], "applied");
+    }
+    let accounts = written(dir, "accounts.csv", ACCOUNTS);
+    assert_eq!(urja_ok(&data, &["account", "import", &accounts])["added"], 2);
+    let meters = written(dir, "meters.csv", METERS);
+    assert_eq!(urja_ok(&data, &["meter", "import", &meters])["added"], 2);
+    data
+}
+
+#[test]
+fn decode_prints_a_tree_and_tells_a_bad_frame_with_kind_and_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let push = "0001000100400012 0f400000010002020905414243444516 03 00";
+    let out = urja(dir.path(), &["decode", &push.replace(" 03 00", "0311")]);
+    assert_ne!(out.status.code(), Some(101), "{}", text(&out));
+    let good = "00010001004000100f4000000100020209054142434445 1101";
+    let out = urja(dir.path(), &["--json", "decode", good]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(text(&out).contains("data-notification"), "{}", text(&out));
+    let cut = urja(dir.path(), &["decode", "--framing", "apdu", "0f4000000100020209"]);
+    assert_eq!(cut.status.code(), Some(2));
+    assert!(text(&cut).contains("byte"), "{}", text(&cut));
+    let nothing = urja(dir.path(), &["decode", "zz"]);
+    assert!(!nothing.status.success() && text(&nothing).contains("hexadecimal"));
+}
+
+#[test]
+fn decode_says_whether_a_tag_was_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    // general-glo of the standard's get-request: not a push, so only its envelope can be read.
+    let glo = "db084d4d4d0000bc614e1e3001234567411312ff935a47566827c467bc7d825c3be4a77c3fcc056b6b";
+    let keys = ["--guek", GUEK, "--gak", GAK];
+    let verified = urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[glo]].concat());
+    assert!(text(&verified).contains("verified"), "{}", text(&verified));
+    let flipped = glo.replace("411312", "411313");
+    let refused = urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[&flipped]].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+}
+
+#[test]
+fn a_bad_line_keeps_the_whole_file_out_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    urja_ok(&data, &["tariff", "apply", "lmv1-urban"]);
+    let bad = ACCOUNTS.replace("lmv1-rural", "lmv9-moon");
+    let file = written(dir.path(), "accounts.csv", &bad);
+    let out = urja(&data, &["account", "import", &file]);
+    assert!(!out.status.success());
+    assert!(text(&out).contains("line 3") && text(&out).contains("lmv9-moon"), "{}", text(&out));
+    let rows = urja_ok(&data, &["sql", "SELECT count(*) AS n FROM account"]);
+    assert_eq!(rows[0]["n"], 0);
+}
+
+#[test]
+fn weak_and_repeated_keys_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for tariff in ["lmv1-urban", "lmv1-rural"] {
+        urja_ok(&data, &["tariff", "apply", tariff]);
+    }
+    urja_ok(&data, &["account", "import", &written(dir.path(), "accounts.csv", ACCOUNTS)]);
+    let weak = METERS.replace("7a1f93c2e85b06d4419ce2f07b3d8a56", GUEK);
+    let repeated = METERS.replace("c1e6027fb39d54a8ee1b70c95f2a4d83", "7a1f93c2e85b06d4419ce2f07b3d8a56");
+    for (what, content, line) in [("weak", weak, "line 2"), ("repeated", repeated, "line 3")] {
+        let out = urja(&data, &["meter", "import", &written(dir.path(), "meters.csv", &content)]);
+        assert!(!out.status.success(), "{what}");
+        assert!(text(&out).contains(line) && text(&out).contains("guek"), "{what}: {}", text(&out));
+        assert!(!text(&out).contains("7a1f93c2"), "a key is shown: {}", text(&out));
+    }
+}
+
+#[test]
+fn the_same_import_again_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let again = urja_ok(&data, &["meter", "import", &dir.path().join("meters.csv").display().to_string()]);
+    assert_eq!((again["added"].as_i64(), again["unchanged"].as_i64()), (Some(0), Some(2)));
+    let again = urja_ok(&data, &["account", "import", &dir.path().join("accounts.csv").display().to_string()]);
+    assert_eq!((again["added"].as_i64(), again["unchanged"].as_i64()), (Some(0), Some(2)));
+}
+
+#[test]
+fn a_recharge_is_booked_once_and_a_differing_repeat_says_how() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let args = |rupees: &'static str| ["recharge", "PUVVNL1000000001", rupees, "--payment-id", "pay-1"];
+    let first = urja_ok(&data, &args("200"));
+    assert_eq!((first["outcome"].as_str(), first["balance_paise"].as_i64()), (Some("posted"), Some(70_000)));
+    let again = urja_ok(&data, &args("200"));
+    assert_eq!((again["outcome"].as_str(), again["balance_paise"].as_i64()), (Some("exists"), Some(70_000)));
+    let differs = urja(&data, &args("300"));
+    assert!(!differs.status.success());
+    assert!(text(&differs).contains("200"), "{}", text(&differs));
+    let unknown = urja(&data, &["recharge", "PUVVNL1999999999", "200", "--payment-id", "pay-2"]);
+    assert!(!unknown.status.success() && text(&unknown).contains("not registered"), "{}", text(&unknown));
+    let rows = urja_ok(&data, &["sql", "SELECT sum(amount_paise) AS n FROM ledger_posting"]);
+    assert_eq!(rows[0]["n"], 0);
+}
+
+#[test]
+fn a_tariff_starts_on_a_first_of_month_or_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let body = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tariffs/lmv1-urban.toml")).unwrap();
+    let from = body.lines().find(|line| line.starts_with("from")).unwrap().to_owned();
+    let file = written(dir.path(), "tariff.toml", &body.replace(&from, "from = \"2026-04-15\""));
+    let out = urja(&data, &["tariff", "apply", &file]);
+    assert!(!out.status.success() && text(&out).contains("first of"), "{}", text(&out));
+    let file = written(dir.path(), "tariff.toml", &format!("nonsense = 1\n{body}"));
+    let out = urja(&data, &["tariff", "apply", &file]);
+    assert!(!out.status.success() && text(&out).contains("nonsense") && text(&out).contains("line 1"), "{}", text(&out));
+    assert_eq!(urja_ok(&data, &["tariff", "apply", "lmv1-urban"])["outcome"], "applied");
+    assert_eq!(urja_ok(&data, &["tariff", "apply", "lmv1-urban"])["outcome"], "exists");
+}
+
+#[test]
+fn statements_that_change_anything_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    for statement in [
+        "DROP TABLE frame",
+        "CREATE TABLE t AS SELECT 1",
+        "INSERT INTO frame SELECT * FROM frame",
+        "COPY (SELECT 1) TO '/tmp/urja-must-not-be-there.csv'",
+        "SET datafusion.execution.batch_size = 1",
+        "SELECT 1; SELECT 2",
+    ] {
+        let out = urja(&data, &["sql", statement]);
+        assert!(!out.status.success(), "{statement} was taken");
+    }
+    assert!(!Path::new("/tmp/urja-must-not-be-there.csv").exists());
+}
+
+#[test]
+fn sql_prints_a_table_json_and_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let statement = "SELECT account_number, sanctioned_w FROM account ORDER BY 1";
+    let table = urja(&data, &["sql", statement]);
+    assert!(text(&table).contains("| account_number"), "{}", text(&table));
+    let csv = urja(&data, &["sql", statement, "--csv"]);
+    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("account_number,sanctioned_w\nPUVVNL1000000001,4000\n"), "{}", text(&csv));
+    let json = urja_ok(&data, &["sql", statement]);
+    assert_eq!(json[1]["account_number"], "PUVVNL1000000002");
+}
+
+#[test]
+fn a_second_owner_is_refused_and_commands_go_to_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let served = Served::start(&data, &[]);
+    let second = urja(&data, &["serve", "--tcp", "127.0.0.1:0", "--udp", "", "--http", "", "--health", ""]);
+    assert!(!second.status.success() && text(&second).contains("lock"), "{}", text(&second));
+    let paid = urja_ok(&data, &["recharge", "PUVVNL1000000002", "100", "--payment-id", "pay-9"]);
+    assert_eq!(paid["balance_paise"], 8_750);
+    assert_eq!(served.number("SELECT balance_paise FROM account_state WHERE account_id = 2"), 8_750);
+    assert_eq!(served.terminate(), 0);
+}
+
+#[test]
+fn health_and_metrics_answer_and_name_no_meter() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.get("health", "/health/livez").0, 200);
+    assert_eq!(served.get("health", "/health/readyz").0, 200);
+    let (status, metrics) = served.get("health", "/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("# TYPE") && !metrics.contains("55524a"), "{metrics}");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_file_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "urja.toml", "[lake]\ncommit_evry = \"30s\"\n");
+    let out = urja(dir.path(), &["config", "check", &file]);
+    assert!(!out.status.success());
+    assert!(text(&out).contains("urja.toml") && text(&out).contains("commit_evry"), "{}", text(&out));
+    let example = urja(dir.path(), &["config", "example"]);
+    let file = written(dir.path(), "urja.toml", &text(&example));
+    assert!(urja(dir.path(), &["config", "check", &file]).status.success());
+}

@@ -1,0 +1,138 @@
+//! kill -9 under load: what was confirmed is there, once, and the money is what the separate model says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, shared_deadline, urja_ok};
+
+/// Meters of the fleet.
+const METERS: &str = "60";
+
+fn kills() -> u32 {
+    if std::env::var_os("URJA_FULL").is_some() { 300 } else { 20 }
+}
+
+/// Registers what `urja fleet --provision` made.
+pub fn provision(data: &Path, out: &Path, seed: u64, meters: &str) {
+    let (seed, out_text) = (seed.to_string(), out.display().to_string());
+    urja_ok(data, &["fleet", "--provision", "--meters", meters, "--seed", &seed, "--out", &out_text]);
+    for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
+        urja_ok(data, &["tariff", "apply", tariff]);
+    }
+    urja_ok(data, &["account", "import", &out.join("accounts.csv").display().to_string()]);
+    urja_ok(data, &["meter", "import", &out.join("meters.csv").display().to_string()]);
+}
+
+/// Digests of the frames that the truth file says were acknowledged: `confirmed` by the head-end, or `published`.
+pub fn digests(truth: &Path, how: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(truth).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["line"] == "acknowledged" && line["how"] == how)
+        .map(|line| line["digest"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// What holds after any run in which everything was delivered in the end.
+pub fn check_books(served: &Served, truth: &Path) {
+    assert_eq!(served.number("SELECT count(*) FROM (SELECT meter_id, interval_end FROM interval_reading GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
+    assert_eq!(served.number("SELECT count(*) FROM (SELECT meter_id, read_at FROM daily_reading GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
+    assert_eq!(served.number("SELECT count(*) FROM (SELECT position, line FROM ledger_posting GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
+    assert_eq!(served.number("SELECT coalesce(sum(amount_paise), 0) FROM ledger_posting"), 0);
+    assert_eq!(served.number("SELECT count(*) FROM (SELECT position, account_id FROM ledger_posting GROUP BY 1, 2 HAVING sum(amount_paise) <> 0) AS unbalanced"), 0);
+    served.wait_number("SELECT cast(sum(contested) AS bigint) FROM source_tally", 0);
+    assert_eq!(served.number("SELECT cast(sum(abs(difference)) AS bigint) FROM conservation"), 0);
+    let stored: BTreeSet<String> =
+        served.sql("SELECT digest FROM frame").iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect();
+    let lost: Vec<String> = digests(truth, "confirmed").difference(&stored).cloned().collect();
+    assert!(lost.is_empty(), "confirmed and not stored: {lost:?}");
+    check_balances(served, truth);
+}
+
+/// Balances and charges equal the separate model's, which reads the truth file and the tariffs alone.
+pub fn check_balances(served: &Served, truth: &Path) {
+    let tariffs = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tariffs");
+    let truth = truth.display().to_string();
+    let Some(out) = peer("model/balances.py", &[], &["--truth", &truth, "--tariffs", tariffs]) else { return };
+    let model: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let ours: BTreeMap<String, (i64, i64)> = served
+        .sql("SELECT a.account_number, s.booked_paise, s.accrued_paise FROM account_state s JOIN account a USING (account_id)")
+        .iter()
+        .map(|row| {
+            let number = row["account_number"].as_str().unwrap().to_owned();
+            (number, (row["booked_paise"].as_i64().unwrap(), row["accrued_paise"].as_i64().unwrap()))
+        })
+        .collect();
+    let accounts = model["accounts"].as_object().unwrap();
+    assert_eq!(accounts.len(), ours.len());
+    for (number, balance) in accounts {
+        let expected = (balance["booked_paise"].as_i64().unwrap(), balance["accrued_paise"].as_i64().unwrap());
+        assert_eq!(ours[number], expected, "booked and accrued of {number}: ours, model");
+    }
+}
+
+#[test]
+fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, mut random) = seeded("crash");
+    provision(&data, &out, seed, METERS);
+    let broker = Broker::start(&dir.path().join("broker"));
+    let mqtt: Vec<String> = broker.iter().flat_map(|broker| ["--mqtt".to_owned(), broker.url()]).collect();
+    let commits = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/quick-commits.toml")];
+    let extra: Vec<&str> = commits.into_iter().chain(mqtt.iter().map(String::as_str)).collect();
+    let mut served = Served::start(&data, &extra);
+    let (tcp, udp) = (served.address("tcp"), served.address("udp"));
+    let mut to = vec![format!("tcp://{tcp}"), format!("udp://{udp}")];
+    to.extend(broker.as_ref().map(Broker::url));
+    let seed_text = seed.to_string();
+    let out_text = out.display().to_string();
+    let mut args = vec!["--meters", METERS, "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive"];
+    to.iter().for_each(|address| args.extend(["--to", address]));
+    let mut fleet = FleetRun::start(&data, &args);
+    let mut injected = 0;
+    let mut unsynced = 0;
+    for _ in 0..kills() {
+        let moment = Duration::from_millis(50 + random() % 700);
+        shared_deadline(moment);
+        assert!(!fleet.is_done(), "the fleet ended early");
+        served.kill();
+        injected += 1;
+        served = Served::again(&data, &extra, tcp, udp);
+        unsynced += u32::from(served.log().contains("torn tail"));
+    }
+    fleet.terminate();
+    let summary = fleet.finish();
+    assert!(summary["acknowledged"].as_u64().unwrap() > 500, "{summary}");
+    check_books(&served, &out.join("truth.jsonl"));
+    let result = format!("{} frames confirmed, {unsynced} torn tails cut", summary["acknowledged"]);
+    evidence("confirmed frames survive kill -9, each key once, balances as the model's", seed, injected, &result);
+}
+
+#[test]
+fn a_deleted_checkpoint_is_rebuilt_from_the_lake_with_the_same_balances_and_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("rebuild");
+    provision(&data, &out, seed, "20");
+    let served = Served::start(&data, &[]);
+    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
+    let args = ["--meters", "20", "--seed", &seed_text, "--out", &out_text, "--days", "33", "--drive", "--to", &to];
+    FleetRun::start(&data, &args).finish();
+    let statement = "SELECT account_id, booked_paise, accrued_paise FROM account_state ORDER BY 1";
+    let before = served.sql(statement);
+    assert_eq!(served.terminate(), 0);
+    let rebuilt = urja_ok(&data, &["rebuild"]);
+    assert_eq!(rebuilt["compared"], true, "{rebuilt}");
+    assert_eq!(rebuilt["differences"].as_array().map(Vec::len), Some(0), "{rebuilt}");
+    std::fs::remove_dir_all(data.join("checkpoint")).unwrap();
+    let rebuilt = urja_ok(&data, &["rebuild"]);
+    assert_eq!(rebuilt["written"], true, "{rebuilt}");
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.sql(statement), before);
+    check_books(&served, &out.join("truth.jsonl"));
+    evidence("the lake alone gives the same balances and windows", seed, 1, "checkpoint deleted, rebuilt, equal");
+}

@@ -1,0 +1,130 @@
+//! Doors and their bounds: frames that wait, frames that are refused, and a clean end.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::time::Duration;
+
+use crate::command::registered;
+use crate::crash::provision;
+use crate::harness::{FleetRun, Served, seeded, urja_ok, wait_for};
+
+#[test]
+fn sigterm_drains_and_a_second_start_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("drain");
+    provision(&data, &out, seed, "10");
+    let served = Served::start(&data, &[]);
+    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("udp").to_string());
+    let args =
+        ["--meters", "10", "--seed", &seed_text, "--out", &out_text, "--days", "2", "--drive", "--transport", "udp", "--to", &to];
+    FleetRun::start(&data, &args).finish();
+    let statement = "SELECT count(*) FROM interval_reading";
+    let before = served.number(statement);
+    assert!(before > 500, "{before}");
+    assert_eq!(served.terminate(), 0);
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.number(statement), before);
+}
+
+#[test]
+fn frames_of_unknown_titles_wait_and_are_taken_in_once_the_meter_is_registered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("waiting");
+    let (seed_text, out_text) = (seed.to_string(), out.display().to_string());
+    urja_ok(&data, &["fleet", "--provision", "--meters", "3", "--seed", &seed_text, "--out", &out_text]);
+    for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
+        urja_ok(&data, &["tariff", "apply", tariff]);
+    }
+    let served = Served::start(&data, &[]);
+    urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
+    let to = served.address("tcp").to_string();
+    let args = ["--meters", "3", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--no-faults", "--to", &to];
+    // Frames that wait are durable, so they are confirmed.
+    let summary = FleetRun::start(&data, &args).finish();
+    let sent = summary["frames"].as_i64().unwrap();
+    assert_eq!(served.number("SELECT count(*) FROM frame"), 0);
+    assert_eq!(served.number("SELECT count(*) FROM quarantine WHERE reason = 'unknown_title'"), sent);
+    urja_ok(&data, &["account", "import", &out.join("accounts.csv").display().to_string()]);
+    urja_ok(&data, &["meter", "import", &out.join("meters.csv").display().to_string()]);
+    served.wait_number("SELECT count(*) FROM frame WHERE source = 'waiting'", sent);
+    assert!(served.number("SELECT count(*) FROM interval_reading") > 100);
+    assert_eq!(served.number("SELECT CAST(sum(abs(difference)) AS BIGINT) FROM conservation"), 0);
+    // The same frames again are redeliveries now.
+    assert_eq!(served.terminate(), 0);
+}
+
+#[test]
+fn bytes_that_are_no_frame_close_the_connection_and_are_kept_as_evidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let served = Served::start(&data, &[]);
+    let mut stream = TcpStream::connect(served.address("tcp")).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+    let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
+    datagram.send_to(b"not a frame", served.address("udp")).unwrap();
+    served.wait_number("SELECT count(*) FROM quarantine WHERE reason = 'undecodable'", 2);
+    let rows = served.sql("SELECT source, detail FROM quarantine ORDER BY source");
+    assert!(rows.iter().all(|row| row["detail"].as_str().unwrap().contains("byte")), "{rows:?}");
+    assert_eq!(served.number("SELECT CAST(sum(abs(difference)) AS BIGINT) FROM conservation"), 0);
+}
+
+#[test]
+fn a_flipped_tag_is_refused_and_the_genuine_frame_is_taken_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("flip");
+    provision(&data, &out, seed, "1");
+    let served = Served::start(&data, &[]);
+    urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
+    // A listener of our own takes the fleet's first frame, so that it can be damaged on the way.
+    let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), between.local_addr().unwrap().to_string());
+    let args = ["--meters", "1", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--to", &to];
+    let mut fleet = FleetRun::start(&data, &args);
+    let (mut meter, _) = between.accept().unwrap();
+    meter.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut head = [0; 8];
+    meter.read_exact(&mut head).unwrap();
+    let mut apdu = vec![0; usize::from(u16::from_be_bytes([head[6], head[7]]))];
+    meter.read_exact(&mut apdu).unwrap();
+    drop((meter, between));
+    fleet.kill();
+    let genuine = [&head[..], &apdu].concat();
+    let send = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(served.address("tcp")).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    };
+    let mut forged = genuine.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    send(&forged);
+    served.wait_number("SELECT count(*) FROM quarantine WHERE reason = 'tag_mismatch'", 1);
+    assert_eq!(served.number("SELECT count(*) FROM frame"), 0);
+    let confirm = send(&genuine);
+    assert_eq!(confirm.get(8), Some(&0x10), "no data-notification-confirm: {confirm:02x?}");
+    served.wait_number("SELECT count(*) FROM frame", 1);
+}
+
+#[test]
+fn many_meters_share_a_connection_and_frames_come_in_any_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("cuts");
+    provision(&data, &out, seed, "6");
+    let served = Served::start(&data, &[]);
+    urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
+    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
+    let args = ["--meters", "6", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--no-faults", "--to", &to];
+    let summary = FleetRun::start(&data, &args).finish();
+    assert_eq!(summary["connections"], 1, "{summary}");
+    let meters = "SELECT count(DISTINCT meter_id) FROM interval_reading";
+    wait_for("all meters are heard", || (served.number(meters) == 6).then_some(()));
+}

@@ -1,0 +1,61 @@
+//! Adapters: what `ingest`, `query` and `app` ask for, given by the lake, the fold and the registry.
+
+#[cfg(feature = "query")]
+mod pages;
+#[cfg(feature = "query")]
+mod pins;
+
+use model::{Instant, MeterId, Position, ReadingKind, Row};
+
+#[cfg(feature = "query")]
+pub use pages::pages;
+#[cfg(feature = "query")]
+pub use pins::{engine, rows};
+
+/// The lake, as the pipeline wants it.
+pub struct IngestLake(pub lake::Lake);
+
+impl ingest::Lake for IngestLake {
+    fn absorb(&self, rows: Vec<Row>, upto: Position) {
+        self.0.absorb(rows, upto);
+    }
+
+    fn hot_bytes(&self) -> usize {
+        self.0.hot_bytes()
+    }
+
+    fn commit(&self, upto: Position) -> Result<(), ingest::BoxError> {
+        let report = self.0.commit(upto)?;
+        let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
+        tracing::debug!(position = upto.0, rows, tables = report.tables.len(), "committed to the lake");
+        Ok(())
+    }
+
+    fn committed(&self) -> Position {
+        self.0.committed()
+    }
+
+    fn versions(
+        &self,
+        meter: MeterId,
+        kind: ReadingKind,
+        end: Instant,
+    ) -> Result<Vec<ingest::LakeVersion>, ingest::BoxError> {
+        let versions = self.0.versions(meter, kind, end)?;
+        Ok(versions
+            .into_iter()
+            .map(|version| ingest::LakeVersion { rank: version.rank, values: version.values })
+            .collect())
+    }
+
+    fn demand_w(
+        &self,
+        meter: MeterId,
+        from: Instant,
+        to: Instant,
+        period_s: u32,
+        without_end: Instant,
+    ) -> Result<Option<i64>, ingest::BoxError> {
+        Ok(self.0.demand_w(meter, from, to, period_s, without_end)?)
+    }
+}

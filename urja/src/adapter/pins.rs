@@ -1,0 +1,153 @@
+//! What a statement is answered from: everything at one position, taken on the fold's thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use async_trait::async_trait;
+use ingest::{Clock as _, Pipeline};
+use model::{AccountId, MeterId};
+use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, Wants};
+use registry::Registry;
+
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// Rows of the registry read at once.
+const PAGE: usize = 10_000;
+
+/// The engine over a node's parts.
+///
+/// # Errors
+/// When the spill directory cannot be made.
+pub fn engine(
+    config: &Config,
+    clock: &Arc<Clock>,
+    pipeline: &Pipeline,
+    lake: &lake::Lake,
+    registry: &Registry,
+) -> Result<Arc<Engine>> {
+    let spill = config.data.dir.join("spill");
+    std::fs::create_dir_all(&spill)?;
+    let options = Options {
+        memory_bytes: usize::try_from(config.query.memory.as_u64())?,
+        timeout: config.query.timeout.0,
+        max_rows: config.query.max_rows,
+        max_statements: config.query.max_statements,
+        zone: config.time.zone.clone(),
+        spill_dir: Some(spill),
+        ..Options::default()
+    };
+    let pins = NodePins {
+        clock: clock.clone(),
+        pipeline: pipeline.clone(),
+        lake: lake.clone(),
+        registry: registry.clone(),
+    };
+    Ok(Arc::new(Engine::new(Arc::new(pins), options)?))
+}
+
+/// The rows of a statement as JSON objects.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn rows(engine: &Engine, statement: &str) -> Result<Vec<serde_json::Value>> {
+    let answer = engine.query(statement).await?;
+    let text = query::format::text(&answer, query::format::Format::Json)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+struct NodePins {
+    clock: Arc<Clock>,
+    pipeline: Pipeline,
+    lake: lake::Lake,
+    registry: Registry,
+}
+
+#[async_trait]
+impl Pins for NodePins {
+    async fn pin(&self, wants: Wants, at_most: Duration) -> Result<Pinned, PinError> {
+        let begun = Instant::now();
+        let (lake, taken_at) = (self.lake.clone(), self.clock.now());
+        // The closure runs when everything that was durable before it is folded; nothing moves while it runs.
+        let look = self.pipeline.look(move |fold| Pinned {
+            position: fold.position(),
+            taken_at,
+            lake: lake.snapshot(),
+            accounts: if wants.accounts { fold.accounts().collect() } else { Vec::new() },
+            tallies: if wants.tallies { fold.tallies() } else { Default::default() },
+            gaps: if wants.gaps { fold.gaps(usize::MAX) } else { Vec::new() },
+            meters: if wants.meters { fold.meters().map(entry).collect() } else { Vec::new() },
+            account_entries: Vec::new(),
+            standing: fold.standing(),
+            waited: Duration::ZERO,
+        });
+        let durable = self.pipeline.durable_upto();
+        let looked = tokio::time::timeout(at_most, look).await;
+        let mut pinned = match looked {
+            Ok(Ok(pinned)) => pinned,
+            Ok(Err(error)) => return Err(PinError::Unavailable(error.to_string())),
+            Err(_) => return Err(PinError::Behind { reached: self.pipeline.folded_upto(), durable }),
+        };
+        pinned.waited = begun.elapsed();
+        if wants.accounts {
+            pinned.account_entries = self.account_entries().await.map_err(unavailable)?;
+        }
+        if wants.meters {
+            self.name_meters(&mut pinned.meters).await.map_err(unavailable)?;
+        }
+        Ok(pinned)
+    }
+}
+
+impl NodePins {
+    async fn account_entries(&self) -> Result<Vec<AccountEntry>, registry::Error> {
+        let mut entries = Vec::new();
+        let mut after = AccountId(0);
+        loop {
+            let page = self.registry.accounts(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(entries) };
+            after = last.account;
+            entries.extend(page.into_iter().map(|info| AccountEntry {
+                account: info.account,
+                number: info.number.to_string(),
+                category: info.category,
+            }));
+        }
+    }
+
+    /// Fills in what only the registry knows of the meters.
+    async fn name_meters(&self, meters: &mut [MeterEntry]) -> Result<(), registry::Error> {
+        let mut at: HashMap<MeterId, usize> =
+            meters.iter().enumerate().map(|(index, entry)| (entry.view.meter, index)).collect();
+        let mut after = MeterId(0);
+        loop {
+            let page = self.registry.meters(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.meter;
+            for info in page {
+                if let Some(entry) = at.remove(&info.meter).and_then(|index| meters.get_mut(index)) {
+                    entry.title = info.title;
+                    entry.serial = info.serial;
+                    entry.profile = info.profile;
+                    entry.account = info.account;
+                }
+            }
+        }
+    }
+}
+
+fn entry(view: model::view::MeterView) -> MeterEntry {
+    MeterEntry {
+        account: view.account,
+        title: model::SystemTitle::default(),
+        serial: String::new(),
+        profile: String::new(),
+        view,
+    }
+}
+
+fn unavailable(error: registry::Error) -> PinError {
+    PinError::Unavailable(error.to_string())
+}

@@ -1,0 +1,191 @@
+//! `urja fleet`: simulated meters that push to a head-end.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use fleet::{Faults, Fleet, FleetOptions, Mix, MqttTarget, Stats, Target};
+use indicatif::{ProgressBar, ProgressStyle};
+use model::CivilDay;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::print;
+use super::serve::stop_signal;
+use crate::cli::{self, Transport};
+use crate::clock::system_now;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::owner::Owner;
+
+/// Meters behind one connection, as behind a concentrator.
+const METERS_PER_CONNECTION: u32 = 50;
+
+pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Result<ExitCode> {
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let mut options = options(config, args)?;
+    if args.provision {
+        return provision(&options, &args.out, as_json);
+    }
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        if stop_signal().await.is_ok() {
+            signalled.cancel();
+        }
+    });
+    if args.days == 0 {
+        options.shutdown = stop.clone();
+    }
+    let truth = options.truth.clone();
+    let mut fleet = Fleet::new(options)?;
+    fleet.write_registry_files(&args.out)?;
+    let (days, recharges) = if args.days == 0 {
+        let now = system_now();
+        fleet.skip_until(now)?;
+        fleet.live(now, 1).await?;
+        (0, 0)
+    } else {
+        load(config, args, &mut fleet, stop).await?
+    };
+    let mut value = summary(&fleet.stats());
+    value["days"] = days.into();
+    value["recharges"] = recharges.into();
+    value["truth"] = json!(truth);
+    print(as_json, &value, || describe(&value, args));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Days as fast as the head-end confirms them.
+async fn load(
+    config: &Config,
+    args: &cli::Fleet,
+    fleet: &mut Fleet,
+    stop: CancellationToken,
+) -> Result<(u32, u64)> {
+    let from = fleet.options().from;
+    let calendar = fleet.options().calendar.clone();
+    let bar = progress_bar(u64::from(args.days), "days");
+    let mut done = 0;
+    let mut recharges = 0;
+    if args.drive {
+        let owner = Owner::running(config).await.with_context(|| {
+            format!("no head-end runs on {}; --drive needs its admin socket (--data)", config.data.dir.display())
+        })?;
+        let mut driver = Driver::new(&owner, fleet, calendar.clone(), stop.clone());
+        while done < args.days && !stop.is_cancelled() {
+            let day = from.plus(i32::try_from(done)?);
+            driver.day(day, calendar.end_of(day), |_| ()).await?;
+            done += 1;
+            bar.inc(1);
+        }
+        recharges = driver.recharges;
+    } else {
+        while done < args.days && !stop.is_cancelled() {
+            fleet.push_day(from.plus(i32::try_from(done)?), |_| ()).await?;
+            done += 1;
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok((done, recharges))
+}
+
+fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
+    let from: CivilDay = args.from.parse().context("--from")?;
+    let mut options = FleetOptions::new(args.seed, args.meters, from);
+    options.calendar = config.calendar()?;
+    options.truth = Some(args.out.join("truth.jsonl"));
+    options.targets = args.to.iter().map(|to| target(to, args.transport)).collect::<Result<_>>()?;
+    options.confirm_timeout = std::time::Duration::from_secs(3);
+    if args.no_faults {
+        options.faults = Faults::NONE;
+    }
+    if args.plain_ppm > 0 {
+        options.mix = Mix { transport_policy_ppm: args.plain_ppm, ..Mix::default() };
+    }
+    Ok(options)
+}
+
+/// `tcp://`, `udp://` or `mqtt://HOST:PORT`; without a scheme `--transport` says which.
+fn target(to: &str, transport: Transport) -> Result<Target> {
+    let (scheme, place) = match to.split_once("://") {
+        Some(parts) => parts,
+        None => (
+            match transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+                Transport::Mqtt => "mqtt",
+            },
+            to,
+        ),
+    };
+    let address = || place.parse().with_context(|| format!("--to {to}: not HOST:PORT with a numeric host"));
+    Ok(match scheme {
+        "tcp" => Target::Tcp { address: address()?, meters_per_connection: METERS_PER_CONNECTION },
+        "udp" => Target::Udp { address: address()?, meters_per_connection: METERS_PER_CONNECTION },
+        "mqtt" => {
+            let (host, port) = place.rsplit_once(':').with_context(|| format!("--to {to}: no port"))?;
+            Target::Mqtt(MqttTarget::new(host, port.parse().with_context(|| format!("--to {to}: bad port"))?))
+        }
+        other => bail!("--to {to}: no transport {other}; there are tcp, udp and mqtt"),
+    })
+}
+
+fn provision(options: &FleetOptions, out: &Path, as_json: bool) -> Result<ExitCode> {
+    let meters = fleet::provision(options.seed, options.meters, options.from, &options.mix);
+    let create = |name: &str| {
+        let path = out.join(name);
+        std::fs::File::create(&path).map(std::io::BufWriter::new).with_context(|| path.display().to_string())
+    };
+    fleet::write_accounts(&meters, create("accounts.csv")?)?;
+    fleet::write_meters(&meters, create("meters.csv")?)?;
+    let value = json!({ "meters": meters.len(), "out": out });
+    print(as_json, &value, || {
+        let out = out.display();
+        format!(
+            "{} meters in {out}; register them with\n  urja account import {out}/accounts.csv\n  urja meter import {out}/meters.csv",
+            meters.len()
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The counts of a fleet as JSON.
+pub(super) fn summary(stats: &Stats) -> Value {
+    json!({
+        "sent": stats.sent, "frames": stats.frames, "intervals": stats.intervals, "resent": stats.resent,
+        "duplicates": stats.duplicates, "confirmed": stats.confirmed, "published": stats.published,
+        "connections": stats.connections,
+        "faults": {
+            "power_outages": stats.planned.power_outages, "link_outages": stats.planned.link_outages,
+            "never_delivered": stats.planned.never_delivered, "daily_lost": stats.planned.daily_lost,
+            "duplicates": stats.planned.duplicates, "late": stats.planned.late,
+            "reordered": stats.planned.reordered, "revisions": stats.planned.revisions,
+        },
+    })
+}
+
+fn describe(value: &Value, args: &cli::Fleet) -> String {
+    format!(
+        "{} frames with {} intervals sent by {} meters in {} days; {} confirmed, {} published, {} sent again\ntruth in {}",
+        value["frames"],
+        value["intervals"],
+        args.meters,
+        value["days"],
+        value["confirmed"],
+        value["published"],
+        value["resent"],
+        args.out.join("truth.jsonl").display()
+    )
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(super) fn progress_bar(length: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{elapsed}} {{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
+}
