@@ -117,11 +117,11 @@ impl Group {
         digest(&self.image)
     }
 
-    /// Hands out the sealed group with zeros up to the end of the page, for a write at `offset` in a segment that
-    /// ends at `end`.
-    pub(crate) fn with_padded<T>(&mut self, offset: u64, end: u64, write: impl FnOnce(&[u8]) -> T) -> T {
+    /// Hands out the sealed group with zeros up to the end of the page, for a write at `offset` of a segment, which
+    /// ends with a page too.
+    pub(crate) fn with_padded<T>(&mut self, offset: u64, write: impl FnOnce(&[u8]) -> T) -> T {
         let bytes = self.image.len();
-        let page_end = (offset + bytes as u64).next_multiple_of(PAGE).min(end);
+        let page_end = (offset + bytes as u64).next_multiple_of(PAGE);
         self.image.resize((page_end - offset) as usize, 0);
         let result = write(&self.image);
         self.image.truncate(bytes);

@@ -302,8 +302,7 @@ impl Journal {
         }
         let header = group.seal(self.current.generation, self.link.next, self.durable, self.link.hash);
         let (disk, current, offset) = (&self.disk, &self.current, self.offset);
-        let written =
-            group.with_padded(offset, current.bytes, |image| disk.write_at(&current.file, image, offset));
+        let written = group.with_padded(offset, |image| disk.write_at(&current.file, image, offset));
         if let Err(source) = written {
             let error = Error::space("write", &self.current.path)(source);
             self.poisoned = !matches!(error, Error::Full { .. });

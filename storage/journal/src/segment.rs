@@ -178,9 +178,8 @@ pub(crate) fn open_all(dir: &Path, sequences: &[u64]) -> Result<Vec<Segment>, Er
     let mut segments: Vec<Segment> = Vec::with_capacity(sequences.len());
     for &sequence in sequences {
         match Segment::open(dir, sequence, false) {
-            // The owner trims from the front while others read.
-            Err(Error::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && segments.is_empty() => {}
+            // The owner has trimmed since the listing, and it trims from the front.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => segments.clear(),
             other => segments.push(other?),
         }
     }

@@ -92,7 +92,7 @@ impl Walk {
                 }
                 Err(fault) => fault,
             };
-            if self.link.is_some() && self.goes_on_in_next_segment()? {
+            if self.goes_on_in_next_segment()? {
                 self.index += 1;
                 self.offset = FIRST_GROUP;
                 continue;
@@ -134,7 +134,7 @@ impl Walk {
 
     fn goes_on_in_next_segment(&self) -> Result<bool, Error> {
         let next = self.index + 1;
-        Ok(next < self.segments.len() && self.linked_group(next, FIRST_GROUP)?.is_ok())
+        Ok(self.link.is_some() && next < self.segments.len() && self.linked_group(next, FIRST_GROUP)?.is_ok())
     }
 
     /// Decides what a bad place means by what comes after it; `None` when it is not bad any more.
@@ -166,13 +166,14 @@ impl Walk {
     }
 
     fn hole(&self, fault: Fault, later: Place) -> Result<Option<Step>, Error> {
-        // The owner may have finished the group, or recycled the segment, since it was looked at.
-        if self.linked_group(self.index, self.offset)?.is_ok() {
+        // Since it was looked at the owner may have finished the group, or recycled a segment it could be in.
+        if self.linked_group(self.index, self.offset)?.is_ok() || self.goes_on_in_next_segment()? {
             return Ok(None);
         }
-        let segment = &self.segments[self.index];
-        if !segment.is_still_itself()? {
-            return Err(Error::Recycled { path: segment.path.clone() });
+        for segment in self.segments.iter().skip(self.index).take(2) {
+            if !segment.is_still_itself()? {
+                return Err(Error::Recycled { path: segment.path.clone() });
+            }
         }
         Ok(Some(Step::Hole(Hole { index: self.index, offset: self.offset, fault, later })))
     }

@@ -27,6 +27,8 @@ struct TestDisk {
 }
 
 struct Write {
+    /// Its sync failed: it is in memory, but no sync will ever take it to the disk.
+    lost: bool,
     inode: u64,
     file: File,
     offset: u64,
@@ -61,7 +63,7 @@ impl TestDisk {
         for write in writes.iter().rev() {
             write.file.write_all_at(&write.old, write.offset).unwrap();
         }
-        for write in writes {
+        for write in writes.into_iter().filter(|write| !write.lost) {
             let new = write.new;
             let mut torn = vec![0; new.len()];
             write.file.read_exact_at(&mut torn, write.offset).unwrap();
@@ -99,19 +101,40 @@ impl Disk for TestDisk {
         // A file that is only being made cannot be read; it is synced before it counts.
         if file.read_exact_at(&mut old, offset).is_ok() {
             let (inode, file, new) = (file.metadata()?.ino(), file.try_clone()?, bytes.to_vec());
-            self.unsynced.lock().unwrap().push(Write { inode, file, offset, old, new });
+            self.unsynced.lock().unwrap().push(Write { lost: false, inode, file, offset, old, new });
         }
         file.write_all_at(bytes, offset)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
         self.live()?;
-        if self.broken.load(SeqCst) {
-            return Err(io::Error::other("lost page"));
-        }
         let inode = file.metadata()?.ino();
-        self.unsynced.lock().unwrap().retain(|write| write.inode != inode);
-        Ok(())
+        let mut unsynced = self.unsynced.lock().unwrap();
+        let (of_file, others) = unsynced.drain(..).partition(|write| write.inode == inode);
+        *unsynced = others;
+        let (mut lost, mut synced): (Vec<Write>, Vec<_>) = of_file.into_iter().partition(|write| write.lost);
+        let broken = self.broken.load(SeqCst);
+        if broken {
+            synced.iter_mut().for_each(|write| write.lost = true);
+            lost.append(&mut synced);
+        }
+        for write in &synced {
+            lost.iter_mut().for_each(|lost| lost.lies_under(write));
+        }
+        unsynced.append(&mut lost);
+        if broken { Err(io::Error::other("lost pages")) } else { Ok(()) }
+    }
+}
+
+impl Write {
+    /// Where a later write of the same bytes has arrived, nothing is lost.
+    fn lies_under(&mut self, synced: &Write) {
+        for (index, old) in self.old.iter_mut().enumerate() {
+            let place = (self.offset + index as u64).checked_sub(synced.offset);
+            if let Some(new) = place.and_then(|place| synced.new.get(place as usize)) {
+                *old = *new;
+            }
+        }
     }
 }
 
@@ -221,6 +244,40 @@ fn a_live_journal_can_be_read() {
 }
 
 #[test]
+fn a_reader_beside_the_writer_sees_a_prefix_and_never_a_hole() {
+    let dir = TempDir::new().unwrap();
+    let (mut journal, _) = open(&dir, &SMALL, &TestDisk::healthy());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut trimmed = Position(0);
+            while !done.load(SeqCst) {
+                match records(&dir, trimmed.0) {
+                    Ok(read) => assert!(
+                        read.iter().map(|(position, _)| *position).eq((trimmed.0 + 1..).take(read.len()))
+                    ),
+                    Err(Error::Trimmed { first, .. }) => trimmed = Position(first.0 - 1),
+                    Err(Error::Recycled { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        for number in 0..3000 {
+            append(&mut journal, "record").unwrap();
+            journal.sync().unwrap();
+            if number % 100 == 0 {
+                journal.trim(journal.durable_upto()).unwrap();
+            }
+            if reader.is_finished() {
+                break;
+            }
+        }
+        done.store(true, SeqCst);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
 fn restart_keeps_records_before_a_torn_tail() {
     for whole in [false, true] {
         let dir = TempDir::new().unwrap();
@@ -259,6 +316,83 @@ fn a_torn_first_group_of_a_segment_is_cut() {
     assert_eq!(recovery.cut.unwrap().reason, Fault::Checksum);
     append(&mut journal, "new").unwrap();
     assert_eq!(texts(&dir, 0), ["1", "2", "3", "4", "new"]);
+}
+
+#[test]
+fn what_was_cut_never_comes_back() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { segment_bytes: 16384, ..SMALL };
+    let (mut journal, _) = open(&dir, &options, &TestDisk::healthy());
+    journal.append(&mut group(&[vec![b'1'; 9000]])).unwrap();
+    append(&mut journal, "2, whole but after a torn one").unwrap();
+    let segment = last_segment(&journal);
+    drop(journal);
+    damage(&segment, FIRST_GROUP + 500, |byte| !byte);
+    let (mut journal, recovery) = open(&dir, &options, &TestDisk::healthy());
+    assert!(recovery.cut.is_some());
+    append(&mut journal, "1").unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let (_, recovery) = open(&dir, &options, &TestDisk::healthy());
+    assert_eq!((recovery.last, recovery.cut), (Position(1), None));
+}
+
+#[test]
+fn what_a_failed_sync_lost_is_written_again_by_the_next_start() {
+    for idle in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let disk = TestDisk::healthy();
+        let (mut journal, _) = open(&dir, &SMALL, &disk);
+        append(&mut journal, "1").unwrap();
+        if idle {
+            journal.sync().unwrap();
+            journal.append(&mut Group::new()).unwrap();
+        }
+        disk.broken.store(true, SeqCst);
+        journal.sync().unwrap_err();
+        disk.broken.store(false, SeqCst);
+        drop(journal);
+        let (mut journal, recovery) = open(&dir, &SMALL, &disk);
+        assert_eq!(recovery.last, Position(1));
+        append(&mut journal, "2").unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        disk.lose_power(1);
+        let (_, recovery) = open(&dir, &SMALL, &disk);
+        assert_eq!((recovery.last, recovery.cut), (Position(2), None));
+    }
+}
+
+#[test]
+fn a_group_exchanged_for_another_valid_one_is_a_hole() {
+    let dir = TempDir::new().unwrap();
+    let (mut journal, _) = open(&dir, &SMALL, &TestDisk::healthy());
+    append(&mut journal, "true").unwrap();
+    append(&mut journal, "next").unwrap();
+    let mut other = group(&[vec![b'f'; 800]]);
+    other.seal(journal.current.generation, Position(1), Position(0), model::Digest::default());
+    let bytes = other.byte_len();
+    let file = &journal.current.file;
+    other.with_padded(FIRST_GROUP, |image| file.write_all_at(&image[..bytes], FIRST_GROUP)).unwrap();
+    drop(journal);
+    let error = Journal::open(dir.path(), SMALL).unwrap_err();
+    assert!(matches!(error, Error::Hole { fault: Fault::Chain, .. }));
+}
+
+#[test]
+fn groups_of_another_generation_are_not_there() {
+    let dir = TempDir::new().unwrap();
+    let (mut journal, _) = open(&dir, &SMALL, &TestDisk::healthy());
+    append(&mut journal, "here").unwrap();
+    append(&mut journal, "here too").unwrap();
+    wait_for_maker(&mut journal);
+    let here = fs::read(last_segment(&journal)).unwrap();
+    drop(journal);
+    let ahead = File::options().write(true).open(segment::path(dir.path(), 2)).unwrap();
+    ahead.write_all_at(&here[FIRST_GROUP as usize..], FIRST_GROUP).unwrap();
+    assert_eq!(texts(&dir, 0), ["here", "here too"]);
+    let (_, recovery) = open(&dir, &SMALL, &TestDisk::healthy());
+    assert_eq!((recovery.last, recovery.cut), (Position(2), None));
 }
 
 #[test]
@@ -506,7 +640,7 @@ fn a_record_that_holds_a_group_is_only_a_record() {
     let mut forged = Vec::new();
     let mut inner = group(&["forged"]);
     inner.seal(7, Position(9), Position(8), model::Digest::default());
-    inner.with_padded(0, 4096, |image| forged.extend_from_slice(image));
+    inner.with_padded(0, |image| forged.extend_from_slice(image));
     assert!(crate::group::parse_group(&forged).is_ok());
     forged.truncate(1000);
     append(&mut journal, "kept").unwrap();
@@ -572,6 +706,19 @@ fn a_full_disk_leaves_the_journal_usable() {
     assert_eq!(*journal.append(&mut waiting).unwrap().end(), Position(number + 1));
     assert_eq!(journal.sync().unwrap().upto(), Position(number + 1));
     assert_eq!(records(&dir, 0).unwrap().len() as u64, number + 1);
+}
+
+#[test]
+fn a_segment_made_ahead_serves_after_a_restart_on_a_full_disk() {
+    let dir = TempDir::new().unwrap();
+    let disk = TestDisk::healthy();
+    let (mut journal, _) = open(&dir, &SMALL, &disk);
+    wait_for_maker(&mut journal);
+    drop(journal);
+    disk.full.store(true, SeqCst);
+    let (mut journal, _) = open(&dir, &SMALL, &disk);
+    while append(&mut journal, "fill").is_ok() {}
+    assert_eq!(journal.segments().len(), 2);
 }
 
 #[test]
@@ -661,6 +808,8 @@ enum Action {
     Full(bool),
     /// Dies after so many more writes and syncs, at some point of the actions that follow.
     Die(u64),
+    /// Syncs in vain, after which the process ends; nothing else is lost yet.
+    Break,
     /// Ends here and starts again; with a power cut, or without; dying on the way, or not.
     Restart {
         power_cut: Option<u64>,
@@ -677,6 +826,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..6_u64).prop_map(Action::Trim),
         1 => any::<bool>().prop_map(Action::Full),
         1 => (0..12_u64).prop_map(Action::Die),
+        1 => Just(Action::Break),
         2 => (prop::option::weighted(0.8, 1..u64::MAX), prop::option::weighted(0.3, 0..8_u64))
             .prop_map(|(power_cut, die)| Action::Restart { power_cut, die }),
     ]
@@ -747,6 +897,12 @@ fn act(action: &Action, journal: &mut Journal, model: &mut Model, disk: &TestDis
             disk.life.store(*life, SeqCst);
             Ok(())
         }
+        Action::Break => {
+            disk.broken.store(true, SeqCst);
+            let synced = journal.sync();
+            disk.broken.store(false, SeqCst);
+            synced.map(|_| ())
+        }
         Action::Restart { .. } => Err(Error::Poisoned),
     }
 }
@@ -782,6 +938,7 @@ fn restart(
 ) -> (Journal, Recovery) {
     let (power_cut, die) = match action {
         Action::Restart { power_cut, die } => (*power_cut, *die),
+        Action::Break => (None, None),
         _ => (Some(random), None),
     };
     let lose = |random: Option<u64>| match random {
