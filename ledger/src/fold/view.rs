@@ -1,7 +1,7 @@
 //! What the fold shows of itself, at its position.
 
 use model::view::{AccountView, DayEnergy, Gap, MeterView, Standing, Tally};
-use model::{AccountId, CivilDay, CivilMonth, MeterId, OutboxId, Paise, ReadingKind, TariffVersion};
+use model::{AccountId, CivilDay, CivilMonth, Instant, MeterId, OutboxId, Paise, ReadingKind, TariffVersion};
 
 use super::Fold;
 use crate::account::Account;
@@ -58,6 +58,12 @@ impl Fold {
             closed_until: self.days.next.filter(|_| self.days.started).map(CivilDay::previous),
             trial_balance: self.totals.trial_balance(),
         }
+    }
+
+    /// When the last record was received: the fold's only "now".
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     /// Last entry of the registry's outbox that was drained.
