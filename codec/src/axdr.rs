@@ -37,7 +37,6 @@ pub use elements::{Elements, Iter};
 pub use value::{BitString, Value};
 pub use writer::Writer;
 
-use crate::cursor::Cursor;
 use crate::error::Error;
 
 /// Containers open at once, the outermost included.
@@ -88,10 +87,8 @@ pub mod tag {
 /// # Errors
 /// As [`check`].
 pub fn parse(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), Error> {
-    check(bytes)?;
-    let mut cursor = Cursor::new(bytes);
-    let value = value::tagged(&mut cursor)?;
-    Ok((value, cursor.rest()))
+    let (value, rest) = bytes.split_at(check(bytes)?);
+    Ok((value::whole(value)?, rest))
 }
 
 #[cfg(test)]

@@ -5,84 +5,88 @@ use crate::error::{Error, ErrorKind};
 /// Reads big-endian fields; every read is checked and an error names the byte where the field starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
-    bytes: &'a [u8],
-    position: usize,
+    rest: &'a [u8],
+    /// Offset of the end of `rest` in the bytes that the first cursor was made for.
+    end: usize,
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self { rest: bytes, end: bytes.len() }
     }
 
     #[inline]
     pub(crate) const fn position(&self) -> usize {
-        self.position
+        self.end - self.rest.len()
     }
 
     /// Bytes not read yet.
     #[inline]
     pub(crate) const fn remaining(&self) -> usize {
-        self.bytes.len().saturating_sub(self.position)
+        self.rest.len()
     }
 
     /// What is not read yet.
     #[inline]
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.position..).unwrap_or_default()
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
-    /// What was read since `start`.
+    /// What this cursor has passed since it was `earlier`.
     #[inline]
-    pub(crate) fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.position).unwrap_or_default()
+    pub(crate) fn since(&self, earlier: &Self) -> &'a [u8] {
+        let passed = earlier.rest.len().saturating_sub(self.rest.len());
+        earlier.rest.get(..passed).unwrap_or_default()
     }
 
     /// A cursor over the next `count` bytes with the same offsets; this one moves behind them.
+    #[inline]
     pub(crate) fn split(&mut self, count: usize) -> Result<Self, Error> {
-        let position = self.position;
-        self.take(count)?;
-        Ok(Self { bytes: self.bytes.get(..self.position).unwrap_or_default(), position })
+        let rest = self.take(count)?;
+        Ok(Self { rest, end: self.position() })
     }
 
-    pub(crate) const fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, self.position)
+    #[inline]
+    pub(crate) const fn error(self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.position())
     }
 
     #[inline]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        match self.rest().get(..count) {
-            Some(taken) => {
-                self.position += count;
-                Ok(taken)
-            }
-            None => Err(self.error(ErrorKind::Truncated)),
-        }
+        let Some((taken, rest)) = self.rest.split_at_checked(count) else {
+            return Err(self.error(ErrorKind::Truncated));
+        };
+        self.rest = rest;
+        Ok(taken)
     }
 
     #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Error> {
-        match self.rest().first_chunk::<N>() {
-            Some(taken) => {
-                self.position += N;
-                Ok(taken)
-            }
-            None => Err(self.error(ErrorKind::Truncated)),
-        }
+        let Some((taken, rest)) = self.rest.split_first_chunk() else {
+            return Err(self.error(ErrorKind::Truncated));
+        };
+        self.rest = rest;
+        Ok(taken)
     }
 
     #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, Error> {
-        self.array().map(|&[byte]| byte)
+        let Some((&first, rest)) = self.rest.split_first() else {
+            return Err(self.error(ErrorKind::Truncated));
+        };
+        self.rest = rest;
+        Ok(first)
     }
 
     #[inline]
     pub(crate) fn u16(&mut self) -> Result<u16, Error> {
-        self.array().map(|bytes| u16::from_be_bytes(*bytes))
+        Ok(u16::from_be_bytes(*self.array()?))
     }
 
     #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, Error> {
-        self.array().map(|bytes| u32::from_be_bytes(*bytes))
+        Ok(u32::from_be_bytes(*self.array()?))
     }
 
     /// A length or count of A-XDR: one byte below 0x80, else the number of big-endian bytes that follow (1 to 4).
@@ -93,17 +97,26 @@ impl<'a> Cursor<'a> {
         if first < 0x80 {
             return Ok(usize::from(first));
         }
-        self.long_length(first).map_err(|kind| start.error(kind))
-    }
-
-    fn long_length(&mut self, first: u8) -> Result<usize, ErrorKind> {
         let count = usize::from(first & 0x7f);
-        if !(1..=4).contains(&count) {
-            return Err(ErrorKind::LengthForm(first));
+        match (long_length(self.rest, count), self.rest.get(count..)) {
+            (Some(length), Some(rest)) => {
+                self.rest = rest;
+                Ok(length)
+            }
+            _ if (1..=4).contains(&count) => Err(start.error(ErrorKind::Truncated)),
+            _ => Err(start.error(ErrorKind::LengthForm(first))),
         }
-        let bytes = self.take(count).map_err(|error| error.kind)?;
-        Ok(bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)))
     }
+}
+
+/// Out of line and in registers: long lengths are rare, and the loops that read short ones are hot.
+#[inline(never)]
+fn long_length(bytes: &[u8], count: usize) -> Option<usize> {
+    if !(1..=4).contains(&count) {
+        return None;
+    }
+    let bytes = bytes.get(..count)?;
+    Some(bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)))
 }
 
 /// Appends `length` in the shortest form that [`Cursor::length`] reads.

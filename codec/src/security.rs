@@ -400,7 +400,6 @@ pub(crate) fn read_unverified<'s>(
 
 /// Appends a general-glo-ciphering APDU that protects `apdu` as `control` says: bits 0x10 and 0x20 choose
 /// tag and encryption, the byte itself goes out as it is.
-#[expect(clippy::too_many_arguments, reason = "one argument an input of the suite")]
 pub fn seal(
     provider: &impl CryptoProvider,
     control: SecurityControl,

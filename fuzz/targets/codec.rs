@@ -121,7 +121,7 @@ fn walk(value: Value<'_>) -> usize {
     let mut next = Some(value);
     loop {
         if let Some(Value::Array(inner) | Value::Structure(inner) | Value::CompactArray(inner)) = next {
-            assert_eq!(inner.is_empty(), inner.len() == 0);
+            assert_eq!(inner.is_empty(), inner.iter().next().is_none());
             open.push(inner.iter());
         }
         let Some(innermost) = open.last_mut() else {

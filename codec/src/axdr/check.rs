@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::TypeDescription`], [`ErrorKind::EmptyRows`]; the offset is from the start of `bytes`.
 pub fn check(bytes: &[u8]) -> Result<usize, Error> {
     let mut cursor = Cursor::new(bytes);
-    let mut budget = MAX_ELEMENTS;
+    let mut budget = MAX_ELEMENTS - 1;
     let mut open = [0; MAX_DEPTH];
     let mut depth = 0_usize;
     let mut left = 1;
@@ -26,29 +26,40 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
         }
         left -= 1;
         let at = cursor;
-        spend(&mut budget, 1, &at)?;
-        match cursor.u8()? {
-            tag::ARRAY | tag::STRUCTURE => {
-                let count = counted(&mut cursor, &at)?;
-                let slot = open.get_mut(depth).ok_or(at.error(ErrorKind::TooDeep))?;
-                *slot = left;
-                depth += 1;
+        let tag = cursor.u8()?;
+        match Shape::of(tag) {
+            Shape::Container => {
+                let count = counted(&mut cursor, at)?;
+                spend(&mut budget, count, at)?;
+                push(&mut open, &mut depth, left, at)?;
                 left = count;
             }
-            tag::COMPACT_ARRAY => {
+            Shape::CompactArray => {
                 if depth == MAX_DEPTH {
                     return Err(at.error(ErrorKind::TooDeep));
                 }
                 check_compact_array(&mut cursor, depth + 1, &mut budget)?;
             }
-            tag => skip_scalar(&mut cursor, tag, &at)?,
+            Shape::Unknown => return Err(at.error(ErrorKind::UnknownTag(tag))),
+            scalar => skip_scalar(&mut cursor, scalar)?,
         }
     }
 }
 
+/// Opens a container at `depth`.
+#[inline]
+fn push<T>(open: &mut [T; MAX_DEPTH], depth: &mut usize, container: T, at: Cursor<'_>) -> Result<(), Error> {
+    let Some(slot) = open.get_mut(*depth) else {
+        return Err(at.error(ErrorKind::TooDeep));
+    };
+    *slot = container;
+    *depth += 1;
+    Ok(())
+}
+
 /// A declared number of elements, each of at least one byte.
 #[inline]
-fn counted(cursor: &mut Cursor<'_>, at: &Cursor<'_>) -> Result<usize, Error> {
+fn counted(cursor: &mut Cursor<'_>, at: Cursor<'_>) -> Result<usize, Error> {
     let count = cursor.length()?;
     if count > cursor.remaining() {
         return Err(at.error(ErrorKind::CountTooLarge(count)));
@@ -57,65 +68,85 @@ fn counted(cursor: &mut Cursor<'_>, at: &Cursor<'_>) -> Result<usize, Error> {
 }
 
 #[inline]
-fn spend(budget: &mut usize, elements: usize, at: &Cursor<'_>) -> Result<(), Error> {
-    *budget = budget.checked_sub(elements).ok_or(at.error(ErrorKind::TooManyElements))?;
+fn spend(budget: &mut usize, elements: usize, at: Cursor<'_>) -> Result<(), Error> {
+    let Some(left) = budget.checked_sub(elements) else {
+        return Err(at.error(ErrorKind::TooManyElements));
+    };
+    *budget = left;
     Ok(())
 }
 
-#[inline]
-fn skip_scalar(cursor: &mut Cursor<'_>, tag: u8, at: &Cursor<'_>) -> Result<(), Error> {
-    let length = match scalar_width(tag) {
-        Some(Width::Fixed(width)) => width,
-        Some(Width::Bytes) => cursor.length()?,
-        Some(Width::Bits) => cursor.length()?.div_ceil(8),
-        None => return Err(at.error(ErrorKind::UnknownTag(tag))),
+/// Moves behind the body of a scalar with this shape.
+#[inline(always)]
+fn skip_scalar(cursor: &mut Cursor<'_>, shape: Shape) -> Result<(), Error> {
+    let length = match shape {
+        Shape::Fixed(width) => usize::from(width),
+        Shape::Bits => cursor.length()?.div_ceil(8),
+        _ => cursor.length()?,
     };
     cursor.take(length).map(|_| ())
 }
 
-/// How the length of a scalar's body is known.
-enum Width {
-    Fixed(usize),
+/// How the body of a value is laid out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// So many bytes.
+    Fixed(u8),
+    /// A length in bytes, the bytes.
     Bytes,
+    /// A length in bits, the bytes that hold them.
     Bits,
+    /// A count, the elements.
+    Container,
+    /// A type description, a length in bytes, the rows.
+    CompactArray,
+    Unknown,
 }
 
-#[inline]
-const fn scalar_width(tag: u8) -> Option<Width> {
-    Some(match tag {
-        tag::NULL | tag::DONT_CARE => Width::Fixed(0),
-        tag::BOOL | tag::BCD | tag::I8 | tag::U8 | tag::ENUM | tag::DELTA_I8 | tag::DELTA_U8 => {
-            Width::Fixed(1)
+impl Shape {
+    /// By branches, not by a table: meters of one kind push the same tags in the same order, so the branches
+    /// are foreseen, while a table would make each element wait for two loads.
+    #[inline(always)]
+    const fn of(tag: u8) -> Self {
+        match tag {
+            tag::NULL | tag::DONT_CARE => Self::Fixed(0),
+            tag::BOOL | tag::BCD | tag::I8 | tag::U8 | tag::ENUM | tag::DELTA_I8 | tag::DELTA_U8 => {
+                Self::Fixed(1)
+            }
+            tag::I16 | tag::U16 | tag::DELTA_I16 | tag::DELTA_U16 => Self::Fixed(2),
+            tag::I32 | tag::U32 | tag::F32 | tag::TIME | tag::DELTA_I32 | tag::DELTA_U32 => Self::Fixed(4),
+            tag::DATE => Self::Fixed(5),
+            tag::I64 | tag::U64 | tag::F64 => Self::Fixed(8),
+            tag::DATE_TIME => Self::Fixed(12),
+            tag::OCTET_STRING | tag::VISIBLE_STRING | tag::UTF8_STRING => Self::Bytes,
+            tag::BIT_STRING => Self::Bits,
+            tag::ARRAY | tag::STRUCTURE => Self::Container,
+            tag::COMPACT_ARRAY => Self::CompactArray,
+            _ => Self::Unknown,
         }
-        tag::I16 | tag::U16 | tag::DELTA_I16 | tag::DELTA_U16 => Width::Fixed(2),
-        tag::I32 | tag::U32 | tag::F32 | tag::TIME | tag::DELTA_I32 | tag::DELTA_U32 => Width::Fixed(4),
-        tag::DATE => Width::Fixed(5),
-        tag::I64 | tag::U64 | tag::F64 => Width::Fixed(8),
-        tag::DATE_TIME => Width::Fixed(12),
-        tag::OCTET_STRING | tag::VISIBLE_STRING | tag::UTF8_STRING => Width::Bytes,
-        tag::BIT_STRING => Width::Bits,
-        _ => return None,
-    })
+    }
 }
 
-/// Moves behind `count` tagged values that were checked.
-#[inline]
-pub(super) fn skip_tagged(cursor: &mut Cursor<'_>, count: usize) -> Result<(), Error> {
+/// Bytes of the `count` tagged values at the start of `bytes`, which were checked.
+///
+/// A container only adds to what is pending, so there is no stack. Arguments and result fit in registers,
+/// which the loops that call this need more than the errors that cannot be.
+#[inline(never)]
+pub(super) fn tagged_len(bytes: &[u8], count: usize) -> Option<usize> {
+    let mut cursor = Cursor::new(bytes);
     let mut pending = count;
     while pending > 0 {
         pending -= 1;
-        let at = *cursor;
-        match cursor.u8()? {
-            tag::ARRAY | tag::STRUCTURE => pending += counted(cursor, &at)?,
-            tag::COMPACT_ARRAY => {
-                skip_type(cursor, &mut { MAX_ELEMENTS })?;
-                let length = cursor.length()?;
-                cursor.take(length)?;
+        match Shape::of(cursor.u8().ok()?) {
+            Shape::Container => pending = pending.checked_add(cursor.length().ok()?)?,
+            Shape::CompactArray => {
+                skip_type(&mut cursor, &mut { MAX_ELEMENTS }).ok()?;
+                skip_scalar(&mut cursor, Shape::Bytes).ok()?;
             }
-            tag => skip_scalar(cursor, tag, &at)?,
+            scalar => skip_scalar(&mut cursor, scalar).ok()?,
         }
     }
-    Ok(())
+    Some(cursor.position())
 }
 
 /// `depth` containers are open, the compact array included.
@@ -160,19 +191,20 @@ fn check_type(types: &mut Cursor<'_>, outer: usize, budget: &mut usize) -> Resul
         }
         left -= 1;
         let at = *types;
-        spend(budget, 1, &at)?;
-        let inner = match types.u8()? {
-            tag::STRUCTURE => counted(types, &at)?,
-            tag::ARRAY => {
+        spend(budget, 1, at)?;
+        let tag = types.u8()?;
+        let inner = match Shape::of(tag) {
+            Shape::Container if tag == tag::STRUCTURE => counted(types, at)?,
+            Shape::Container => {
                 types.u16()?;
                 1
             }
-            tag if scalar_width(tag).is_some() => continue,
-            other => return Err(at.error(ErrorKind::TypeDescription(other))),
+            Shape::Fixed(_) | Shape::Bytes | Shape::Bits => continue,
+            Shape::CompactArray | Shape::Unknown => {
+                return Err(at.error(ErrorKind::TypeDescription(tag)));
+            }
         };
-        let slot = open.get_mut(depth).ok_or(at.error(ErrorKind::TooDeep))?;
-        *slot = left;
-        depth += 1;
+        push(&mut open, &mut depth, left, at)?;
         left = inner;
     }
 }
@@ -184,9 +216,9 @@ pub(super) fn skip_type(types: &mut Cursor<'_>, budget: &mut usize) -> Result<()
     while pending > 0 {
         pending -= 1;
         let at = *types;
-        spend(budget, 1, &at)?;
+        spend(budget, 1, at)?;
         match types.u8()? {
-            tag::STRUCTURE => pending += counted(types, &at)?,
+            tag::STRUCTURE => pending += counted(types, at)?,
             tag::ARRAY => {
                 types.u16()?;
                 pending += 1;
@@ -216,7 +248,7 @@ pub(super) fn walk_typed<'a>(
     let mut depth = 0_usize;
     loop {
         let at = *contents;
-        spend(budget, 1, &at)?;
+        spend(budget, 1, at)?;
         let container = match types.u8()? {
             tag::STRUCTURE => Some(Open { left: types.length()?, element: None }),
             tag::ARRAY => {
@@ -228,14 +260,12 @@ pub(super) fn walk_typed<'a>(
                 Some(Open { left, element })
             }
             tag => {
-                skip_scalar(contents, tag, &at)?;
+                skip_scalar(contents, Shape::of(tag))?;
                 None
             }
         };
         if let Some(container) = container {
-            let slot = open.get_mut(depth).ok_or(at.error(ErrorKind::TooDeep))?;
-            *slot = container;
-            depth += 1;
+            push(&mut open, &mut depth, container, at)?;
         }
         loop {
             let Some(innermost) = depth.checked_sub(1) else {

@@ -5,6 +5,7 @@ use core::iter::FusedIterator;
 
 use super::{Value, value};
 use crate::cursor::Cursor;
+use crate::error::Error;
 
 /// Elements of an array, a structure or a compact array. Iterating cannot fail: the tree was checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl<'a> Elements<'a> {
         let source = match self.layout {
             Layout::Tagged(bytes) => Source::Tagged(Cursor::new(bytes)),
             Layout::Typed { types, repeat, contents } => {
-                Source::Typed { types: Cursor::new(types), repeat, contents: Cursor::new(contents) }
+                Source::Typed(Typed { types: Cursor::new(types), repeat, contents: Cursor::new(contents) })
             }
         };
         Iter { left: self.len, source }
@@ -106,7 +107,27 @@ pub struct Iter<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     Tagged(Cursor<'a>),
-    Typed { types: Cursor<'a>, repeat: bool, contents: Cursor<'a> },
+    Typed(Typed<'a>),
+}
+
+/// Elements without tags, and their types.
+#[derive(Clone, Copy, Debug)]
+struct Typed<'a> {
+    types: Cursor<'a>,
+    repeat: bool,
+    contents: Cursor<'a>,
+}
+
+impl<'a> Typed<'a> {
+    #[inline(never)]
+    fn next(mut self) -> (Result<Value<'a>, Error>, Self) {
+        let first = self.types;
+        let value = value::typed(&mut self.types, &mut self.contents);
+        if self.repeat {
+            self.types = first;
+        }
+        (value, self)
+    }
 }
 
 impl Iter<'_> {
@@ -114,7 +135,7 @@ impl Iter<'_> {
     pub(crate) const fn consumed(&self) -> usize {
         match &self.source {
             Source::Tagged(cursor) => cursor.position(),
-            Source::Typed { contents, .. } => contents.position(),
+            Source::Typed(typed) => typed.contents.position(),
         }
     }
 }
@@ -122,17 +143,14 @@ impl Iter<'_> {
 impl<'a> Iterator for Iter<'a> {
     type Item = Value<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Value<'a>> {
         self.left = self.left.checked_sub(1)?;
         let value = match &mut self.source {
             Source::Tagged(cursor) => value::tagged(cursor),
-            Source::Typed { types, repeat, contents } => {
-                let first = *types;
-                let value = value::typed(types, contents);
-                if *repeat {
-                    *types = first;
-                }
+            Source::Typed(typed) => {
+                let (value, behind) = typed.next();
+                *typed = behind;
                 value
             }
         };

@@ -1,6 +1,6 @@
 //! One value as it stands in the bytes.
 
-use super::check::{self, skip_tagged, walk_typed};
+use super::check::{self, tagged_len, walk_typed};
 use super::{DateTime, Elements, MAX_ELEMENTS, tag};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind};
@@ -105,39 +105,59 @@ impl<'a> BitString<'a> {
     }
 }
 
-/// Reads a tagged value whose tree was checked.
-#[inline]
-pub(super) fn tagged<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
-    let at = *cursor;
-    let tag = cursor.u8()?;
-    match tag {
-        tag::ARRAY | tag::STRUCTURE => {
-            let count = cursor.length()?;
-            let start = cursor.position();
-            skip_tagged(cursor, count)?;
-            let elements = Elements::tagged(count, cursor.since(start));
-            Ok(if tag == tag::ARRAY { Value::Array(elements) } else { Value::Structure(elements) })
+/// Reads the tagged value that `bytes` are: its tree was checked and nothing follows.
+pub(super) fn whole(bytes: &[u8]) -> Result<Value<'_>, Error> {
+    let mut cursor = Cursor::new(bytes);
+    let mut inside = cursor;
+    match inside.u8()? {
+        tag @ (tag::ARRAY | tag::STRUCTURE) => {
+            let count = inside.length()?;
+            Ok(container(tag, Elements::tagged(count, inside.rest())))
         }
-        tag::COMPACT_ARRAY => compact_array(cursor),
-        tag => scalar(cursor, tag, &at),
+        _ => tagged(&mut cursor),
     }
 }
 
-fn compact_array<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
-    let mut budget = MAX_ELEMENTS;
-    let start = cursor.position();
-    check::skip_type(cursor, &mut budget)?;
-    let types = cursor.since(start);
+/// Reads a tagged value whose tree was checked.
+#[inline(always)]
+pub(super) fn tagged<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
+    let at = *cursor;
+    match cursor.u8()? {
+        tag @ (tag::ARRAY | tag::STRUCTURE) => {
+            let count = cursor.length()?;
+            let Some(length) = tagged_len(cursor.rest(), count) else {
+                return Err(at.error(ErrorKind::Truncated));
+            };
+            Ok(container(tag, Elements::tagged(count, cursor.take(length)?)))
+        }
+        tag::COMPACT_ARRAY => {
+            let (value, behind) = compact_array(*cursor)?;
+            *cursor = behind;
+            Ok(value)
+        }
+        tag => scalar(cursor, tag, at),
+    }
+}
+
+#[inline(always)]
+const fn container(tag: u8, elements: Elements<'_>) -> Value<'_> {
+    if tag == tag::ARRAY { Value::Array(elements) } else { Value::Structure(elements) }
+}
+
+#[inline(never)]
+fn compact_array(mut cursor: Cursor<'_>) -> Result<(Value<'_>, Cursor<'_>), Error> {
+    let start = cursor;
+    check::skip_type(&mut cursor, &mut { MAX_ELEMENTS })?;
+    let types = cursor.since(&start);
     let length = cursor.length()?;
     let contents = cursor.take(length)?;
     let rows = check::count_rows(types, contents)?;
-    Ok(Value::CompactArray(Elements::typed(rows, types, true, contents)))
+    Ok((Value::CompactArray(Elements::typed(rows, types, true, contents)), cursor))
 }
 
 /// Reads a value without tag, whose type is at `types`, and leaves both cursors behind it.
 pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
-    let at = *contents;
-    let start = contents.position();
+    let start = *contents;
     let mut budget = MAX_ELEMENTS;
     match types.u8()? {
         tag::STRUCTURE => {
@@ -146,7 +166,7 @@ pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Re
             for _ in 0..count {
                 walk_typed(types, contents, &mut budget)?;
             }
-            let elements = Elements::typed(count, fields, false, contents.since(start));
+            let elements = Elements::typed(count, fields, false, contents.since(&start));
             Ok(Value::Structure(elements))
         }
         tag::ARRAY => {
@@ -156,15 +176,15 @@ pub(super) fn typed<'a>(types: &mut Cursor<'a>, contents: &mut Cursor<'a>) -> Re
             for _ in 0..count {
                 walk_typed(&mut element.clone(), contents, &mut budget)?;
             }
-            let elements = Elements::typed(count, element.rest(), true, contents.since(start));
+            let elements = Elements::typed(count, element.rest(), true, contents.since(&start));
             Ok(Value::Array(elements))
         }
-        tag => scalar(contents, tag, &at),
+        tag => scalar(contents, tag, start),
     }
 }
 
-#[inline]
-fn scalar<'a>(cursor: &mut Cursor<'a>, tag: u8, at: &Cursor<'a>) -> Result<Value<'a>, Error> {
+#[inline(always)]
+fn scalar<'a>(cursor: &mut Cursor<'a>, tag: u8, at: Cursor<'a>) -> Result<Value<'a>, Error> {
     Ok(match tag {
         tag::NULL => Value::Null,
         tag::BOOL => Value::Bool(cursor.u8()? != 0),
