@@ -9,8 +9,8 @@ use arrow::array::{
 use model::reading::RankClass;
 use model::row::{EventRow, FrameRow, QuarantineRow, ReadingRow, RevisionRow};
 use model::{
-    Channel, CivilDay, Instant, MeterId, Position, Quality, QuarantineReason, Rank, ReadingKind,
-    Source, SystemTitle, Values,
+    Channel, CivilDay, Instant, MeterId, Position, Quality, QuarantineReason, Rank, ReadingKind, Source,
+    SystemTitle, Values,
 };
 
 use crate::rows::kind_name;
@@ -24,7 +24,11 @@ pub(crate) struct StoredFact {
 }
 
 /// Rows of one of the tables of readings; `day` is the partition where the batch has no column `usage_date`.
-pub(crate) fn readings(table: Table, batch: &RecordBatch, day: Option<CivilDay>) -> Result<Vec<ReadingRow>, Error> {
+pub(crate) fn readings(
+    table: Table,
+    batch: &RecordBatch,
+    day: Option<CivilDay>,
+) -> Result<Vec<ReadingRow>, Error> {
     let columns = Columns { table, batch };
     let (position, meter) = (columns.integers("position")?, columns.integers("meter_id")?);
     let end = columns.instants(table.time_column())?;
@@ -89,7 +93,8 @@ pub(crate) fn frames(batch: &RecordBatch) -> Result<Vec<FrameRow>, Error> {
     let (digest, bytes) = (columns.texts("digest")?, columns.integers("frame_bytes")?);
     let (repeated, late) = (columns.flags("repeated")?, columns.flags("late")?);
     let row = |row| {
-        let counter = counter.is_valid(row).then(|| columns.narrow("counter", row, counter.value(row))).transpose()?;
+        let counter =
+            counter.is_valid(row).then(|| columns.narrow("counter", row, counter.value(row))).transpose()?;
         Ok(FrameRow {
             position: Position(position.value(row).cast_unsigned()),
             received_at: Instant(received_at.value(row)),
@@ -167,7 +172,9 @@ pub(crate) fn facts(batch: &RecordBatch) -> Result<Vec<StoredFact>, Error> {
 }
 
 fn kind_of(word: &str) -> Option<ReadingKind> {
-    [ReadingKind::Interval, ReadingKind::Daily, ReadingKind::Instant].into_iter().find(|kind| kind_name(*kind) == word)
+    [ReadingKind::Interval, ReadingKind::Daily, ReadingKind::Instant]
+        .into_iter()
+        .find(|kind| kind_name(*kind) == word)
 }
 
 /// A batch of a table, with its columns by name and type.
@@ -222,7 +229,12 @@ impl<'a> Columns<'a> {
         Error::Value { table: self.table, column, value: value.to_string(), position }
     }
 
-    fn narrow<T, V: Copy + ToString + TryInto<T>>(self, column: &'static str, row: usize, value: V) -> Result<T, Error> {
+    fn narrow<T, V: Copy + ToString + TryInto<T>>(
+        self,
+        column: &'static str,
+        row: usize,
+        value: V,
+    ) -> Result<T, Error> {
         value.try_into().map_err(|_| self.value(column, row, value))
     }
 
@@ -235,7 +247,10 @@ impl<'a> Columns<'a> {
     }
 
     fn source(self, row: usize, word: &str) -> Result<Source, Error> {
-        Source::ALL.into_iter().find(|source| source.name() == word).ok_or_else(|| self.value("source", row, word))
+        Source::ALL
+            .into_iter()
+            .find(|source| source.name() == word)
+            .ok_or_else(|| self.value("source", row, word))
     }
 }
 
@@ -302,7 +317,8 @@ impl<'a> ReadingColumns<'a> {
 
     fn add_others(&self, json: &str, row: usize, values: &mut Values) -> Result<(), Error> {
         let refused = || self.columns.value("other_channels", row, json);
-        let others: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(|_| refused())?;
+        let others: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).map_err(|_| refused())?;
         for (name, value) in &others {
             let channel = Channel::from_name(name).ok_or_else(refused)?;
             values.insert(channel, value.as_i64().ok_or_else(refused)?);

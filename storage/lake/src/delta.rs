@@ -11,7 +11,9 @@ use std::sync::mpsc;
 
 use arrow::datatypes::DataType as ArrowType;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, DataType, LogicalFileView, MetadataValue, StructField, Transaction};
+use deltalake_core::kernel::{
+    Action, Add, DataType, LogicalFileView, MetadataValue, StructField, Transaction,
+};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, logstore_for};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode, checkpoints};
@@ -155,11 +157,15 @@ impl Delta {
     }
 
     fn data_file(&self, file: &LogicalFileView) -> DataFile {
-        let stats: Value = file.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
+        let stats: Value =
+            file.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
         let number = |side: &str, name: &str| stats[side][name].as_i64();
         let instant = |side: &str| {
             let text = stats[side][self.table.time_column()].as_str()?;
-            text.parse::<Instant>().or_else(|_| format!("{text}Z").parse()).ok().map(|instant: Instant| instant.0)
+            text.parse::<Instant>()
+                .or_else(|_| format!("{text}Z").parse())
+                .ok()
+                .map(|instant: Instant| instant.0)
         };
         let partition = file.partition_values_map().remove(USAGE_DATE).flatten();
         DataFile {
@@ -199,7 +205,9 @@ impl Delta {
             .wait(async move { log.write_commit_entry(version.unsigned_abs(), entry, Uuid::nil()).await })?;
         match written {
             Ok(()) => Ok(bytes.to_vec()),
-            Err(TransactionError::VersionAlreadyExists(_)) => Err(Error::Contended { table: self.table, version }),
+            Err(TransactionError::VersionAlreadyExists(_)) => {
+                Err(Error::Contended { table: self.table, version })
+            }
             Err(error) => Err(Error::delta(self.table)(error.into())),
         }
     }

@@ -67,7 +67,8 @@ impl Disk {
     pub(crate) fn set_aside(&self, path: &Path, folder: &Path) -> Result<PathBuf, Error> {
         self.create_dir(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let free = (0_u32..).map(|number| folder.join(format!("{name}.{number}"))).find(|place| !place.exists());
+        let free =
+            (0_u32..).map(|number| folder.join(format!("{name}.{number}"))).find(|place| !place.exists());
         let place = free.expect("some number is free");
         fs::rename(path, &place).map_err(Error::io("move aside", path))?;
         self.sync_dir(folder)?;

@@ -65,7 +65,8 @@ fn sorted_parts(table: Table, batches: &[RecordBatch]) -> Result<Vec<Part>, arro
     if by_day.is_none() {
         return Ok(vec![Part { day: None, batches: vec![sorted] }]);
     }
-    let (dates_at, _) = sorted.schema_ref().column_with_name(USAGE_DATE).expect("a partitioned table has its date");
+    let (dates_at, _) =
+        sorted.schema_ref().column_with_name(USAGE_DATE).expect("a partitioned table has its date");
     let dates = Arc::clone(sorted.column(dates_at));
     let dates = dates.as_any().downcast_ref::<Date32Array>().expect("usage_date is a date");
     let in_file: Vec<usize> = (0..sorted.num_columns()).filter(|column| *column != dates_at).collect();
@@ -230,7 +231,11 @@ fn column_properties(
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::from(name);
     match data_type {
-        DataType::Int64 | DataType::Int32 | DataType::Int16 | DataType::Date32 | DataType::Timestamp(_, _) => builder
+        DataType::Int64
+        | DataType::Int32
+        | DataType::Int16
+        | DataType::Date32
+        | DataType::Timestamp(_, _) => builder
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path, options.integers.encoding()),
         DataType::Binary => builder

@@ -219,7 +219,8 @@ impl HotTable {
         let small = self.chunks.iter().rev().take_while(|chunk| chunk.rows < SMALL_ROWS).count();
         if small >= SMALL_CHUNKS {
             let parts = self.chunks.split_off(self.chunks.len() - small);
-            let (rows, bytes) = parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
+            let (rows, bytes) =
+                parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
             self.chunks.push(Arc::new(Chunk::new(self.table, rows, bytes, Content::Parts(parts))));
         }
     }
@@ -313,7 +314,11 @@ impl Chunk {
     }
 
     /// The rows of a meter whose time lies in a range, if there are any.
-    pub(crate) fn rows_of(&self, meter: i64, times: &RangeInclusive<i64>) -> Result<Option<RecordBatch>, Error> {
+    pub(crate) fn rows_of(
+        &self,
+        meter: i64,
+        times: &RangeInclusive<i64>,
+    ) -> Result<Option<RecordBatch>, Error> {
         let batch = self.batch();
         let columns = Columns { table: self.table, batch: &batch };
         let meters = columns.integers("meter_id")?;

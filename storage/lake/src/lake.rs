@@ -57,7 +57,7 @@ impl Default for Options {
 
 /// The hot buffer and the Delta tables of one data directory. Cheap to clone; every clone is the same lake.
 #[derive(Clone)]
-pub struct Lake(Arc<Inner>);
+pub struct Lake(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) calendar: Calendar,
@@ -254,7 +254,12 @@ impl Lake {
         Lake::open_on(Disk::default(), dir, calendar, options)
     }
 
-    pub(crate) fn open_on(disk: Disk, dir: &Path, calendar: Calendar, options: Options) -> Result<Lake, Error> {
+    pub(crate) fn open_on(
+        disk: Disk,
+        dir: &Path,
+        calendar: Calendar,
+        options: Options,
+    ) -> Result<Lake, Error> {
         disk.create_dir(dir)?;
         let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
         let runtime = Runtime::new()?;
@@ -267,7 +272,8 @@ impl Lake {
         };
         let tables: Vec<Durable> = opened.iter().map(durable).collect();
         let state = State { hot: Hot::new(lowest(&tables)), tables };
-        let committer = Committer { tables: opened.into_iter().map(|opened| opened.delta).collect(), halted: false };
+        let committer =
+            Committer { tables: opened.into_iter().map(|opened| opened.delta).collect(), halted: false };
         Ok(Lake(Arc::new(Inner {
             calendar,
             options,
@@ -388,7 +394,11 @@ impl Lake {
         let scopes: Vec<_> = {
             // Between commits the folders and the sidecars agree.
             let committer = self.0.committer.lock().unwrap_or_else(PoisonError::into_inner);
-            committer.tables.iter().map(|delta| (delta.table, delta.dir.clone(), verify::Scope::new(delta))).collect()
+            committer
+                .tables
+                .iter()
+                .map(|delta| (delta.table, delta.dir.clone(), verify::Scope::new(delta)))
+                .collect()
         };
         for (table, path, scope) in scopes {
             match scope {
@@ -457,7 +467,8 @@ impl Inner {
 
     fn commit_table(&self, delta: &Delta, work: &Work, upto: Position) -> Result<TableCommit, Failed> {
         let written = self.write_files(delta, work, upto)?;
-        let entry = delta.append(&self.runtime, &self.options, work.version, upto, &written).map_err(in_doubt)?;
+        let entry =
+            delta.append(&self.runtime, &self.options, work.version, upto, &written).map_err(in_doubt)?;
         let entry = Described::of_bytes(Delta::entry_name(work.version), &entry);
         let describe = |written: &Written| Described {
             path: written.name.clone(),

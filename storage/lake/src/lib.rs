@@ -26,6 +26,8 @@ mod rows;
 mod scan;
 mod sidecar;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod verify;
 #[cfg(test)]
 mod witness;

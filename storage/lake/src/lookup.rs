@@ -13,7 +13,12 @@ use crate::scan::{Wanted, scan};
 use crate::{Error, Table, Version, decode};
 
 /// All values of a reading's key.
-pub(crate) fn versions(inner: &Inner, meter: MeterId, kind: ReadingKind, end: Instant) -> Result<Vec<Version>, Error> {
+pub(crate) fn versions(
+    inner: &Inner,
+    meter: MeterId,
+    kind: ReadingKind,
+    end: Instant,
+) -> Result<Vec<Version>, Error> {
     let table = table_of(kind);
     let [readings, revisions, frames] = inner.view([table, Table::IntervalRevision, Table::Frame]);
     let key = Key::new(inner, meter, end..=end);
@@ -36,7 +41,8 @@ pub(crate) fn demand_w(
     period_s: u32,
     without_end: Instant,
 ) -> Result<Option<i64>, Error> {
-    let [readings, revisions, frames] = inner.view([Table::IntervalReading, Table::IntervalRevision, Table::Frame]);
+    let [readings, revisions, frames] =
+        inner.view([Table::IntervalReading, Table::IntervalRevision, Table::Frame]);
     let key = Key::new(inner, meter, Instant(from.0.saturating_add(1))..=to);
     let mut revised: BTreeMap<Instant, Vec<(Rank, i64)>> = BTreeMap::new();
     for row in key.revisions(ReadingKind::Interval, &revisions)? {
@@ -51,12 +57,14 @@ pub(crate) fn demand_w(
         revised.entry(row.end).or_default().push((rank, energy_wh));
     }
     revised.remove(&without_end);
-    let in_force = revised.into_values().filter_map(|values| values.into_iter().max_by_key(|(rank, _)| *rank));
+    let in_force =
+        revised.into_values().filter_map(|values| values.into_iter().max_by_key(|(rank, _)| *rank));
     let demand = |(_, energy_wh): (Rank, i64)| demand_of(energy_wh, period_s);
     Ok(in_force.map(demand).max())
 }
 
-const LOWEST: Rank = Rank { class: RankClass::Estimate, key_epoch: 0, counter: 0, digest: model::Digest([0; 16]) };
+const LOWEST: Rank =
+    Rank { class: RankClass::Estimate, key_epoch: 0, counter: 0, digest: model::Digest([0; 16]) };
 
 fn demand_of(energy_wh: i64, period_s: u32) -> i64 {
     let watts = i128::from(energy_wh) * 3600 / i128::from(period_s.max(1));

@@ -79,7 +79,12 @@ pub(crate) fn seal(
 }
 
 /// Makes a checkpoint of the log durable and says so.
-pub(crate) fn seal_checkpoint(disk: &Disk, delta: &Delta, version: i64, position: Position) -> Result<(), Error> {
+pub(crate) fn seal_checkpoint(
+    disk: &Disk,
+    delta: &Delta,
+    version: i64,
+    position: Position,
+) -> Result<(), Error> {
     let describe = |name: String| {
         let path = delta.dir.join(&name);
         disk.sync_path(&path)?;
@@ -200,7 +205,8 @@ impl Recovery<'_> {
         for version in torn {
             self.set_aside_version(version)?;
         }
-        let checkpoints = self.found.checkpoints.iter().filter(|at| !self.found.checkpoint_sidecars.contains(at));
+        let checkpoints =
+            self.found.checkpoints.iter().filter(|at| !self.found.checkpoint_sidecars.contains(at));
         for version in checkpoints {
             self.set_aside(&Delta::checkpoint_name(*version))?;
         }
@@ -239,14 +245,16 @@ impl Recovery<'_> {
 
     /// The last checkpoint at or below `version`, compared with its sidecar; and the hint, which may go missing.
     fn checked_checkpoint(&self, version: i64) -> Result<Option<i64>, Error> {
-        let Some(last) = self.found.checkpoint_sidecars.iter().rev().find(|at| **at <= version).copied() else {
+        let Some(last) = self.found.checkpoint_sidecars.iter().rev().find(|at| **at <= version).copied()
+        else {
             if self.found.hint {
                 self.set_aside(HINT)?;
             }
             return Ok(None);
         };
         let path = sidecar::checkpoint_path(self.dir, last);
-        let sidecar = Sidecar::read(&path, self.table, last).map_err(|fault| self.damaged(&path, last, fault))?;
+        let sidecar =
+            Sidecar::read(&path, self.table, last).map_err(|fault| self.damaged(&path, last, fault))?;
         let file = self.dir.join(&sidecar.log.path);
         sidecar.log.check(self.dir).map_err(|fault| self.damaged(&file, last, fault))?;
         if self.found.hint && sidecar.files.iter().any(|hint| hint.check(self.dir).is_err()) {
@@ -272,7 +280,8 @@ impl Recovery<'_> {
         }
         for at in checkpoint.map_or(first, |checkpoint| checkpoint + 1)..=version {
             let path = sidecar::path(self.dir, at);
-            let sidecar = Sidecar::read(&path, self.table, at).map_err(|fault| self.damaged(&path, at, fault))?;
+            let sidecar =
+                Sidecar::read(&path, self.table, at).map_err(|fault| self.damaged(&path, at, fault))?;
             let entry = self.dir.join(&sidecar.log.path);
             sidecar.log.check(self.dir).map_err(|fault| self.damaged(&entry, at, fault))?;
         }
@@ -281,7 +290,8 @@ impl Recovery<'_> {
 
     fn check_files(&self, files: &[DataFile], version: i64) -> Result<(), Error> {
         files.iter().try_for_each(|file| {
-            sidecar::check_length(&file.path, file.bytes).map_err(|fault| self.damaged(&file.path, version, fault))
+            sidecar::check_length(&file.path, file.bytes)
+                .map_err(|fault| self.damaged(&file.path, version, fault))
         })
     }
 

@@ -10,8 +10,8 @@ use std::ops::RangeInclusive;
 
 use model::row::{EventRow, FrameRow, QuarantineRow, ReadingRow};
 use model::{
-    AcceptedFrame, CivilDay, Digest, EventWord, Fact, MeterId, Position, QuarantinedFrame, Reading, ReadingKind, Record,
-    RepeatedFrame,
+    AcceptedFrame, CivilDay, Digest, EventWord, Fact, MeterId, Position, QuarantinedFrame, Reading,
+    ReadingKind, Record, RepeatedFrame,
 };
 
 use crate::scan::{Wanted, scan};
@@ -30,7 +30,13 @@ pub fn records(lake: &Lake, upto: Position) -> Result<impl Iterator<Item = Recor
     if upto > committed {
         return Err(Error::NotCommitted { upto, committed });
     }
-    Ok(Records { snapshot: lake.snapshot(), next: 1, upto: upto.0.cast_signed(), ready: VecDeque::new(), words: HashMap::new() })
+    Ok(Records {
+        snapshot: lake.snapshot(),
+        next: 1,
+        upto: upto.0.cast_signed(),
+        ready: VecDeque::new(),
+        words: HashMap::new(),
+    })
 }
 
 struct Records {
@@ -50,7 +56,9 @@ impl Iterator for Records {
         if self.ready.is_empty() && self.next <= self.upto {
             let window = self.next..=self.upto.min(self.next.saturating_add(WINDOW - 1));
             self.next = window.end() + 1;
-            match Window::read(&self.snapshot, &window).and_then(|read| read.records(&window, &mut self.words)) {
+            match Window::read(&self.snapshot, &window)
+                .and_then(|read| read.records(&window, &mut self.words))
+            {
                 Ok(records) => self.ready = records,
                 Err(error) => {
                     self.next = self.upto + 1;
@@ -88,7 +96,9 @@ impl Window {
             Ok(())
         })?;
         each_batch(snapshot, Table::Event, positions, |batch, _| {
-            decode::events(batch)?.into_iter().for_each(|row| window.events.entry(row.position).or_default().push(row));
+            decode::events(batch)?
+                .into_iter()
+                .for_each(|row| window.events.entry(row.position).or_default().push(row));
             Ok(())
         })?;
         let kinds = [
@@ -120,10 +130,16 @@ impl Window {
         positions.clone().map(record).collect()
     }
 
-    fn record(&mut self, position: Position, words: &mut HashMap<MeterId, EventWord>) -> Result<Record, Error> {
+    fn record(
+        &mut self,
+        position: Position,
+        words: &mut HashMap<MeterId, EventWord>,
+    ) -> Result<Record, Error> {
         if let Some(body) = self.facts.remove(&position) {
-            let record = Record::decode(position, &body).map_err(|source| Error::Record { position, source })?;
-            if let Fact::Frame(AcceptedFrame { meter, event_word: Some(word), late: false, .. }) = record.fact {
+            let record =
+                Record::decode(position, &body).map_err(|source| Error::Record { position, source })?;
+            if let Fact::Frame(AcceptedFrame { meter, event_word: Some(word), late: false, .. }) = record.fact
+            {
                 words.insert(meter, word);
             }
             return Ok(record);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanArray, Date32Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    StringBuilder, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BinaryBuilder, BooleanArray, Date32Array, Int16Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::DataType;
 use model::row::{EventRow, FactRow, FrameRow, PostingRow, QuarantineRow, ReadingRow, RevisionRow};
@@ -74,7 +74,8 @@ impl Rows {
             Rows::Posting(rows) => posting_columns(rows),
             Rows::Fact(rows) => fact_columns(rows),
         };
-        RecordBatch::try_new(table.schema(), columns).expect("the columns are made in the order of the table's schema")
+        RecordBatch::try_new(table.schema(), columns)
+            .expect("the columns are made in the order of the table's schema")
     }
 }
 

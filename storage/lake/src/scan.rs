@@ -10,7 +10,8 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
-    ArrowPredicateFn, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter, RowSelection, RowSelector,
+    ArrowPredicateFn, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter, RowSelection,
+    RowSelector,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
@@ -59,12 +60,16 @@ pub(crate) fn scan(table: Table, file: &DataFile, wanted: &Wanted) -> Result<Vec
 }
 
 fn read(table: Table, content: File, wanted: &Wanted) -> Result<Vec<RecordBatch>, ParquetError> {
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional).with_schema(table.file_schema());
+    let options = ArrowReaderOptions::new()
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .with_schema(table.file_schema());
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(content, options)?;
     let ranges = wanted.ranges(table);
     let mut row_groups = Vec::new();
     for row_group in 0..builder.metadata().num_row_groups() {
-        if may_be_in_row_group(&builder, row_group, &ranges)? && may_be_by_bloom(&builder, row_group, wanted.meter)? {
+        if may_be_in_row_group(&builder, row_group, &ranges)?
+            && may_be_by_bloom(&builder, row_group, wanted.meter)?
+        {
             row_groups.push(row_group);
         }
     }
@@ -91,7 +96,8 @@ fn may_be_in_row_group(
     for (name, range) in ranges {
         let converter = StatisticsConverter::try_new(name, builder.schema(), builder.parquet_schema())?;
         let metadata = [builder.metadata().row_group(row_group)];
-        let statistics = Statistics::new(&converter.row_group_mins(metadata)?, &converter.row_group_maxes(metadata)?)?;
+        let statistics =
+            Statistics::new(&converter.row_group_mins(metadata)?, &converter.row_group_maxes(metadata)?)?;
         if !statistics.meet(0, range) {
             return Ok(false);
         }
@@ -113,7 +119,9 @@ fn pages(
     ranges: &[(&'static str, RangeInclusive<i64>)],
 ) -> Result<Option<RowSelection>, ParquetError> {
     let metadata = builder.metadata();
-    let Some((columns, offsets)) = metadata.column_index().zip(metadata.offset_index()) else { return Ok(None) };
+    let Some((columns, offsets)) = metadata.column_index().zip(metadata.offset_index()) else {
+        return Ok(None);
+    };
     let mut selection: Option<RowSelection> = None;
     for (name, range) in ranges {
         let converter = StatisticsConverter::try_new(name, builder.schema(), builder.parquet_schema())?;

@@ -52,7 +52,13 @@ struct Sealed {
 }
 
 impl Sidecar {
-    pub(crate) fn new(table: Table, version: i64, position: u64, log: Described, files: Vec<Described>) -> Sidecar {
+    pub(crate) fn new(
+        table: Table,
+        version: i64,
+        position: u64,
+        log: Described,
+        files: Vec<Described>,
+    ) -> Sidecar {
         Sidecar { format: FORMAT, table: table.name().to_owned(), version, position, log, files }
     }
 

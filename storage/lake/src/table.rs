@@ -97,7 +97,9 @@ impl Table {
             Table::DailyReading => {
                 "First value received for the registers a meter captured at midnight (daily load profile)."
             }
-            Table::InstantReading => "Values of one moment (instantaneous profile): registers and present supply.",
+            Table::InstantReading => {
+                "Values of one moment (instantaneous profile): registers and present supply."
+            }
             Table::Event => {
                 "Changes of a meter's event status word: one row a flag that went up (occurred) or down (restored)."
             }
@@ -253,7 +255,10 @@ pub fn schema_text() -> String {
             let nullable = if column.nullable { "nullable" } else { "always" };
             let unit = column.unit.unwrap_or("-");
             let data_type = type_name(&column.data_type);
-            text.push_str(&format!("{} | {data_type} | {nullable} | {unit} | {}\n", column.name, column.comment));
+            text.push_str(&format!(
+                "{} | {data_type} | {nullable} | {unit} | {}\n",
+                column.name, column.comment
+            ));
         }
     }
     text
@@ -342,13 +347,15 @@ static COLUMNS: LazyLock<Vec<Vec<Column>>> =
     LazyLock::new(|| Table::ALL.into_iter().map(columns_of).collect());
 
 static SCHEMAS: LazyLock<Vec<SchemaRef>> = LazyLock::new(|| {
-    let schema = |columns: &Vec<Column>| Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
+    let schema =
+        |columns: &Vec<Column>| Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
     COLUMNS.iter().map(schema).collect()
 });
 
 static FILE_SCHEMAS: LazyLock<Vec<SchemaRef>> = LazyLock::new(|| {
     let in_file = |table: Table| {
-        let columns = table.columns().iter().filter(|column| !(table.is_partitioned() && column.name == USAGE_DATE));
+        let columns =
+            table.columns().iter().filter(|column| !(table.is_partitioned() && column.name == USAGE_DATE));
         Arc::new(Schema::new(columns.map(Column::field).collect::<Vec<_>>()))
     };
     Table::ALL.into_iter().map(in_file).collect()
@@ -409,10 +416,18 @@ fn frame_columns() -> Vec<Column> {
 
 fn reading_columns() -> Vec<Column> {
     vec![
-        column("deviation_min", DataType::Int16, "deviation from UTC as the meter sent it; empty when not specified")
-            .unit("min")
-            .nullable(),
-        column("clock_status", DataType::Int16, "clock status byte as the meter sent it; 255 when not specified"),
+        column(
+            "deviation_min",
+            DataType::Int16,
+            "deviation from UTC as the meter sent it; empty when not specified",
+        )
+        .unit("min")
+        .nullable(),
+        column(
+            "clock_status",
+            DataType::Int16,
+            "clock status byte as the meter sent it; 255 when not specified",
+        ),
         column(
             "quality",
             DataType::Int32,
@@ -423,7 +438,8 @@ fn reading_columns() -> Vec<Column> {
 }
 
 fn other_channels() -> Column {
-    column("other_channels", DataType::Utf8, "channels without a column here, as a JSON object of integers").nullable()
+    column("other_channels", DataType::Utf8, "channels without a column here, as a JSON object of integers")
+        .nullable()
 }
 
 fn interval_columns() -> Vec<Column> {
@@ -435,7 +451,8 @@ fn interval_columns() -> Vec<Column> {
     columns.extend(reading_columns());
     columns.extend(INTERVAL_CHANNELS.into_iter().map(|channel| channel_column(channel, Meaning::OfInterval)));
     columns.push(other_channels());
-    columns.push(usage_date("civil day the interval is counted to: the day of the instant just before its end"));
+    columns
+        .push(usage_date("civil day the interval is counted to: the day of the instant just before its end"));
     columns
 }
 
@@ -449,9 +466,21 @@ fn revision_columns() -> Vec<Column> {
     ];
     columns.extend(reading_columns());
     columns.extend([
-        column("rank_class", DataType::Int16, "first part of the rank: 1 estimate, 2 push, 3 on demand, 4 edit"),
-        column("key_epoch", DataType::Int32, "second part of the rank: which of the meter's keys verified the frame"),
-        column("counter", DataType::Int64, "third part of the rank: invocation counter, 0 where there was none"),
+        column(
+            "rank_class",
+            DataType::Int16,
+            "first part of the rank: 1 estimate, 2 push, 3 on demand, 4 edit",
+        ),
+        column(
+            "key_epoch",
+            DataType::Int32,
+            "second part of the rank: which of the meter's keys verified the frame",
+        ),
+        column(
+            "counter",
+            DataType::Int64,
+            "third part of the rank: invocation counter, 0 where there was none",
+        ),
         column("frame_digest", DataType::Utf8, "last part of the rank: digest of the frame, hexadecimal"),
     ]);
     columns.extend(REVISION_CHANNELS.into_iter().map(|channel| channel_column(channel, Meaning::OfKind)));
@@ -528,9 +557,15 @@ fn posting_columns() -> Vec<Column> {
             DataType::Utf8,
             "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration",
         ),
-        column("amount_paise", DataType::Int64, "on head consumer positive raises the balance; the others balance it")
-            .unit("paise"),
-        column("energy_wh", DataType::Int64, "energy the entry charges, on its consumer line").unit("Wh").nullable(),
+        column(
+            "amount_paise",
+            DataType::Int64,
+            "on head consumer positive raises the balance; the others balance it",
+        )
+        .unit("paise"),
+        column("energy_wh", DataType::Int64, "energy the entry charges, on its consumer line")
+            .unit("Wh")
+            .nullable(),
         column("tariff_digest", DataType::Utf8, "tariff version that rated it, hexadecimal").nullable(),
         column("payment_id", DataType::Utf8, "id of the payment at its source, for a recharge").nullable(),
     ]
@@ -653,11 +688,16 @@ mod tests {
     fn the_columns_a_table_is_known_by_exist() {
         for table in Table::ALL {
             let schema = table.schema();
-            let named = table.sorted_by().iter().copied().chain(table.owner_column()).chain([table.time_column()]);
+            let named =
+                table.sorted_by().iter().copied().chain(table.owner_column()).chain([table.time_column()]);
             for name in named {
                 assert!(schema.field_with_name(name).is_ok(), "{table}.{name}");
             }
-            assert_eq!(table.is_partitioned(), schema.fields().last().unwrap().name() == USAGE_DATE, "{table}");
+            assert_eq!(
+                table.is_partitioned(),
+                schema.fields().last().unwrap().name() == USAGE_DATE,
+                "{table}"
+            );
         }
     }
 

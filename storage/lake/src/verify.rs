@@ -42,7 +42,8 @@ impl Verification<'_> {
     fn run(&mut self) {
         let found = &self.scope.found;
         let mut named = BTreeSet::new();
-        let last = found.durable().unwrap_or(-1).max(found.entries.last_key_value().map_or(-1, |(last, _)| *last));
+        let last =
+            found.durable().unwrap_or(-1).max(found.entries.last_key_value().map_or(-1, |(last, _)| *last));
         let first = found.sidecars.first().copied().unwrap_or(0);
         for version in first..=last {
             named.extend(self.version(version));

@@ -57,6 +57,15 @@ impl Witness {
         self.0.lock().unwrap().names.extend(names);
     }
 
+    /// Takes what is in a directory for synced.
+    pub(crate) fn trust(&self, dir: &Path) {
+        self.names_were_synced(dir);
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { self.trust(&path) } else { self.was_synced(&path) }
+        }
+    }
+
     /// Copies a directory as a disk may hold it after a power cut: content that was not synced is gone, and where
     /// `forget_names` is set so are names whose directory was not synced.
     pub(crate) fn cut_power(&self, from: &Path, to: &Path, forget_names: bool) {
