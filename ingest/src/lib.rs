@@ -1,4 +1,49 @@
-//! What faces meters: listeners, MQTT, normalization and the commit pipeline. It must never know SQL or HTTP.
+//! What faces meters: listeners, MQTT, normalization and the commit pipeline. It must never know SQL, HTTP, how a charge
+//! is computed, or how a table is written.
+//!
+//! The way of a frame:
+//!
+//! 1. A listener ([`serve_tcp`], [`serve_udp`], [`serve_mqtt`]) delimits it and gives it to [`Pipeline::submit`].
+//! 2. There, on the listener's task, it is checked and decoded: lengths, title, policy, tag, then [`normalize`].
+//! 3. The thread `journal` tells redeliveries by digest, judges the invocation counter, makes one fact of it, appends
+//!    it with all others that wait, and syncs them once. Only then its [`Ticket`] is answered, and only an answered
+//!    ticket is acknowledged to the sender.
+//! 4. The thread `fold` applies the records in their order and hands rows to the [`Lake`].
+//! 5. The thread `resolver` looks contested readings up and appends the answers; the thread `checkpoint` commits the
+//!    lake, writes the state and lets the journal go.
+//!
+//! Nothing acknowledged is ever shed. Every queue is bounded; when one is full, senders are slowed (TCP, MQTT) or
+//! refused and counted (UDP).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod clock;
+mod decode;
+mod judge;
+mod keys;
+mod lake;
+mod memory;
 pub mod normalize;
+mod pipeline;
+mod queue;
+mod received;
+mod resolve;
+mod telemetry;
+
+pub use clock::Clock;
+pub use lake::{BoxError, Lake, LakeVersion};
+pub use pipeline::{
+    Applied, Failure, Pipeline, PipelineError, PipelineOptions, Readiness, Replay, StartError, Stats,
+    Submitter,
+};
+pub use received::{Acked, Disposition, Framing, Lost, Received, Refused, Ticket};
+pub use telemetry::describe as describe_metrics;
+
+use model::Digest;
+
+/// First 16 bytes of the BLAKE3 hash: what a frame, or the text of a tariff, is told by.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Digest {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    Digest(digest)
+}

@@ -1,0 +1,9 @@
+//! Where "now" comes from.
+
+use model::Instant;
+
+/// The wall clock of the head-end: the machine's, or one that is driven.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Instant;
+}

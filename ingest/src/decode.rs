@@ -1,0 +1,287 @@
+//! From a received frame to what it says and how far that can be trusted: lengths, title, policy, tag, contents, in
+//! this order. Nothing here changes any state, so a forged frame leaves no trace but evidence; whether a counter was
+//! used before is judged by the journal thread, before what is decoded here has any effect.
+
+use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
+use codec::security::{self, Opened, RustCrypto, Scratch, SecurityError};
+use codec::wrapper::{HEADER_LEN, Wrapper};
+use codec::{Error, ErrorKind};
+use model::{Calendar, Digest, Fact, Instant, MeterId, Quality, QuarantineReason, Source, SystemTitle};
+use profiles::Profile;
+
+use crate::keys::{Entry, KeyTable};
+use crate::normalize::{self, Normalized};
+use crate::received::{Framing, Received};
+
+/// A frame that went through every check that needs no memory of other frames.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) frame: Frame,
+    pub(crate) content: Content,
+}
+
+/// The frame itself.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) source: Source,
+    pub(crate) received_at: Instant,
+    pub(crate) digest: Digest,
+    /// The bytes as received.
+    pub(crate) raw: Vec<u8>,
+    /// The title it claims, or is known to belong to.
+    pub(crate) title: Option<SystemTitle>,
+}
+
+/// What a frame says.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// It proves nothing and has no effect.
+    Evidence(Evidence),
+    /// Policy and tag are right; the counter is still to be judged.
+    Verified(Verified),
+}
+
+/// Why a frame has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    pub(crate) meter: Option<MeterId>,
+    pub(crate) reason: QuarantineReason,
+    pub(crate) detail: String,
+}
+
+/// A frame of a known meter under its policy.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) meter: MeterId,
+    pub(crate) key_epoch: u16,
+    /// `None` for a push in the clear.
+    pub(crate) counter: Option<u32>,
+    /// What it carries, or why that cannot be used.
+    pub(crate) push: Result<Push, Unfit>,
+}
+
+/// A push that fits its meter's profile.
+#[derive(Debug)]
+pub(crate) struct Push {
+    pub(crate) normalized: Normalized,
+    /// Digest of its values, which tells a repetition from another use of the counter.
+    pub(crate) values: Digest,
+    /// Where a confirmation is asked for.
+    pub(crate) confirm: Option<LongInvokeId>,
+}
+
+/// A push that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) reason: QuarantineReason,
+    pub(crate) detail: String,
+    /// It is kept for good, so the meter need not send it again.
+    pub(crate) confirm: Option<LongInvokeId>,
+}
+
+/// Checks and decodes frames; one per task, for its buffer.
+pub(crate) struct Decoder<'a> {
+    pub(crate) keys: &'a KeyTable,
+    pub(crate) profiles: &'a [Profile],
+    pub(crate) calendar: &'a Calendar,
+}
+
+impl Decoder<'_> {
+    pub(crate) fn decode(&self, received: Received, scratch: &mut Scratch) -> Decoded {
+        let (title, content) = match self.look(&received, scratch) {
+            Ok((title, verified)) => (Some(title), Content::Verified(verified)),
+            Err((title, evidence)) => (title, Content::Evidence(evidence)),
+        };
+        let frame = Frame {
+            source: received.source,
+            received_at: received.received_at,
+            digest: crate::digest(&received.bytes),
+            raw: received.bytes.into(),
+            title,
+        };
+        Decoded { frame, content }
+    }
+
+    fn look(&self, received: &Received, scratch: &mut Scratch) -> Result<(SystemTitle, Verified), Refusal> {
+        let (apdu, at) = unframe(received).map_err(undecodable)?;
+        match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
+            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received.identity, scratch),
+            Apdu::DataNotification(push) => self.clear(&push, received.identity),
+            Apdu::DataNotificationConfirm(_) => {
+                let unasked = ErrorKind::UnsupportedApdu(apdu::DATA_NOTIFICATION_CONFIRM);
+                Err(undecodable(Error { kind: unasked, offset: at }))
+            }
+        }
+    }
+
+    fn ciphered(
+        &self,
+        glo: &GeneralGlo<'_>,
+        at: usize,
+        identity: Option<SystemTitle>,
+        scratch: &mut Scratch,
+    ) -> Result<(SystemTitle, Verified), Refusal> {
+        let title = title_of(glo);
+        let known = self.keys.with(title, |entry| {
+            check_identity(title, identity, entry)?;
+            let opened = security::open(&RustCrypto, glo, &entry.keys, entry.policy, scratch)
+                .map_err(|error| refused(title, entry, reason_of(error), error.to_string()))?;
+            let (plaintext, authentic) = match opened {
+                Opened::Authentic(plaintext) => (plaintext.into_inner(), true),
+                Opened::Unauthenticated(plaintext) => (plaintext, false),
+            };
+            Ok(Verified {
+                meter: entry.meter,
+                key_epoch: entry.key_epoch,
+                counter: Some(glo.invocation_counter()),
+                push: self.plaintext(plaintext, entry, authentic),
+            })
+        });
+        let unknown = || {
+            let detail = format!("system title {title} is not registered, byte {}", at + 2);
+            Err((Some(title), Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
+        };
+        known.unwrap_or_else(unknown).map(|verified| (title, verified))
+    }
+
+    fn plaintext(&self, plaintext: &[u8], entry: &Entry, authentic: bool) -> Result<Push, Unfit> {
+        let undecodable =
+            |detail: String| Unfit { reason: QuarantineReason::Undecodable, detail, confirm: None };
+        match apdu::parse(plaintext).map_err(|error| undecodable(format!("in plaintext: {error}")))? {
+            Apdu::DataNotification(push) => self.push(&push, entry, authentic),
+            Apdu::GeneralGlo(_) | Apdu::DataNotificationConfirm(_) => {
+                Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned()))
+            }
+        }
+    }
+
+    /// A push without any ciphering names no title: its link does, or its device id.
+    fn clear(
+        &self,
+        push: &DataNotification<'_>,
+        identity: Option<SystemTitle>,
+    ) -> Result<(SystemTitle, Verified), Refusal> {
+        let body = push.body();
+        let device = normalize::device_id(&body).unwrap_or_default();
+        let title = identity.or_else(|| self.keys.title_of_device(device));
+        let known = title.and_then(|title| {
+            self.keys.with(title, |entry| {
+                if !security::plain_allowed(entry.policy) {
+                    let detail = "a push in the clear is refused by policy authenticated".to_owned();
+                    return Err(refused(title, entry, QuarantineReason::PolicyRefused, detail));
+                }
+                let push = self.push(push, entry, false);
+                Ok((title, Verified { meter: entry.meter, key_epoch: entry.key_epoch, counter: None, push }))
+            })
+        });
+        known.unwrap_or_else(|| {
+            let detail = format!("no meter is registered for device id {device:?}");
+            Err((None, Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
+        })
+    }
+
+    fn push(&self, push: &DataNotification<'_>, entry: &Entry, authentic: bool) -> Result<Push, Unfit> {
+        let confirm = Some(push.invoke_id()).filter(LongInvokeId::confirmed);
+        let profile = &self.profiles[usize::from(entry.profile)];
+        let normalized = normalize::normalize(&push.body(), push.date_time(), profile, self.calendar);
+        let mut normalized = normalized.map_err(|mismatch| Unfit {
+            reason: QuarantineReason::ProfileMismatch,
+            detail: format!("profile {}: {mismatch}", profile.name),
+            confirm,
+        })?;
+        if !authentic {
+            for reading in &mut normalized.readings {
+                reading.quality = reading.quality.with(Quality::UNAUTHENTICATED);
+            }
+        }
+        let values = values_digest(&normalized);
+        Ok(Push { normalized, values, confirm })
+    }
+}
+
+type Refusal = (Option<SystemTitle>, Evidence);
+
+/// The APDU of a frame and where in the frame it begins.
+fn unframe(received: &Received) -> Result<(&[u8], usize), Error> {
+    match received.framing {
+        Framing::Apdu => Ok((&received.bytes, 0)),
+        Framing::Wrapper => {
+            let frame = Wrapper::new_checked(&received.bytes)?;
+            if frame.total_len() < received.bytes.len() {
+                return Err(Error { kind: ErrorKind::TrailingBytes, offset: frame.total_len() });
+            }
+            Ok((frame.apdu(), HEADER_LEN))
+        }
+    }
+}
+
+fn shifted(error: Error, by: usize) -> Error {
+    Error { kind: error.kind, offset: error.offset + by }
+}
+
+fn undecodable(error: Error) -> Refusal {
+    let reason = QuarantineReason::Undecodable;
+    (None, Evidence { meter: None, reason, detail: error.to_string() })
+}
+
+fn title_of(glo: &GeneralGlo<'_>) -> SystemTitle {
+    let mut title = SystemTitle::default();
+    title.0.copy_from_slice(glo.system_title());
+    title
+}
+
+fn check_identity(title: SystemTitle, identity: Option<SystemTitle>, entry: &Entry) -> Result<(), Refusal> {
+    match identity {
+        Some(bound) if bound != title => {
+            let detail = format!("the link belongs to {bound}");
+            Err(refused(title, entry, QuarantineReason::IdentityMismatch, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(title: SystemTitle, entry: &Entry, reason: QuarantineReason, detail: String) -> Refusal {
+    (Some(title), Evidence { meter: Some(entry.meter), reason, detail })
+}
+
+fn reason_of(error: SecurityError) -> QuarantineReason {
+    match error {
+        SecurityError::Policy { .. } => QuarantineReason::PolicyRefused,
+        SecurityError::Tag => QuarantineReason::TagMismatch,
+        SecurityError::Suite(_)
+        | SecurityError::Broadcast
+        | SecurityError::Compressed
+        | SecurityError::Length(_) => QuarantineReason::Undecodable,
+    }
+}
+
+/// Digest of what a push says, without how it was said: kinds, ends, channels, event word.
+fn values_digest(normalized: &Normalized) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut number = |number: i64| {
+        hasher.update(&number.to_le_bytes());
+    };
+    for reading in &normalized.readings {
+        number(i64::from(reading.kind as u8));
+        number(reading.end.0);
+        number(reading.values.set().cast_signed());
+        reading.values.as_slice().iter().copied().for_each(&mut number);
+    }
+    if let Some(word) = normalized.event_word {
+        hasher.update(&word.0);
+    }
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Digest(digest)
+}
+
+/// The values digest of a frame that stands in the journal.
+pub(crate) fn values_digest_of(fact: &Fact) -> Option<Digest> {
+    let Fact::Frame(frame) = fact else { return None };
+    let normalized = Normalized {
+        pushed_at: frame.pushed_at,
+        readings: frame.readings.clone(),
+        event_word: frame.event_word,
+    };
+    Some(values_digest(&normalized))
+}

@@ -1,0 +1,359 @@
+//! What a checked frame becomes: a fact, or another copy of one. Run by the journal thread right before the journal,
+//! in the order in which frames are appended, so that two copies on two connections cannot both be first.
+//!
+//! | counter | bytes or values | becomes |
+//! |---|---|---|
+//! | any | the same bytes were taken in | redelivered: counted, no record |
+//! | above the highest, or unseen among the 64 below | | accepted |
+//! | below those | | accepted as late |
+//! | seen | the same values | repeated |
+//! | seen | other values | quarantined: a security event |
+//!
+//! The values behind a counter are remembered for a bounded number of recent frames. A counter that was seen so long
+//! ago that neither bytes nor values are remembered is quarantined too: it cannot be told from a reuse, and a sender
+//! that never had its answer repeats itself sooner.
+
+use codec::apdu::LongInvokeId;
+use ledger::{CounterVerdict, CounterWindow};
+use model::{
+    AcceptedFrame, Digest, Fact, MeterId, Quality, QuarantineReason, QuarantinedFrame, RepeatedFrame,
+};
+
+use crate::decode::{self, Content, Decoded, Evidence, Frame, Push, Unfit, Verified};
+use crate::memory::{Class, Memory, Seen};
+use crate::received::Disposition;
+
+/// What a frame became.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) disposition: Disposition,
+    /// The invoke id to confirm, once durable.
+    pub(crate) confirm: Option<LongInvokeId>,
+    pub(crate) becomes: Becomes,
+}
+
+/// A record, or nothing of its own.
+#[derive(Debug)]
+pub(crate) enum Becomes {
+    /// To be appended.
+    Fact(Fact),
+    /// Nothing: the first copy was in that batch, and may be acknowledged once that is durable.
+    CopyOf { batch: u64 },
+}
+
+/// Memory of frames and counters.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    memory: Memory,
+    /// By meter id.
+    windows: Vec<CounterWindow>,
+}
+
+impl Judge {
+    pub(crate) fn new(remembered: usize) -> Judge {
+        Judge { memory: Memory::new(remembered), windows: Vec::new() }
+    }
+
+    /// Takes over the window that the fold has of a meter.
+    pub(crate) fn seed_window(&mut self, meter: MeterId, window: CounterWindow) {
+        *self.window_mut(meter) = window;
+    }
+
+    /// Remembers a record that is durable already.
+    pub(crate) fn seed_record(&mut self, fact: &Fact) {
+        let (digest, class) = match fact {
+            Fact::Frame(frame) => {
+                if let Some((counter, values)) = frame.counter.zip(decode::values_digest_of(fact)) {
+                    self.memory.remember_values((frame.meter, frame.key_epoch, counter), values);
+                }
+                (frame.digest, Class::Taken)
+            }
+            Fact::Repeated(frame) => (frame.digest, Class::Taken),
+            Fact::Quarantined(frame) => (frame.digest, Class::Quarantined(frame.reason)),
+            _ => return,
+        };
+        self.memory.remember_frame(digest, Seen { batch: 0, class });
+    }
+
+    /// Judges the next frame of this batch, and remembers it.
+    pub(crate) fn judge(&mut self, decoded: Decoded, batch: u64) -> Judged {
+        let Decoded { frame, content } = decoded;
+        let digest = frame.digest;
+        if let Some(copy) = self.copy(digest, &content) {
+            return copy;
+        }
+        let judged = match content {
+            Content::Evidence(evidence) => quarantined(frame, evidence, None),
+            Content::Verified(verified) => self.verified(frame, verified),
+        };
+        let class = match judged.disposition {
+            Disposition::Quarantined(reason) => Class::Quarantined(reason),
+            Disposition::Accepted | Disposition::Redelivered | Disposition::Repeated => Class::Taken,
+        };
+        self.memory.remember_frame(digest, Seen { batch, class });
+        judged
+    }
+
+    /// Whether the same bytes are remembered, and a new look at them would not find them better.
+    fn copy(&self, digest: Digest, content: &Content) -> Option<Judged> {
+        let seen = self.memory.frame(digest)?;
+        let (reason, confirm) = match content {
+            Content::Evidence(evidence) => (Some(evidence.reason), None),
+            Content::Verified(Verified { push: Err(unfit), .. }) => (Some(unfit.reason), unfit.confirm),
+            Content::Verified(Verified { push: Ok(push), .. }) => (None, push.confirm),
+        };
+        let (same, confirm) = match seen.class {
+            Class::Taken => (true, confirm),
+            // Its counter will not be unused by looking again, and what was reused is not confirmed.
+            Class::Quarantined(QuarantineReason::CounterReused) => (true, None),
+            Class::Quarantined(before) => (reason == Some(before), confirm),
+        };
+        let becomes = Becomes::CopyOf { batch: seen.batch };
+        same.then_some(Judged { disposition: Disposition::Redelivered, confirm, becomes })
+    }
+
+    fn verified(&mut self, frame: Frame, verified: Verified) -> Judged {
+        let Verified { meter, key_epoch, counter, push } = verified;
+        let sender = Sender { meter, key_epoch, counter };
+        let Some(counter) = counter else { return taken_or_unfit(frame, sender, push, false) };
+        let mut window = *self.window_mut(meter);
+        if window.key_epoch != key_epoch {
+            window = CounterWindow::new(key_epoch);
+        }
+        let key = (meter, key_epoch, counter);
+        let values = push.as_ref().ok().map(|push| push.values);
+        let verdict = window.judge(counter);
+        if verdict == CounterVerdict::Seen {
+            let known = self.memory.values(key);
+            return match push {
+                Ok(push) if known == Some(push.values) => repeated(frame, sender, push.confirm),
+                Ok(_) | Err(_) => reused(frame, meter, counter),
+            };
+        }
+        // A frame that cannot be used does not spend its counter: under a better profile it may be taken.
+        if let Some(values) = values {
+            window.accept(counter);
+            *self.window_mut(meter) = window;
+            self.memory.remember_values(key, values);
+        }
+        taken_or_unfit(frame, sender, push, verdict == CounterVerdict::Late)
+    }
+
+    fn window_mut(&mut self, meter: MeterId) -> &mut CounterWindow {
+        let index = meter.0 as usize;
+        if index >= self.windows.len() {
+            self.windows.resize(index + 1, CounterWindow::default());
+        }
+        &mut self.windows[index]
+    }
+}
+
+/// Who sent a frame, as its keys prove.
+#[derive(Clone, Copy)]
+struct Sender {
+    meter: MeterId,
+    key_epoch: u16,
+    counter: Option<u32>,
+}
+
+fn taken_or_unfit(frame: Frame, sender: Sender, push: Result<Push, Unfit>, late: bool) -> Judged {
+    match push {
+        Ok(push) => accepted(frame, sender, push, late),
+        Err(Unfit { reason, detail, confirm }) => {
+            quarantined(frame, Evidence { meter: Some(sender.meter), reason, detail }, confirm)
+        }
+    }
+}
+
+fn accepted(frame: Frame, sender: Sender, push: Push, late: bool) -> Judged {
+    let mut readings = push.normalized.readings;
+    if late {
+        for reading in &mut readings {
+            reading.quality = reading.quality.with(Quality::COUNTER_LATE);
+        }
+    }
+    let fact = Fact::Frame(AcceptedFrame {
+        meter: sender.meter,
+        source: frame.source,
+        key_epoch: sender.key_epoch,
+        counter: sender.counter,
+        late,
+        digest: frame.digest,
+        pushed_at: push.normalized.pushed_at,
+        readings,
+        event_word: push.normalized.event_word,
+        raw: frame.raw,
+    });
+    Judged { disposition: Disposition::Accepted, confirm: push.confirm, becomes: Becomes::Fact(fact) }
+}
+
+fn repeated(frame: Frame, sender: Sender, confirm: Option<LongInvokeId>) -> Judged {
+    let fact = Fact::Repeated(RepeatedFrame {
+        meter: sender.meter,
+        source: frame.source,
+        key_epoch: sender.key_epoch,
+        counter: sender.counter,
+        digest: frame.digest,
+    });
+    Judged { disposition: Disposition::Repeated, confirm, becomes: Becomes::Fact(fact) }
+}
+
+fn reused(frame: Frame, meter: MeterId, counter: u32) -> Judged {
+    let detail =
+        format!("counter {counter} was used before with other bytes and, as far as remembered, other values");
+    quarantined(frame, Evidence { meter: Some(meter), reason: QuarantineReason::CounterReused, detail }, None)
+}
+
+fn quarantined(frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) -> Judged {
+    let fact = Fact::Quarantined(QuarantinedFrame {
+        source: frame.source,
+        title: frame.title,
+        meter: evidence.meter,
+        reason: evidence.reason,
+        detail: evidence.detail,
+        digest: frame.digest,
+        raw: frame.raw,
+    });
+    let disposition = Disposition::Quarantined(evidence.reason);
+    Judged { disposition, confirm, becomes: Becomes::Fact(fact) }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{EventWord, Instant, Source, SystemTitle};
+
+    use super::*;
+    use crate::normalize::Normalized;
+
+    const METER: MeterId = MeterId(3);
+
+    fn frame(bytes: u8) -> Frame {
+        Frame {
+            source: Source::Tcp,
+            received_at: Instant(0),
+            digest: Digest([bytes; 16]),
+            raw: vec![bytes],
+            title: Some(SystemTitle([7; 8])),
+        }
+    }
+
+    /// A frame of these bytes under this counter whose values are `values`.
+    fn push(bytes: u8, counter: u32, values: u8) -> Decoded {
+        let normalized = Normalized { event_word: Some(EventWord([values; 16])), ..Normalized::default() };
+        let push = Push { normalized, values: Digest([values; 16]), confirm: Some(LongInvokeId(1 << 30)) };
+        let verified = Verified { meter: METER, key_epoch: 1, counter: Some(counter), push: Ok(push) };
+        Decoded { frame: frame(bytes), content: Content::Verified(verified) }
+    }
+
+    fn evidence(bytes: u8, reason: QuarantineReason) -> Decoded {
+        let evidence = Evidence { meter: None, reason, detail: String::new() };
+        Decoded { frame: frame(bytes), content: Content::Evidence(evidence) }
+    }
+
+    fn unfit(bytes: u8, counter: u32) -> Decoded {
+        let unfit = Unfit { reason: QuarantineReason::ProfileMismatch, detail: String::new(), confirm: None };
+        let verified = Verified { meter: METER, key_epoch: 1, counter: Some(counter), push: Err(unfit) };
+        Decoded { frame: frame(bytes), content: Content::Verified(verified) }
+    }
+
+    fn is_late(judged: &Judged) -> bool {
+        matches!(&judged.becomes, Becomes::Fact(Fact::Frame(frame)) if frame.late)
+    }
+
+    #[test]
+    fn a_frame_is_accepted_once_and_its_copies_wait_for_the_first() {
+        let mut judge = Judge::new(100);
+        assert_eq!(judge.judge(push(1, 10, 1), 5).disposition, Disposition::Accepted);
+        let copy = judge.judge(push(1, 10, 1), 6);
+        assert_eq!((copy.disposition, copy.confirm.is_some()), (Disposition::Redelivered, true));
+        assert!(matches!(copy.becomes, Becomes::CopyOf { batch: 5 }));
+    }
+
+    #[test]
+    fn the_same_values_in_other_bytes_are_repeated_and_other_values_are_a_security_event() {
+        let mut judge = Judge::new(100);
+        judge.judge(push(1, 10, 1), 1);
+        let again = judge.judge(push(2, 10, 1), 1);
+        assert_eq!((again.disposition, again.confirm.is_some()), (Disposition::Repeated, true));
+        let reused = judge.judge(push(3, 10, 2), 1);
+        let reason = Disposition::Quarantined(QuarantineReason::CounterReused);
+        assert_eq!((reused.disposition, reused.confirm), (reason, None));
+        let reused = judge.judge(push(3, 10, 2), 1);
+        assert_eq!((reused.disposition, reused.confirm), (Disposition::Redelivered, None));
+    }
+
+    #[test]
+    fn overtaken_frames_are_accepted_within_the_window_and_late_below_it() {
+        let mut judge = Judge::new(100);
+        for (bytes, counter, late) in [(1, 1000, false), (2, 936, false), (3, 935, true), (4, 1, true)] {
+            let judged = judge.judge(push(bytes, counter, bytes), 1);
+            assert_eq!((judged.disposition, is_late(&judged)), (Disposition::Accepted, late), "{counter}");
+        }
+        let reused = judge.judge(push(5, 936, 5), 1);
+        assert_eq!(reused.disposition, Disposition::Quarantined(QuarantineReason::CounterReused));
+    }
+
+    #[test]
+    fn evidence_moves_no_counter_and_is_kept_once() {
+        let mut judge = Judge::new(100);
+        for reason in [QuarantineReason::TagMismatch, QuarantineReason::PolicyRefused] {
+            let bytes = reason as u8;
+            assert_eq!(judge.judge(evidence(bytes, reason), 1).disposition, Disposition::Quarantined(reason));
+            assert_eq!(judge.judge(evidence(bytes, reason), 1).disposition, Disposition::Redelivered);
+        }
+        let unfit = judge.judge(unfit(100, 4_000_000), 1);
+        assert_eq!(unfit.disposition, Disposition::Quarantined(QuarantineReason::ProfileMismatch));
+        let judged = judge.judge(push(101, 1, 1), 1);
+        assert_eq!(
+            (judged.disposition, is_late(&judged)),
+            (Disposition::Accepted, false),
+            "the mark did not move"
+        );
+    }
+
+    #[test]
+    fn a_frame_of_an_unknown_title_is_looked_at_again_once_it_is_registered() {
+        let mut judge = Judge::new(100);
+        judge.judge(evidence(1, QuarantineReason::UnknownTitle), 1);
+        assert_eq!(judge.judge(push(1, 10, 1), 2).disposition, Disposition::Accepted);
+        assert_eq!(judge.judge(push(1, 10, 1), 3).disposition, Disposition::Redelivered);
+    }
+
+    #[test]
+    fn new_keys_begin_a_new_window() {
+        let mut judge = Judge::new(100);
+        judge.judge(push(1, 1000, 1), 1);
+        let mut next = push(2, 1, 2);
+        if let Content::Verified(verified) = &mut next.content {
+            verified.key_epoch = 2;
+        }
+        let judged = judge.judge(next, 1);
+        assert_eq!((judged.disposition, is_late(&judged)), (Disposition::Accepted, false));
+    }
+
+    #[test]
+    fn what_the_journal_holds_is_remembered_after_a_restart() {
+        let mut before = Judge::new(100);
+        let Becomes::Fact(fact) = before.judge(push(1, 10, 1), 1).becomes else { panic!() };
+        let mut after = Judge::new(100);
+        let mut window = CounterWindow::new(1);
+        window.accept(10);
+        after.seed_window(METER, window);
+        after.seed_record(&fact);
+        assert_eq!(after.judge(push(1, 10, 1), 1).disposition, Disposition::Redelivered);
+        let other = after.judge(push(2, 10, 2), 1);
+        assert_eq!(other.disposition, Disposition::Quarantined(QuarantineReason::CounterReused));
+    }
+
+    #[test]
+    fn a_push_in_the_clear_has_no_counter_to_judge() {
+        let mut judge = Judge::new(100);
+        for (bytes, values) in [(1, 1), (2, 1)] {
+            let mut clear = push(bytes, 0, values);
+            if let Content::Verified(verified) = &mut clear.content {
+                verified.counter = None;
+            }
+            assert_eq!(judge.judge(clear, 1).disposition, Disposition::Accepted);
+        }
+    }
+}

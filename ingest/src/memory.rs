@@ -1,0 +1,116 @@
+//! What the journal thread remembers of recent frames: their digests, and the values behind recent counters.
+//!
+//! Bounded by number, the oldest forgotten first. What is forgotten is caught later: by the counter window, or by the
+//! fold, which finds the readings there already.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use model::{Digest, MeterId, QuarantineReason};
+
+/// What became of a frame that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Accepted, or repeated.
+    Taken,
+    /// Quarantined. A later copy may fare better, when its title is registered meanwhile.
+    Quarantined(QuarantineReason),
+}
+
+/// A remembered frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Number of the batch it was in; durable once that batch is.
+    pub(crate) batch: u64,
+    pub(crate) class: Class,
+}
+
+/// Whose counter.
+pub(crate) type CounterKey = (MeterId, u16, u32);
+
+/// Digests of frames and values of counters.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    frames: Bounded<Digest, Seen>,
+    values: Bounded<CounterKey, Digest>,
+}
+
+impl Memory {
+    pub(crate) fn new(capacity: usize) -> Memory {
+        Memory { frames: Bounded::new(capacity), values: Bounded::new(capacity) }
+    }
+
+    pub(crate) fn frame(&self, digest: Digest) -> Option<Seen> {
+        self.frames.get(&digest).copied()
+    }
+
+    pub(crate) fn remember_frame(&mut self, digest: Digest, seen: Seen) {
+        self.frames.insert(digest, seen);
+    }
+
+    /// Digest of the values that came with a counter.
+    pub(crate) fn values(&self, key: CounterKey) -> Option<Digest> {
+        self.values.get(&key).copied()
+    }
+
+    pub(crate) fn remember_values(&mut self, key: CounterKey, values: Digest) {
+        self.values.insert(key, values);
+    }
+}
+
+/// A map that forgets its oldest key when it is full.
+#[derive(Debug)]
+struct Bounded<K, V> {
+    capacity: usize,
+    map: HashMap<K, V>,
+    order: VecDeque<K>,
+}
+
+impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
+    fn new(capacity: usize) -> Bounded<K, V> {
+        Bounded { capacity, map: HashMap::new(), order: VecDeque::new() }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.map.get(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.map.insert(key, value).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        while self.map.len() > self.capacity {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.map.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten_first_and_the_bound_holds() {
+        let mut memory = Memory::new(3);
+        let digest = |number: u8| Digest([number; 16]);
+        for number in 0..5 {
+            memory.remember_frame(digest(number), Seen { batch: u64::from(number), class: Class::Taken });
+        }
+        let known: Vec<_> =
+            (0..5).map(|number| memory.frame(digest(number)).map(|seen| seen.batch)).collect();
+        assert_eq!(known, [None, None, Some(2), Some(3), Some(4)]);
+        assert_eq!((memory.frames.map.len(), memory.frames.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_frame_that_fares_better_is_remembered_so() {
+        let mut memory = Memory::new(3);
+        let unknown = Class::Quarantined(QuarantineReason::UnknownTitle);
+        memory.remember_frame(Digest([1; 16]), Seen { batch: 1, class: unknown });
+        memory.remember_frame(Digest([1; 16]), Seen { batch: 2, class: Class::Taken });
+        assert_eq!(memory.frame(Digest([1; 16])), Some(Seen { batch: 2, class: Class::Taken }));
+        assert_eq!(memory.frames.order.len(), 1);
+    }
+}

@@ -1,0 +1,481 @@
+//! The commit pipeline: one journal, one fold, one order.
+//!
+//! | thread | does | waits for |
+//! |---|---|---|
+//! | `journal` | judges frames, appends groups, syncs, answers | the queue; the fold, when that lags |
+//! | `fold` | applies records, hands rows to the lake, runs looks at the state | the journal |
+//! | `resolver` | looks contested readings up and appends the answers | the fold |
+//! | `lake` | checkpoints: lake commit, waiting frames, state file, journal trim | time, or bytes |
+//!
+//! | bound | option | when full |
+//! |---|---|---|
+//! | frames before the journal | `queue_frames`, `queue_bytes` | senders wait, or are refused and counted |
+//! | groups before the fold | 8 | the journal waits, so senders do |
+//! | rows that are not committed | `max_hot_bytes` | no frame is taken; control facts are |
+//! | contested readings | the ledger's | no frame is taken; control facts are |
+//! | control facts | 1,024 | callers wait |
+//!
+//! A failed sync or a record that cannot be applied is fatal: [`Pipeline::failed`] says so, nothing is answered any
+//! more, and the process is to exit.
+
+mod checkpoint;
+mod days;
+mod fold;
+mod journal_thread;
+mod outbox;
+mod resolver;
+mod start;
+mod stats;
+mod waiting;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use codec::security::Scratch;
+use ledger::{Fold, Outcome};
+use model::{Calendar, Fact, Position};
+use profiles::Profile;
+use registry::Registry;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::decode::Decoder;
+use crate::keys::KeyTable;
+use crate::lake::{BoxError, Lake};
+use crate::queue::{ControlItem, FrameItem, Queue};
+use crate::received::{Received, Refused, Ticket};
+
+use checkpoint::CheckpointJob;
+use fold::FoldJob;
+use stats::Gauges;
+use waiting::WaitingJob;
+
+pub use start::{Replay, StartError};
+pub use stats::{Readiness, Stats};
+
+/// Control facts that may wait for the journal.
+const CONTROL_FACTS: usize = 1024;
+/// Groups that may wait for the fold.
+const FOLD_GROUPS: usize = 8;
+/// Batches of frames that may wait for the store of waiting frames.
+const WAITING_BATCHES: usize = 64;
+/// Largest record: a frame of 64 KiB whose body is the largest buffer that [`crate::normalize::MAX_ROWS`] admits.
+const MAX_RECORD_BYTES: usize = 2 << 20;
+
+/// How a pipeline runs.
+#[derive(Clone)]
+pub struct PipelineOptions {
+    /// Directory of the partition; `journal/` and `checkpoint/` are in it.
+    pub data_dir: PathBuf,
+    /// How the journal uses its disk.
+    pub journal: journal::Options,
+    /// Longest time between checkpoints.
+    pub commit_every: Duration,
+    /// Bytes of uncommitted rows that bring a checkpoint forward.
+    pub commit_bytes: usize,
+    /// Bytes of uncommitted rows at which no more frames are taken.
+    pub max_hot_bytes: usize,
+    /// Bytes after which a group is closed. With one more record it must fit into a segment.
+    pub group_bytes: usize,
+    /// Frames that may wait for the journal or their sync.
+    pub queue_frames: usize,
+    /// Bytes that these may take, decoded.
+    pub queue_bytes: usize,
+    /// Recent frames remembered, to tell redeliveries by their bytes.
+    pub remembered_frames: usize,
+    /// After this time without work the journal writes a group without records, which vouches for the last one.
+    pub idle_after: Duration,
+    /// Hour and minute of the next day at which a day is booked.
+    pub close_at: (i8, i8),
+    /// How often to look whether a day is due to be closed.
+    pub close_check: Duration,
+    /// Days for which late data is charged.
+    pub late_days: u16,
+    /// The utility's zone.
+    pub calendar: Calendar,
+    /// Told now and then how far a replay is.
+    pub progress: Option<Arc<dyn Fn(Replay) + Send + Sync>>,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        PipelineOptions {
+            data_dir: PathBuf::from("urja-data"),
+            journal: journal::Options::default(),
+            commit_every: Duration::from_secs(30),
+            commit_bytes: 128 << 20,
+            max_hot_bytes: 1 << 30,
+            group_bytes: 4 << 20,
+            queue_frames: 16_384,
+            queue_bytes: 128 << 20,
+            remembered_frames: 1 << 17,
+            idle_after: Duration::from_millis(50),
+            close_at: (6, 0),
+            close_check: Duration::from_secs(10),
+            late_days: 45,
+            calendar: Calendar::india(),
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for PipelineOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineOptions").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// A fact that is durable and applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its record.
+    pub position: Position,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Why a request to the pipeline was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// It is shutting down, or has failed; see [`Pipeline::failed`].
+    #[error("the pipeline has stopped")]
+    Stopped,
+    /// The fact's record would not fit into a group.
+    #[error("a record of {bytes} bytes is larger than {MAX_RECORD_BYTES}")]
+    TooLarge {
+        /// Size of the record.
+        bytes: usize,
+    },
+    /// The registry cannot be read or changed.
+    #[error("the registry fails")]
+    Registry(#[from] registry::Error),
+    /// The lake could not be committed; it is tried again with the next checkpoint.
+    #[error("the lake cannot be committed")]
+    Lake(#[source] BoxError),
+    /// The state could not be written; it is tried again with the next checkpoint.
+    #[error("the checkpoint cannot be written")]
+    Checkpoint(#[source] state::Error),
+    /// The fold did not take the next slice of a day.
+    #[error("a day was not closed: {0}")]
+    DayRefused(Outcome),
+}
+
+/// Why the pipeline has stopped for good. The process is to exit, and to start again from what is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A write or sync of the journal failed. It is never tried again on the same file.
+    #[error("the journal failed: {0}")]
+    Journal(String),
+    /// A durable record could not be applied.
+    #[error("the fold failed: {0}")]
+    Fold(String),
+    /// A thread of the pipeline is gone.
+    #[error("thread {0} is gone")]
+    Thread(&'static str),
+}
+
+/// An open partition's pipeline; a clone is another handle to it. When the last handle is dropped it stops as in a
+/// crash, except that what was queued is still made durable.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    core: Arc<Core>,
+    _owner: Arc<Owner>,
+}
+
+/// What all threads share.
+struct Core {
+    options: PipelineOptions,
+    clock: Arc<dyn Clock>,
+    lake: Arc<dyn Lake>,
+    registry: Registry,
+    profiles: Arc<[Profile]>,
+    keys: KeyTable,
+    queue: Queue,
+    /// Bytes of frames.
+    frames: Arc<Semaphore>,
+    control: Arc<Semaphore>,
+    fold: mpsc::Sender<FoldJob>,
+    waiting: mpsc::Sender<WaitingJob>,
+    checkpoint: std::sync::mpsc::SyncSender<CheckpointJob>,
+    gauges: Gauges,
+    failed: watch::Sender<Option<Failure>>,
+    /// No more work is begun.
+    stopping: CancellationToken,
+    /// The journal thread has appended everything that was queued.
+    drained: CancellationToken,
+    /// The threads are to end.
+    ended: CancellationToken,
+    /// One at a time drains the outbox, takes waiting frames in, closes days.
+    outbox_turn: tokio::sync::Mutex<()>,
+    waiting_turn: tokio::sync::Mutex<()>,
+    days_turn: tokio::sync::Mutex<()>,
+}
+
+/// Stops the threads when the last handle goes.
+#[derive(Debug)]
+struct Owner {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
+}
+
+impl Pipeline {
+    /// Gives a frame to the pipeline; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`Refused::Stopped`].
+    pub async fn submit(&self, received: Received) -> Result<Ticket, Refused> {
+        self.submitter().submit(received).await
+    }
+
+    /// A handle for one task that gives many frames.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        Submitter { pipeline: self.clone(), scratch: Scratch::new() }
+    }
+
+    /// Appends a fact; answers when it is durable and applied.
+    ///
+    /// # Errors
+    /// When the pipeline has stopped, or the fact is too large for the journal.
+    pub async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {
+        self.core.append(fact).await
+    }
+
+    /// Runs `look` on the state, after everything that was durable when this was called.
+    ///
+    /// # Errors
+    /// When the pipeline has stopped.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fold) -> T + Send + 'static,
+    ) -> Result<T, PipelineError> {
+        self.core.look(look).await
+    }
+
+    /// Takes a checkpoint now; answers with its position.
+    ///
+    /// # Errors
+    /// When a part of it fails, or the pipeline has stopped.
+    pub async fn checkpoint(&self) -> Result<Position, PipelineError> {
+        self.core.checkpoint().await
+    }
+
+    /// The clock that stamps what comes in.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.core.clock
+    }
+
+    /// Turns to a failure when the pipeline has stopped for good.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<Failure>> {
+        self.core.failed.subscribe()
+    }
+
+    /// Stops in order: works off what is queued, takes a checkpoint, ends the threads. Listeners are to be closed
+    /// before.
+    ///
+    /// # Errors
+    /// When the last checkpoint fails. Nothing acknowledged is lost by that: the journal has it.
+    pub async fn shutdown(self) -> Result<(), PipelineError> {
+        self.core.stopping.cancel();
+        self.core.close_intake();
+        self.core.drained.cancelled().await;
+        let taken = self.core.checkpoint().await;
+        self.halt().await;
+        taken.map(|_| ())
+    }
+
+    /// Stops as in a crash, without a checkpoint, except that what was queued is still made durable; the data
+    /// directory is free when this returns.
+    pub async fn halt(self) {
+        self.core.stop();
+        let mut threads = self._owner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = std::mem::take(&mut *threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let name = thread.thread().name().unwrap_or_default().to_owned();
+                if thread.join().is_err() {
+                    tracing::error!(thread = name, "a thread of the pipeline panicked");
+                }
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+/// Gives frames of one task to the pipeline; it keeps the buffer that plaintext is made in.
+#[derive(Debug)]
+pub struct Submitter {
+    pipeline: Pipeline,
+    scratch: Scratch,
+}
+
+impl Submitter {
+    /// Gives a frame to the pipeline; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`Refused::Stopped`].
+    pub async fn submit(&mut self, received: Received) -> Result<Ticket, Refused> {
+        self.pipeline.core.submit(received, &mut self.scratch).await
+    }
+
+    /// Gives a frame to the pipeline; refuses and counts it while the queue is full.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn try_submit(&mut self, received: Received) -> Result<Ticket, Refused> {
+        let core = &self.pipeline.core;
+        let permits = core.permits(&received);
+        match Arc::clone(&core.frames).try_acquire_many_owned(permits) {
+            Ok(permit) => core.enqueue(received, permit, &mut self.scratch),
+            Err(tokio::sync::TryAcquireError::Closed) => Err(Refused::Stopped),
+            Err(tokio::sync::TryAcquireError::NoPermits) => {
+                core.gauges.refuse(received.source);
+                Err(Refused::Full)
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Bytes of the queue that a frame takes: what it may become when it is decoded, and never less than one of
+    /// `queue_frames` equal parts.
+    fn permits(&self, received: &Received) -> u32 {
+        let total = self.options.queue_bytes;
+        let least = total / self.options.queue_frames.max(1);
+        let weight = (received.bytes.len() * 8).max(least).max(1).min(total);
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+
+    async fn submit(&self, received: Received, scratch: &mut Scratch) -> Result<Ticket, Refused> {
+        let permits = self.permits(&received);
+        let permit =
+            Arc::clone(&self.frames).acquire_many_owned(permits).await.map_err(|_| Refused::Stopped)?;
+        self.enqueue(received, permit, scratch)
+    }
+
+    fn enqueue(
+        &self,
+        received: Received,
+        permit: tokio::sync::OwnedSemaphorePermit,
+        scratch: &mut Scratch,
+    ) -> Result<Ticket, Refused> {
+        let decoder =
+            Decoder { keys: &self.keys, profiles: &self.profiles, calendar: &self.options.calendar };
+        let decoded = decoder.decode(received, scratch);
+        let (reply, ticket) = oneshot::channel();
+        let item = FrameItem { decoded, reply, permit };
+        self.queue.push_frame(item).map_err(|_| Refused::Stopped)?;
+        Ok(Ticket(ticket))
+    }
+
+    async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {
+        self.enqueue_fact(fact).await?.await.map_err(|_| PipelineError::Stopped)
+    }
+
+    /// Puts a fact behind those put before; the answer comes when it is durable and applied.
+    async fn enqueue_fact(&self, fact: Fact) -> Result<oneshot::Receiver<Applied>, PipelineError> {
+        let received_at = self.clock.now();
+        let mut bytes = Vec::new();
+        fact.encode(received_at, &mut bytes);
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(PipelineError::TooLarge { bytes: bytes.len() });
+        }
+        let permit = Arc::clone(&self.control).acquire_owned().await.map_err(|_| PipelineError::Stopped)?;
+        let (reply, applied) = oneshot::channel();
+        let item = ControlItem { received_at, fact, reply, permit };
+        self.queue.push_control(item).map_err(|_| PipelineError::Stopped)?;
+        Ok(applied)
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fold) -> T + Send + 'static,
+    ) -> Result<T, PipelineError> {
+        let (reply, answer) = oneshot::channel();
+        let job = FoldJob::Look(Box::new(move |fold| {
+            // Nobody waits any more when the caller was cancelled.
+            let _ = reply.send(look(fold));
+        }));
+        self.fold.send(job).await.map_err(|_| PipelineError::Stopped)?;
+        answer.await.map_err(|_| PipelineError::Stopped)
+    }
+
+    async fn checkpoint(&self) -> Result<Position, PipelineError> {
+        let (reply, done) = oneshot::channel();
+        self.checkpoint.try_send(CheckpointJob::Now(reply)).map_err(|_| PipelineError::Stopped)?;
+        done.await.map_err(|_| PipelineError::Stopped)?
+    }
+
+    /// Takes no more frames and facts; what is queued is worked off.
+    fn close_intake(&self) {
+        self.frames.close();
+        self.control.close();
+        self.queue.close();
+    }
+
+    fn stop(&self) {
+        self.stopping.cancel();
+        self.close_intake();
+        self.ended.cancel();
+        self.queue.end();
+        // Where there is no room for it, the thread has other work and looks up after that.
+        let _ = self.checkpoint.try_send(CheckpointJob::Stop);
+    }
+
+    /// Stops everything for good, for a reason.
+    fn fail(&self, failure: Failure) {
+        tracing::error!(%failure, "the pipeline stops for good");
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(failure);
+            first
+        });
+        self.stop();
+    }
+
+    /// Runs a thread of the pipeline; if it panics, the pipeline has failed.
+    fn spawn(
+        self: &Arc<Self>,
+        name: &'static str,
+        run: impl FnOnce(Arc<Core>) + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let core = Arc::clone(self);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let guard = PanicGuard { core: Arc::clone(&core), name };
+            run(core);
+            drop(guard);
+        })
+    }
+}
+
+struct PanicGuard {
+    core: Arc<Core>,
+    name: &'static str,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.drained.cancel();
+            self.core.fail(Failure::Thread(self.name));
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! Thread `lake`: checkpoints.
+//!
+//! One checkpoint, in this order: the state is captured while the fold stands at C, at the end of a group; every table
+//! commits its rows up to C; the frames that wait for their registration are stored; the state file is written; the
+//! journal is let go up to C. A step that fails ends it: nothing after it happens, the journal grows, and the next
+//! attempt begins anew, after a pause that doubles up to a minute.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use metrics::{gauge, histogram};
+use model::Position;
+use tokio::sync::oneshot;
+
+use super::fold::{Captured, FoldJob};
+use super::stats::{position, publish};
+use super::waiting::WaitingJob;
+use super::{Core, PipelineError, PipelineOptions};
+use crate::telemetry;
+
+/// Requests that may wait.
+pub(super) const CHECKPOINT_JOBS: usize = 16;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the thread is asked to do.
+pub(super) enum CheckpointJob {
+    /// Take one and answer.
+    Now(oneshot::Sender<Result<Position, PipelineError>>),
+    /// There is enough to commit.
+    Due,
+    /// End.
+    Stop,
+}
+
+/// Where checkpoints are kept.
+pub(super) fn checkpoint_dir(options: &PipelineOptions) -> PathBuf {
+    options.data_dir.join("checkpoint")
+}
+
+pub(super) struct CheckpointThread {
+    pub(super) core: Arc<Core>,
+    pub(super) jobs: Receiver<CheckpointJob>,
+}
+
+impl CheckpointThread {
+    pub(super) fn run(self) {
+        let every = self.core.options.commit_every;
+        let mut next = Instant::now() + every;
+        let mut pause = FIRST_PAUSE;
+        // While checkpoints fail, neither bytes nor time bring one before this.
+        let mut not_before = Instant::now();
+        while !self.core.ended.is_cancelled() {
+            let reply = match self.jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(CheckpointJob::Now(reply)) => Some(reply),
+                Ok(CheckpointJob::Due) if Instant::now() < not_before => continue,
+                Ok(CheckpointJob::Due) | Err(RecvTimeoutError::Timeout) => None,
+                Ok(CheckpointJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let taken = self.take();
+            self.tell(taken.as_ref().err());
+            if taken.is_ok() {
+                pause = FIRST_PAUSE;
+                not_before = Instant::now();
+                next = not_before + every;
+            } else {
+                not_before = Instant::now() + pause;
+                next = not_before;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            if let Some(reply) = reply {
+                // The caller may have been cancelled.
+                let _ = reply.send(taken);
+            }
+        }
+    }
+
+    fn take(&self) -> Result<Position, PipelineError> {
+        let began = Instant::now();
+        let last = position(&self.core.gauges.checkpoint);
+        let Some(Captured { position: at, sections }) = self.capture(last)? else { return Ok(last) };
+        self.core.lake.commit(at).map_err(PipelineError::Lake)?;
+        self.flush_waiting()?;
+        let dir = checkpoint_dir(&self.core.options);
+        state::write(&dir, at, &sections).map_err(PipelineError::Checkpoint)?;
+        publish(&self.core.gauges.checkpoint, at);
+        self.core.queue.trim(at);
+        histogram!(telemetry::CHECKPOINT_SECONDS).record(began.elapsed());
+        gauge!(telemetry::CHECKPOINT_POSITION).set(at.0 as f64);
+        tracing::info!(position = at.0, seconds = began.elapsed().as_secs_f64(), "checkpoint taken");
+        Ok(at)
+    }
+
+    fn capture(&self, since: Position) -> Result<Option<Captured>, PipelineError> {
+        let (reply, captured) = oneshot::channel();
+        let job = FoldJob::Capture { since, reply };
+        self.core.fold.blocking_send(job).map_err(|_| PipelineError::Stopped)?;
+        captured.blocking_recv().map_err(|_| PipelineError::Stopped)
+    }
+
+    /// Waits until the frames handed over so far are stored.
+    fn flush_waiting(&self) -> Result<(), PipelineError> {
+        let (reply, flushed) = oneshot::channel();
+        self.core.waiting.blocking_send(WaitingJob::Flush(reply)).map_err(|_| PipelineError::Stopped)?;
+        flushed.blocking_recv().map_err(|_| PipelineError::Stopped)
+    }
+
+    fn tell(&self, error: Option<&PipelineError>) {
+        let failing = error.is_some();
+        self.core.gauges.checkpoint_failing.store(failing, Ordering::Relaxed);
+        gauge!(telemetry::CHECKPOINT_FAILING).set(f64::from(u8::from(failing)));
+        match error {
+            None | Some(PipelineError::Stopped) => {}
+            Some(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(%error, cause, "no checkpoint: the journal grows until there is one");
+            }
+        }
+    }
+}

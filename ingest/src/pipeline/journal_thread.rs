@@ -1,0 +1,322 @@
+//! Thread `journal`: judges, appends, syncs, answers. The only writer of the journal.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use journal::{Durable, Group, Journal};
+use metrics::{counter, gauge, histogram};
+use model::{Fact, Position, Record, Source, SourceCounts};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::fold::{FoldGroup, FoldJob};
+use super::stats::{Readiness, publish};
+use super::{Core, Failure};
+use crate::judge::{Becomes, Judge, Judged};
+use crate::queue::{ControlItem, FrameItem, Take, Work};
+use crate::received::{Acked, Disposition};
+use crate::telemetry::{self, FrameCounts};
+
+/// How long the thread sleeps when nothing happens.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How soon it looks again whether there is room.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A frame's record on its way into the journal.
+struct FrameEntry {
+    received_at: model::Instant,
+    fact: Fact,
+    reply: oneshot::Sender<Acked>,
+    acked: Acked,
+    permit: OwnedSemaphorePermit,
+}
+
+/// A copy of a frame: answered once the batch of the first copy is durable.
+struct Copy {
+    batch: u64,
+    reply: oneshot::Sender<Acked>,
+    acked: Acked,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Which records go into a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Everything that is pending, with the counts.
+    Ordinary,
+    /// Control facts alone, which may use the reserve.
+    Urgent,
+}
+
+pub(super) struct JournalThread {
+    core: Arc<Core>,
+    journal: Journal,
+    judge: Judge,
+    group: Group,
+    /// Number of the batch whose frames are pending; those below are durable.
+    batch: u64,
+    control: Vec<ControlItem>,
+    frames: Vec<FrameEntry>,
+    copies: Vec<Copy>,
+    counts: [SourceCounts; Source::ALL.len()],
+    told: FrameCounts,
+    /// The last group has records and nothing vouches for it yet.
+    unvouched: bool,
+}
+
+impl JournalThread {
+    pub(super) fn new(core: Arc<Core>, journal: Journal, judge: Judge) -> JournalThread {
+        JournalThread {
+            core,
+            journal,
+            judge,
+            group: Group::new(),
+            batch: 1,
+            control: Vec::new(),
+            frames: Vec::new(),
+            copies: Vec::new(),
+            counts: Default::default(),
+            told: FrameCounts::default(),
+            unvouched: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let result = self.work();
+        let core = Arc::clone(&self.core);
+        // What is pending is dropped here unanswered, and the journal closed.
+        drop(self);
+        if let Err(failure) = result {
+            core.fail(failure);
+        }
+        core.queue.abandon();
+        core.drained.cancel();
+        core.queue.wait_end();
+        // Where the fold is gone it has stopped already.
+        let _ = core.fold.blocking_send(FoldJob::Stop);
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        loop {
+            let full = self.is_held();
+            // At the end, what was taken into the queue is made durable even where the lake is behind.
+            let ending = self.core.stopping.is_cancelled();
+            let room = !full && (ending || self.core.room() == Readiness::Ready);
+            let take = Take { frames: room, bytes: self.core.options.group_bytes };
+            let patience = match (room, self.unvouched) {
+                (false, _) => RETRY,
+                (true, true) => self.core.options.idle_after,
+                (true, false) => PATIENCE,
+            };
+            let Work { frames, control, trim, closed } = self.core.queue.wait(take, patience);
+            gauge!(telemetry::QUEUE_FRAMES).set(self.core.queue.frames() as f64);
+            if let Some(upto) = trim {
+                self.journal.trim(upto).map_err(failure)?;
+            }
+            let idle = frames.is_empty() && control.is_empty();
+            self.control.extend(control);
+            frames.into_iter().for_each(|item| self.admit(item));
+            self.write()?;
+            if (idle || closed) && self.unvouched && !self.is_held() {
+                self.vouch()?;
+            }
+            if closed && (room || self.is_held()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the journal had no room for what is pending.
+    fn is_held(&self) -> bool {
+        !self.frames.is_empty() || !self.control.is_empty()
+    }
+
+    fn admit(&mut self, item: FrameItem) {
+        let FrameItem { decoded, reply, permit } = item;
+        let (source, received_at) = (decoded.frame.source, decoded.frame.received_at);
+        let Judged { disposition, confirm, becomes } = self.judge.judge(decoded, self.batch);
+        self.told.add(source, disposition);
+        let counts = &mut self.counts[source.index()];
+        counts.received += 1;
+        let acked = Acked { position: None, disposition, confirm };
+        match becomes {
+            Becomes::Fact(fact) => self.frames.push(FrameEntry { received_at, fact, reply, acked, permit }),
+            Becomes::CopyOf { batch } => {
+                counts.redelivered += 1;
+                self.copies.push(Copy { batch, reply, acked, permit });
+            }
+        }
+    }
+
+    /// Appends what is pending. Where there is no room for all of it, control facts go alone and frames stay.
+    fn write(&mut self) -> Result<(), Failure> {
+        self.count_refused();
+        if self.is_held() {
+            let mut full = !self.append(Lane::Ordinary)?;
+            if full && !self.control.is_empty() {
+                self.append(Lane::Urgent)?;
+            }
+            full &= self.is_held();
+            self.core.gauges.journal_full.store(full, Ordering::Relaxed);
+            gauge!(telemetry::JOURNAL_FULL).set(f64::from(u8::from(full)));
+        }
+        self.answer_copies();
+        self.told.emit();
+        Ok(())
+    }
+
+    /// Refused frames were received too, and go into the counts of the next group.
+    fn count_refused(&mut self) {
+        for source in Source::ALL {
+            let refused = self.core.gauges.take_refused(source);
+            if refused > 0 {
+                let counts = &mut self.counts[source.index()];
+                counts.received += refused;
+                counts.refused += refused;
+                let labels = [("source", source.name())];
+                counter!(telemetry::FRAMES_RECEIVED, &labels).increment(refused);
+                counter!(telemetry::FRAMES_REFUSED, &labels).increment(refused);
+            }
+        }
+    }
+
+    /// Appends and syncs one group, hands it to the fold and answers. `false`: there is no room, nothing was changed.
+    fn append(&mut self, lane: Lane) -> Result<bool, Failure> {
+        self.encode(lane);
+        let bytes = self.group.byte_len();
+        let began = Instant::now();
+        let appended = match lane {
+            Lane::Ordinary => self.journal.append(&mut self.group),
+            Lane::Urgent => self.journal.append_urgent(&mut self.group),
+        };
+        let first = match appended {
+            Ok(positions) => *positions.start(),
+            Err(journal::Error::Full { source }) => {
+                if !self.core.gauges.journal_full.load(Ordering::Relaxed) {
+                    tracing::error!(%source, "no room for the journal: frames are not taken until there is");
+                }
+                return Ok(false);
+            }
+            Err(error) => return Err(failure(error)),
+        };
+        let durable = self.journal.sync().map_err(failure)?;
+        self.unvouched = true;
+        let counts = match lane {
+            Lane::Ordinary => mem::take(&mut self.counts),
+            Lane::Urgent => Default::default(),
+        };
+        let records = self.pass_on(lane, first, counts, durable)?;
+        histogram!(telemetry::SYNC_SECONDS).record(began.elapsed());
+        histogram!(telemetry::GROUP_RECORDS).record(records as f64);
+        histogram!(telemetry::GROUP_BYTES).record(bytes as f64);
+        gauge!(telemetry::DURABLE_POSITION).set(durable.upto().0 as f64);
+        Ok(true)
+    }
+
+    /// The pending records, in the order in which [`JournalThread::pass_on`] numbers them.
+    fn encode(&mut self, lane: Lane) {
+        self.group.clear();
+        let mut record = Vec::new();
+        let mut push = |fact: &Fact, received_at| {
+            record.clear();
+            fact.encode(received_at, &mut record);
+            self.group.push(&record);
+        };
+        for item in &self.control {
+            push(&item.fact, item.received_at);
+        }
+        if lane == Lane::Urgent {
+            return;
+        }
+        for entry in &self.frames {
+            push(&entry.fact, entry.received_at);
+        }
+        for source in Source::ALL {
+            *self.group.counts_mut(source) = self.counts[source.index()];
+        }
+    }
+
+    /// Hands durable records to the fold, then answers their senders: what is acknowledged is on its way to the state,
+    /// so a look that is asked for afterwards sees it.
+    fn pass_on(
+        &mut self,
+        lane: Lane,
+        first: Position,
+        counts: [SourceCounts; Source::ALL.len()],
+        durable: Durable,
+    ) -> Result<usize, Failure> {
+        let frames = if lane == Lane::Ordinary { mem::take(&mut self.frames) } else { Vec::new() };
+        let control = mem::take(&mut self.control);
+        let mut group = FoldGroup { counts, records: Vec::new(), replies: Vec::new() };
+        let mut answers = Vec::with_capacity(frames.len());
+        let mut position = first;
+        let mut push = |group: &mut FoldGroup, received_at, fact| {
+            let at = position;
+            group.records.push(Record { position, received_at, fact });
+            position = position.next();
+            at
+        };
+        for ControlItem { received_at, fact, reply, permit } in control {
+            push(&mut group, received_at, fact);
+            group.replies.push((group.records.len() - 1, reply, permit));
+        }
+        for FrameEntry { received_at, fact, reply, acked, permit } in frames {
+            let position = push(&mut group, received_at, fact);
+            answers.push((reply, Acked { position: Some(position), ..acked }, permit));
+        }
+        let records = group.records.len();
+        publish(&self.core.gauges.durable, durable.upto());
+        self.core.gauges.groups.fetch_add(1, Ordering::Relaxed);
+        self.core.gauges.records.fetch_add(records as u64, Ordering::Relaxed);
+        let sent = self.core.fold.blocking_send(FoldJob::Group(group));
+        sent.map_err(|_| Failure::Thread("fold"))?;
+        for (reply, acked, permit) in answers {
+            // The listener may have gone; the frame is durable all the same.
+            let _ = reply.send(acked);
+            drop(permit);
+        }
+        if lane == Lane::Ordinary {
+            self.batch += 1;
+        }
+        Ok(records)
+    }
+
+    /// Answers copies of frames that are durable.
+    fn answer_copies(&mut self) {
+        let pending = self.batch;
+        let mut answered = 0;
+        for copy in mem::take(&mut self.copies) {
+            if copy.batch >= pending {
+                self.copies.push(copy);
+                continue;
+            }
+            debug_assert_eq!(copy.acked.disposition, Disposition::Redelivered, "copies are redeliveries");
+            answered += 1;
+            let _ = copy.reply.send(copy.acked);
+            drop(copy.permit);
+        }
+        self.core.gauges.redelivered.fetch_add(answered, Ordering::Relaxed);
+    }
+
+    /// Writes a group without records, so that a later start knows the last one to have been synced.
+    fn vouch(&mut self) -> Result<(), Failure> {
+        self.unvouched = false;
+        match self.journal.append(&mut Group::new()) {
+            Ok(_) => self.journal.sync().map(|_| ()).map_err(failure),
+            // The next group vouches for it, whenever there is room.
+            Err(journal::Error::Full { .. }) => Ok(()),
+            Err(error) => Err(failure(error)),
+        }
+    }
+}
+
+fn failure(error: journal::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    Failure::Journal(text)
+}

@@ -1,0 +1,184 @@
+//! The one queue before the journal: frames, and control facts that pass them.
+//!
+//! Bounds: frames by weight (a permit is held until the frame is answered), control facts by number. The journal
+//! thread is the only reader.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{Fact, Position};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::decode::Decoded;
+use crate::pipeline::Applied;
+use crate::received::Acked;
+
+/// What a record has besides the raw bytes, about.
+const PER_FRAME: usize = 256;
+
+/// A decoded frame and who waits for it.
+#[derive(Debug)]
+pub(crate) struct FrameItem {
+    pub(crate) decoded: Decoded,
+    pub(crate) reply: oneshot::Sender<Acked>,
+    /// Its share of the queue's bound, given back when the frame is answered.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// A control fact, or the answer to a contested reading, and who waits for its outcome.
+#[derive(Debug)]
+pub(crate) struct ControlItem {
+    pub(crate) received_at: model::Instant,
+    pub(crate) fact: Fact,
+    pub(crate) reply: oneshot::Sender<Applied>,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What the journal thread is to do next.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) frames: Vec<FrameItem>,
+    pub(crate) control: Vec<ControlItem>,
+    /// Up to where the journal may be let go.
+    pub(crate) trim: Option<Position>,
+    /// Nothing more will come.
+    pub(crate) closed: bool,
+}
+
+/// How much of the frames to take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    /// None while the journal has no room for them.
+    pub(crate) frames: bool,
+    /// Stop after so many bytes of frames.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<FrameItem>,
+    control: VecDeque<ControlItem>,
+    trim: Option<Position>,
+    closed: bool,
+    ended: bool,
+}
+
+impl Queue {
+    /// Queues a frame; gives it back where the queue is closed.
+    pub(crate) fn push_frame(&self, item: FrameItem) -> Result<(), Box<FrameItem>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Box::new(item));
+        }
+        state.frames.push_back(item);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Queues a control fact; gives it back where the queue is closed.
+    pub(crate) fn push_control(&self, item: ControlItem) -> Result<(), Box<ControlItem>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Box::new(item));
+        }
+        state.control.push_back(item);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Asks for the journal up to `upto` to be let go.
+    pub(crate) fn trim(&self, upto: Position) {
+        self.lock().trim = Some(upto);
+        self.wake.notify_one();
+    }
+
+    /// Takes nothing more in; what is queued is still worked off.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Takes nothing more in and drops what is queued, unanswered.
+    pub(crate) fn abandon(&self) {
+        let (frames, control) = {
+            let mut state = self.lock();
+            state.closed = true;
+            (mem::take(&mut state.frames), mem::take(&mut state.control))
+        };
+        drop((frames, control));
+    }
+
+    /// Lets [`Queue::wait_end`] return.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits until the reader may end.
+    pub(crate) fn wait_end(&self) {
+        let mut state = self.lock();
+        while !state.ended {
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Frames that wait.
+    pub(crate) fn frames(&self) -> usize {
+        self.lock().frames.len()
+    }
+
+    /// Waits for work, at most for `patience`; then there may be none.
+    pub(crate) fn wait(&self, take: Take, patience: Duration) -> Work {
+        let until = Instant::now() + patience;
+        let mut state = self.lock();
+        loop {
+            let work = state.take(take);
+            let left = until.saturating_duration_since(Instant::now());
+            if !work.is_empty() || work.closed || left.is_zero() {
+                return work;
+            }
+            let (guard, _) = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, take: Take) -> Work {
+        let mut work = Work {
+            frames: Vec::new(),
+            control: mem::take(&mut self.control).into(),
+            trim: self.trim.take(),
+            closed: self.closed,
+        };
+        let mut bytes = 0;
+        while take.frames && bytes < take.bytes {
+            let Some(item) = self.frames.pop_front() else { break };
+            bytes += item.decoded.frame.raw.len() + PER_FRAME;
+            work.frames.push(item);
+        }
+        // Closed only when nothing is left that could still be taken.
+        work.closed &= self.frames.is_empty() || !take.frames;
+        work
+    }
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.control.is_empty() && self.trim.is_none()
+    }
+}

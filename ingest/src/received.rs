@@ -1,0 +1,94 @@
+//! A frame on its way in, and the answer that lets it be acknowledged.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use codec::apdu::LongInvokeId;
+use model::{Instant, Position, QuarantineReason, Source, SystemTitle};
+use tokio::sync::oneshot;
+
+/// A frame as it came.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The way it came.
+    pub source: Source,
+    /// When it was whole.
+    pub received_at: Instant,
+    /// What `bytes` begin with.
+    pub framing: Framing,
+    /// The frame's bytes, header included.
+    pub bytes: Bytes,
+    /// The meter that the connection or topic belongs to, where that is bound to one by its credentials.
+    pub identity: Option<SystemTitle>,
+}
+
+/// What stands around an APDU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The 8-byte header of IEC 62056-47.
+    Wrapper,
+    /// Nothing.
+    Apdu,
+}
+
+impl Framing {
+    /// The framing of a frame that was stored as received: a wrapper begins with a zero, no APDU does.
+    pub(crate) fn of_stored(bytes: &[u8]) -> Framing {
+        if bytes.first() == Some(&0) { Framing::Wrapper } else { Framing::Apdu }
+    }
+}
+
+/// Why a frame was not taken. It is not to be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue before the journal is full. Counted.
+    #[error("the queue before the journal is full")]
+    Full,
+    /// The pipeline takes nothing any more.
+    #[error("the pipeline has stopped")]
+    Stopped,
+}
+
+/// A frame that was taken but is not durable yet. Awaited, it says what may be acknowledged; dropped, the frame goes
+/// its way all the same.
+#[derive(Debug)]
+pub struct Ticket(pub(crate) oneshot::Receiver<Acked>);
+
+impl Future for Ticket {
+    type Output = Result<Acked, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.map_err(|_| Lost))
+    }
+}
+
+/// The pipeline stopped before the frame was durable: it must not be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pipeline stopped before the frame was durable")]
+pub struct Lost;
+
+/// What became of a frame; everything it says is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// Its record; none for a redelivery, which has no record of its own.
+    pub position: Option<Position>,
+    /// What it was found to be.
+    pub disposition: Disposition,
+    /// The invoke id of a push that asks for a data-notification-confirm and is to have one.
+    pub confirm: Option<LongInvokeId>,
+}
+
+/// What a frame was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Taken in; what its readings are worth the fold decides.
+    Accepted,
+    /// Another copy of a frame taken in before, told by its bytes.
+    Redelivered,
+    /// Its counter was used before with the same values.
+    Repeated,
+    /// Kept as evidence, without effect.
+    Quarantined(QuarantineReason),
+}
