@@ -120,7 +120,7 @@ impl Default for Mix {
             blue_book_deviation_ppm: 250_000,
             no_deviation_ppm: 50_000,
             authenticated_only_ppm: 100_000,
-            transport_policy_ppm: 0,
+            transport_policy_ppm: 15_000,
             confirmed_ppm: 1_000_000,
         }
     }
