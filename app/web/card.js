@@ -165,8 +165,7 @@ async function chosenAccount() {
   for (const entry of accounts) {
     const option = document.createElement("option");
     option.value = entry.account_number;
-    const meter = entry.meter_serial ?? t("none");
-    option.textContent = t("account-meter", { account: entry.account_number, meter });
+    option.textContent = [entry.account_number, entry.meter_serial].filter(Boolean).join(" · ");
     select.append(option);
   }
   const number = wanted ?? accounts[0]?.account_number;
@@ -191,7 +190,7 @@ async function start() {
   await loadTexts();
   const number = await chosenAccount();
   if (!number) {
-    notice(t("none"));
+    notice(t("account-none"));
     return;
   }
   const page = new Page(number);

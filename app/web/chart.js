@@ -7,6 +7,8 @@ const HEIGHT = 168;
 const TOP = 16;
 const BOTTOM = 24;
 const GAP = 2;
+// Room for the labels of the scale.
+const LEFT = 32;
 
 const $ = (id) => document.getElementById(id);
 
@@ -28,7 +30,7 @@ export class Chart {
     $("show-rupees").addEventListener("click", () => this.measure(true));
     $("previous").addEventListener("click", () => this.choose(this.chosen - 1));
     $("next").addEventListener("click", () => this.choose(this.chosen + 1));
-    const point = (event) => this.choose(Math.floor(((event.clientX - this.left()) / this.width()) * this.days.length));
+    const point = (event) => this.choose(Math.floor((event.clientX - this.left() - LEFT) / this.step()));
     this.box.addEventListener("pointerdown", point);
     this.box.addEventListener("pointermove", (event) => event.buttons && point(event));
     new ResizeObserver(() => this.draw()).observe(this.box);
@@ -36,6 +38,7 @@ export class Chart {
 
   left = () => this.box.getBoundingClientRect().left;
   width = () => this.box.clientWidth;
+  step = () => (this.width() - LEFT) / this.days.length;
   value = (usage) => (usage.absent ? 0 : this.inRupees ? usage.charge.paise : usage.energy_wh);
 
   show(days, card) {
@@ -70,11 +73,11 @@ export class Chart {
   draw() {
     if (this.days.length === 0 || this.width() === 0) return;
     const highest = scale(Math.max(...this.days.map(this.value)), this.inRupees);
-    const step = this.width() / this.days.length;
+    const step = this.step();
     const room = HEIGHT - TOP - BOTTOM;
     const bars = this.days.map((usage, index) => {
       const height = usage.absent ? room : Math.max(Math.round((Math.max(this.value(usage), 0) / highest) * room), 1);
-      const x = index * step + GAP / 2;
+      const x = LEFT + index * step + GAP / 2;
       const bar = { x, y: TOP + room - height, width: Math.max(step - GAP, 1), height, rx: 2 };
       const kind = usage.absent ? "absent" : usage.closed ? "closed" : "open";
       const chosen = index === this.chosen ? " chosen" : "";
@@ -94,9 +97,9 @@ export class Chart {
   grid(highest, room) {
     return [0, 0.5, 1].flatMap((share) => {
       const y = TOP + room - share * room;
-      const line = svg("line", { class: "grid", x1: 0, x2: this.width(), y1: y, y2: y });
+      const line = svg("line", { class: "grid", x1: LEFT, x2: this.width(), y1: y, y2: y });
       if (share === 0) return [line];
-      const label = svg("text", { class: "axis", x: 0, y: y - 4 });
+      const label = svg("text", { class: "axis", x: LEFT - 6, y: y + 4, "text-anchor": "end" });
       label.textContent = this.inRupees ? `₹${count((highest * share) / 100)}` : trim(highest * share);
       return [line, label];
     });
@@ -105,7 +108,7 @@ export class Chart {
   axis(step) {
     const last = this.days.length - 1;
     return [[0, "start"], [Math.floor(last / 2), "middle"], [last, "end"]].map(([index, anchor]) => {
-      const x = anchor === "start" ? 0 : anchor === "end" ? this.width() : (index + 0.5) * step;
+      const x = anchor === "start" ? LEFT : anchor === "end" ? this.width() : LEFT + (index + 0.5) * step;
       const label = svg("text", { class: "axis", x, y: HEIGHT - 6, "text-anchor": anchor });
       label.textContent = dayShort(this.days[index].date);
       return label;

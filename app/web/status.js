@@ -74,8 +74,8 @@ function sourceRow(source) {
   };
   const counts = ["received", "stored", "repeated", "quarantined", "refused", "contested"].map((key) => count(source[key]));
   const verdict = source.conserved ? t("adds-up-yes") : t("adds-up-no");
-  const made = row([names[source.source] ?? source.source, ...counts, verdict], 1, 6);
-  made.lastElementChild.className = source.conserved ? "good" : "bad";
+  const made = row([names[source.source] ?? source.source, verdict, ...counts], 2, 7);
+  made.children[1].className = source.conserved ? "good" : "bad";
   return made;
 }
 

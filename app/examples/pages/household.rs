@@ -57,7 +57,10 @@ impl Households {
             return None;
         }
         let share = if back == 0 { 21 } else { i64::from(INTERVALS_A_DAY) };
-        let energy_wh = (3_200 + (i64::from(back) * 7_919 + index * 3_571) % 4_300) * share / 48;
+        let energy_wh = (3_200
+            + (i64::from(back) * i64::from(back) * 911 + i64::from(back) * 2_371 + index * 3_571) % 4_300)
+            * share
+            / 48;
         let charge = Paise(energy_wh * 55 / 100 * 103 / 100 + 1_133);
         let intervals_expected = u32::try_from(share).unwrap_or(INTERVALS_A_DAY);
         let intervals_missing = if back == HOLEY { 5 } else { 0 };

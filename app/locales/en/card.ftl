@@ -1,7 +1,7 @@
 # The consumer's card.
 card-title = My electricity
 account = Account
-account-meter = { $account } · meter { $meter }
+account-none = No account is registered yet.
 state-good = Good
 state-low = Low balance
 state-due = Amount due

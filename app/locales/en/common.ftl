@@ -7,4 +7,3 @@ as-of = as of { $time }
 offline = No answer from the head-end. These are the last known figures, { $time }.
 no-answer = No answer from the head-end. Trying again every few seconds.
 units = { $units } units
-none = none

@@ -1,7 +1,7 @@
 # The consumer's card.
 card-title = मेरी बिजली
 account = खाता
-account-meter = { $account } · मीटर { $meter }
+account-none = अभी कोई खाता पंजीकृत नहीं है।
 state-good = ठीक है
 state-low = कम बैलेंस
 state-due = बकाया
