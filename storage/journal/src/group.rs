@@ -43,7 +43,6 @@ impl Group {
     /// Adds a record.
     pub fn push(&mut self, record: &[u8]) {
         // A length beyond 32 bits is cut here, but then the group fits into no segment and is refused as a whole.
-        #[expect(clippy::cast_possible_truncation, reason = "such a group is refused")]
         self.image.extend_from_slice(&(record.len() as u32).to_le_bytes());
         self.image.extend_from_slice(record);
         self.count += 1;
@@ -312,11 +311,11 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
+    u32::from(u16_at(bytes, at)) | (u32::from(u16_at(bytes, at + 2)) << 16)
 }
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+    u64::from(u32_at(bytes, at)) | (u64::from(u32_at(bytes, at + 4)) << 32)
 }
 
 #[cfg(test)]

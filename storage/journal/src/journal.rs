@@ -159,7 +159,9 @@ impl Journal {
 
     fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), Error> {
         let bytes = options.segment_bytes;
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || bytes % MIN_SEGMENT_BYTES != 0 {
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes)
+            || !bytes.is_multiple_of(MIN_SEGMENT_BYTES)
+        {
             return Err(Error::SegmentBytes { bytes });
         }
         create_dir(&*disk, dir)?;
@@ -428,9 +430,8 @@ impl Drop for Journal {
     /// Waits for the thread that makes the next segment, so that nothing touches the directory afterwards. Syncs
     /// nothing.
     fn drop(&mut self) {
-        if let Some(Err(_)) = self.maker.take().map(JoinHandle::join) {
-            // It has reported its own panic.
-        }
+        // A panic of that thread has been reported by itself.
+        let _ = self.maker.take().map(JoinHandle::join);
     }
 }
 

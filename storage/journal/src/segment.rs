@@ -117,10 +117,10 @@ impl Segment {
             // Magic and generation are within the first 16 bytes; what is cut off is in the next piece.
             let places = (length - 15).div_ceil(ALIGN as usize);
             for place in (0..places).map(|place| place * ALIGN as usize) {
-                if piece[place..place + 4] == group::MAGIC && u64_at(&piece, place + 8) == self.generation {
-                    if let Ok(view) = self.group_at(offset + place as u64)? {
-                        return Ok(Some(view));
-                    }
+                let marked =
+                    piece[place..place + 4] == group::MAGIC && u64_at(&piece, place + 8) == self.generation;
+                if marked && let Ok(view) = self.group_at(offset + place as u64)? {
+                    return Ok(Some(view));
                 }
             }
             offset += (places * ALIGN as usize) as u64;

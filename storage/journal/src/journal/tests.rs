@@ -523,7 +523,7 @@ fn every_flipped_bit_is_noticed_or_cut() {
         // A journal's own disk would sync each time; this one is quick.
         let disk = TestDisk::healthy();
         for offset in (0..used + 16).filter(|offset| *offset < bytes.len()) {
-            damage(&segment.path, offset as u64, |byte| byte ^ 1 << (offset % 8));
+            damage(&segment.path, offset as u64, |byte| byte ^ (1 << (offset % 8)));
             let mut touched = false;
             if let Ok(read) = records(&dir, 0) {
                 assert_eq!(read, whole[..read.len()], "segment {number}, offset {offset}");
@@ -941,9 +941,10 @@ fn restart(
         Action::Break => (None, None),
         _ => (Some(random), None),
     };
-    let lose = |random: Option<u64>| match random {
-        Some(random) => disk.lose_power(random),
-        None => {}
+    let lose = |random: Option<u64>| {
+        if let Some(random) = random {
+            disk.lose_power(random);
+        }
     };
     lose(power_cut);
     if let Some(life) = die {
