@@ -45,6 +45,7 @@ pub struct Household {
     cooking_w: i64,
     washing_w: i64,
     iron_w: i64,
+    gadgets: bool,
     wake_min: i64,
     sleep_min: i64,
     works_away: bool,
@@ -131,7 +132,12 @@ impl Household {
         let cooking = owns(350_000, 100_000, 20_000);
         let washing = owns(600_000, 200_000, 20_000);
         let iron = owns(850_000, 550_000, 150_000);
-        let rooms = if lifeline { rng.between(1, 2) } else { rng.between(1, 2) + load_kw.min(4) };
+        let gadgets = owns(700_000, 350_000, 60_000);
+        let rooms = if lifeline {
+            rng.between(1, 2)
+        } else {
+            rng.between(1, 2) + load_kw.min(if urban { 4 } else { 2 })
+        };
         let when = |has: bool, watts: i64| if has { watts } else { 0 };
         Household {
             seed,
@@ -152,6 +158,7 @@ impl Household {
             cooking_w: when(cooking, rng.between(900, 1800)),
             washing_w: when(washing, rng.between(250, 420)),
             iron_w: when(iron, rng.between(650, 1000)),
+            gadgets,
             wake_min: rng.between(5 * 60, 7 * 60),
             sleep_min: rng.between(21 * 60 + 30, 23 * 60 + 30),
             works_away: rng.chance(if urban { 450_000 } else { 200_000 }),
@@ -214,9 +221,12 @@ impl Household {
             away: (self.works_away && weekday < 6)
                 .then(|| (9 * 60 + 15 + rng.around(15), 17 * 60 + 30 + rng.around(40))),
         };
+        let mut air_on = false;
         for (step, watts) in load.iter_mut().enumerate() {
             let minute = step as i64 * STEP_MIN;
-            *watts += self.light(&habit, &weather, minute) + self.cooling(&habit, &weather, minute, rng);
+            air_on = self.air_is_on(air_on, &habit, &weather, minute, rng);
+            let air = if air_on { self.air_w * rng.between(55, 100) / 100 } else { 0 };
+            *watts += self.light(&habit, &weather, minute) + self.cooling(&habit, &weather, minute, air);
         }
         self.runs(&habit, &weather, load, rng);
     }
@@ -244,22 +254,26 @@ impl Household {
         self.light_w * share / 100
     }
 
-    /// Fans by day and night, a cooler or air conditioning when it is hot.
-    fn cooling(&self, habit: &Habit, weather: &Weather, minute: i64, rng: &mut Rng) -> i64 {
-        let temperature = weather.temperature(minute);
+    /// Whether the air conditioning runs: somebody rests in the room, and looks at it twice an hour or so.
+    fn air_is_on(&self, was_on: bool, habit: &Habit, weather: &Weather, minute: i64, rng: &mut Rng) -> bool {
+        let resting =
+            !habit.awake(minute) || habit.evening(minute) || (habit.weekend && (780..1020).contains(&minute));
+        if self.air_w == 0 || !resting || habit.is_away(minute) {
+            return false;
+        }
+        let duty = (weather.temperature(minute) - 285).clamp(0, 110) * 100 / 130;
+        if rng.chance(160_000) { rng.chance(u32::try_from(duty).unwrap_or(0) * 10_000) } else { was_on }
+    }
+
+    /// Fans by day and night, and a cooler when it is hot and no air conditioning runs.
+    fn cooling(&self, habit: &Habit, weather: &Weather, minute: i64, air: i64) -> i64 {
         if habit.is_away(minute) {
             return 0;
         }
-        let asleep = !habit.awake(minute);
-        let fans = self.fan_w * (temperature - 230).clamp(0, 90) / 90 * if asleep { 75 } else { 90 } / 100;
+        let temperature = weather.temperature(minute);
+        let share = if habit.awake(minute) { 90 } else { 75 };
+        let fans = self.fan_w * (temperature - 230).clamp(0, 90) / 90 * share / 100;
         let cooler = if temperature > 300 { self.cooler_w } else { 0 };
-        let resting = asleep || habit.evening(minute) || (habit.weekend && (780..1020).contains(&minute));
-        let duty = (temperature - 285).clamp(0, 120) * 100 / 120;
-        let air = if resting && duty > 0 && self.air_w > 0 {
-            self.air_w * (duty + rng.around(12)).clamp(0, 100) / 100
-        } else {
-            0
-        };
         fans + if air > 0 { air } else { cooler }
     }
 
@@ -291,11 +305,18 @@ impl Household {
         if rng.chance(300_000) {
             run(self.iron_w, habit.wake + 50 + rng.around(10), rng.between(5, 20));
         }
-        // Chargers, a mixer, a visitor's kettle: small and at any waking hour.
+        // Chargers, a mixer, a light in another room: small and at any waking hour.
         for _ in 0..rng.between(1, 5) {
             let at = rng.between(habit.wake, habit.sleep);
             if !habit.is_away(at) {
                 run(rng.between(10, self.light_w + 120), at, rng.between(5, 90));
+            }
+        }
+        // A kettle, a toaster, a microwave oven: strong and short.
+        for _ in 0..if self.gadgets { rng.between(0, 5) } else { 0 } {
+            let at = rng.between(habit.wake, habit.sleep);
+            if !habit.is_away(at) {
+                run(rng.between(400, 1600), at, rng.between(4, 18));
             }
         }
     }
@@ -411,12 +432,14 @@ mod tests {
         );
     }
 
+    /// Single households of the SimBench data set have, over a year of half-hours, a lag-1 correlation of
+    /// 0.63 to 0.75 and a load factor of 0.08 to 0.15.
     #[test]
     fn neighbouring_half_hours_are_alike_and_load_factors_are_those_of_homes() {
-        let fleet = households(200, &Faults::default());
+        let fleet = households(60, &Faults::default());
         let (mut lags, mut factors, mut zeros, mut all) = (Vec::new(), Vec::new(), 0, 0);
         for (_, household) in &fleet {
-            let series = series(household, "2026-06-01", 30);
+            let series = series(household, "2026-01-01", 365);
             lags.extend(lag_one_milli(&series));
             let peak = *series.iter().max().unwrap();
             if peak > 0 {
@@ -430,8 +453,8 @@ mod tests {
         let (lag, factor) = (lags[lags.len() / 2], factors[factors.len() / 2]);
         let zero_share = zeros * 1000 / all;
         println!("lag-1 {lag} load factor {factor} zero share {zero_share} (medians, thousandths)");
-        assert!((550..900).contains(&lag), "{lag}");
-        assert!((100..450).contains(&factor), "{factor}");
+        assert!((550..800).contains(&lag), "{lag}");
+        assert!((80..250).contains(&factor), "{factor}");
         assert!((2..80).contains(&zero_share), "{zero_share}");
     }
 
@@ -477,10 +500,10 @@ mod tests {
             let day = household.day("2026-06-05".parse().unwrap(), &Calendar::india());
             let (from, to) = day.outages[0];
             assert!(day.start < from && from < to && to < day.end());
-            for slot in 0..day.intervals.len() {
+            for (slot, interval) in day.intervals.iter().enumerate() {
                 let begin = day.end_of(slot).plus_seconds(-day.period_s);
                 if from <= begin && day.end_of(slot) <= to {
-                    assert_eq!((day.intervals[slot].wh, day.intervals[slot].voltage_dv), (0, 0));
+                    assert_eq!((interval.wh, interval.voltage_dv), (0, 0));
                 }
             }
         }

@@ -12,7 +12,7 @@
 //! | `frame` | `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex) | before its first byte is sent |
 //! | `again` | `digest`, `sent`, `why` (`duplicate`: a fault; `resent`: not acknowledged in time) | before it is sent again |
 //! | `acknowledged` | `digest`, `how` (`confirmed`: the head-end has stored it; `published`: the broker has taken it on) | when the acknowledgement came |
-//! | `recharge` | `account`, `paise`, `payment_id`, `outcome` (`posted`, `exists`, …) | by who drives, after the answer |
+//! | `recharge` | `account`, `paise`, `payment_id`, `outcome` (`posted`: booked; `exists`: booked before, as after an answer that was lost; any other word: not booked) | by who drives, after the answer |
 //! | `day_closed` | `day` | by who drives, when all accounts are closed |
 //!
 //! A fleet that is started again appends to its file and may write `meter`, `used` and `frame` lines a second time;

@@ -9,7 +9,8 @@ use codec::axdr::{DateTime, Elements, Value};
 use codec::security::{self, Keys, Opened, RustCrypto, Scratch};
 use codec::wrapper::Wrapper;
 use fleet::{
-    Due, Faults, FleetOptions, Frame, Household, Kind, Mix, Pace, RowStyle, Schedule, SimulatedMeter, provision,
+    Due, Faults, FleetOptions, Frame, Household, Kind, Mix, Pace, RowStyle, Schedule, SimulatedMeter,
+    provision,
 };
 use model::{Calendar, Channel, CivilDay, EventWord, Instant, ObisCode, Values};
 use profiles::{Column, Profile, PushKind, Stamps, Target};
@@ -133,7 +134,9 @@ fn table(rows: Elements<'_>, columns: &[Column], kind: PushKind, profile: &Profi
         for (place, cell) in cells.iter_mut().enumerate().skip(1) {
             let Value::Delta(by) = *cell else { continue };
             decoded.deltas = true;
-            let Value::U32(then) = before.as_ref().unwrap().1[place] else { panic!("a difference to nothing") };
+            let Value::U32(then) = before.as_ref().unwrap().1[place] else {
+                panic!("a difference to nothing")
+            };
             *cell = Value::U32(u32::try_from(i64::from(then) + by).unwrap());
         }
         assert_eq!(cells.len(), columns.len() + 1);
@@ -213,12 +216,28 @@ fn frames_decode_to_what_they_were_made_from() {
         };
         assert_eq!(kind, frame.kind);
         seen.insert(kind.name());
-        seen.extend([(decoded.compact, "compact"), (decoded.nulls, "null"), (decoded.deltas, "delta")].iter().filter(|(is, _)| *is).map(|(_, what)| *what));
+        seen.extend(
+            [(decoded.compact, "compact"), (decoded.nulls, "null"), (decoded.deltas, "delta")]
+                .iter()
+                .filter(|(is, _)| *is)
+                .map(|(_, what)| *what),
+        );
         seen.extend((meter.profile == "is15959-d2").then_some("three-phase"));
         seen.extend((meter.float_energy).then_some("float"));
         seen.extend(meter.security_control.is_none().then_some("plain"));
     }
-    let expected = ["compact", "daily", "delta", "event", "float", "instant", "interval", "null", "plain", "three-phase"];
+    let expected = [
+        "compact",
+        "daily",
+        "delta",
+        "event",
+        "float",
+        "instant",
+        "interval",
+        "null",
+        "plain",
+        "three-phase",
+    ];
     let mut seen: Vec<&str> = seen.into_iter().collect();
     seen.sort_unstable();
     assert_eq!(seen, expected);
@@ -240,7 +259,11 @@ fn without_faults_the_frames_hold_every_interval_and_register_that_was_used() {
                     Kind::Instant | Kind::Event => continue,
                 };
                 let key = (due.frame.meter, *end);
-                assert_eq!(into.insert(key, values.get(Channel::ImportWh).unwrap()), None, "{key:?} came twice");
+                assert_eq!(
+                    into.insert(key, values.get(Channel::ImportWh).unwrap()),
+                    None,
+                    "{key:?} came twice"
+                );
             }
         }
         for meter in &meters {

@@ -62,9 +62,12 @@ impl HeadEnd {
         let Apdu::GeneralGlo(ciphered) = apdu::parse(apdu).unwrap() else { panic!("not ciphered") };
         let keys = &self.keys[ciphered.system_title()];
         let mut scratch = Scratch::new();
-        let opened = security::open(&RustCrypto, &ciphered, keys, security::Policy::Authenticated, &mut scratch);
+        let opened =
+            security::open(&RustCrypto, &ciphered, keys, security::Policy::Authenticated, &mut scratch);
         let Ok(Opened::Authentic(plain)) = opened else { panic!("not authentic") };
-        let Apdu::DataNotification(push) = apdu::parse(plain.into_inner()).unwrap() else { panic!("not a push") };
+        let Apdu::DataNotification(push) = apdu::parse(plain.into_inner()).unwrap() else {
+            panic!("not a push")
+        };
         push.invoke_id()
     }
 
@@ -98,7 +101,9 @@ async fn serve(mut stream: TcpStream, head_end: Arc<HeadEnd>) {
     let mut bytes = Vec::new();
     let mut frames = 0;
     loop {
-        while let Some(length) = wrapper::frame_len(&bytes, 65_535).unwrap().filter(|length| *length <= bytes.len()) {
+        while let Some(length) =
+            wrapper::frame_len(&bytes, 65_535).unwrap().filter(|length| *length <= bytes.len())
+        {
             let frame: Vec<u8> = bytes.drain(..length).collect();
             let confirm = head_end.take(&frame);
             frames += 1;
@@ -173,7 +178,11 @@ async fn over_tcp_every_frame_is_confirmed_and_the_truth_says_so() {
     assert_eq!((stats.frames, stats.resent), (head_end.frames().len() as u64, 0));
     assert_eq!(stats.confirmed, stats.sent);
     let kinds: Vec<&Value> = lines.iter().map(|line| &line["line"]).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == "used").count(), 12 * 3, "two days, and the third has begun");
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "used").count(),
+        12 * 3,
+        "two days, and the third has begun"
+    );
     assert_eq!(kinds.iter().filter(|kind| **kind == "day_closed" || **kind == "recharge").count(), 3);
 }
 
@@ -256,7 +265,11 @@ async fn a_head_end_that_comes_back_elsewhere_gets_everything() {
     assert_eq!(digests(&truth(dir.path()), "acknowledged"), head_end.frames());
     shutdown.cancel();
     push(&mut fleet, first_day().next()).await;
-    assert_eq!(digests(&truth(dir.path()), "acknowledged"), head_end.frames(), "nothing is sent after shutdown");
+    assert_eq!(
+        digests(&truth(dir.path()), "acknowledged"),
+        head_end.frames(),
+        "nothing is sent after shutdown"
+    );
 }
 
 #[tokio::test]
@@ -278,7 +291,8 @@ async fn live_sends_what_is_due_until_shutdown() {
         shutdown.cancel();
     };
     // Ten hours a second.
-    let (stats, ()) = time::timeout(DEADLINE, async { tokio::join!(fleet.live(start, 36_000), watcher) }).await.unwrap();
+    let (stats, ()) =
+        time::timeout(DEADLINE, async { tokio::join!(fleet.live(start, 36_000), watcher) }).await.unwrap();
     let stats = stats.unwrap();
     assert_eq!(stats.resent, 0);
     assert!(stats.intervals > before.intervals);
@@ -288,8 +302,11 @@ async fn push_until(fleet: &mut Fleet, until: model::Instant) {
     time::timeout(DEADLINE, fleet.push_until(until, |_| {})).await.expect("the head-end answers").unwrap();
 }
 
+/// Topics and payloads, as they came.
+type Published = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Just enough of MQTT 5: takes connections and publishes, and hangs up on the twentieth publish of a connection.
-async fn broker(published: Arc<Mutex<Vec<(String, Vec<u8>)>>>) -> SocketAddr {
+async fn broker(published: Published) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -301,7 +318,7 @@ async fn broker(published: Arc<Mutex<Vec<(String, Vec<u8>)>>>) -> SocketAddr {
     address
 }
 
-async fn serve_mqtt(mut stream: TcpStream, published: Arc<Mutex<Vec<(String, Vec<u8>)>>>) -> Option<()> {
+async fn serve_mqtt(mut stream: TcpStream, published: Published) -> Option<()> {
     for number in 0_u32.. {
         let kind = stream.read_u8().await.ok()?;
         let mut length = 0_usize;
@@ -338,7 +355,7 @@ async fn serve_mqtt(mut stream: TcpStream, published: Arc<Mutex<Vec<(String, Vec
 async fn over_mqtt_every_frame_is_published_although_the_broker_hangs_up() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(9, dir.path());
-    let published = Arc::default();
+    let published = Published::default();
     let address = broker(Arc::clone(&published)).await;
     let target = MqttTarget { meters_per_connection: 5, ..MqttTarget::new("127.0.0.1", address.port()) };
     options.targets = vec![Target::Mqtt(target)];

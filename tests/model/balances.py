@@ -36,7 +36,7 @@ class Truth:
             counts = self.stored == "acknowledged" or (self.stored == "confirmed" and line["how"] == "confirmed")
             if counts and known["stored_at"] is None:
                 known["stored_at"] = number
-        elif kind == "recharge" and line["outcome"] == "posted":
+        elif kind == "recharge" and line["outcome"] in ("posted", "exists"):
             self.recharges[line["payment_id"]] = (line["account"], line["paise"])
         elif kind == "day_closed":
             self.closed.append(datetime.date.fromisoformat(line["day"]))

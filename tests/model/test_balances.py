@@ -112,10 +112,12 @@ class Energy(unittest.TestCase):
 
 
 class Money(unittest.TestCase):
-    def test_a_recharge_counts_once_and_only_when_it_was_posted(self):
+    def test_a_recharge_counts_once_and_only_when_it_was_booked(self):
         pay = {"line": "recharge", "account": ACCOUNT, "paise": 700, "payment_id": "p", "outcome": "posted"}
-        lines = head() + [pay, pay | {"outcome": "exists"}, pay | {"payment_id": "q", "outcome": "unknown_account"}, pay]
-        self.assertEqual(account(lines)["balance_paise"], 5700)
+        again, answer_lost = pay | {"outcome": "exists"}, pay | {"payment_id": "q", "outcome": "exists"}
+        refused = [pay | {"payment_id": "r", "outcome": outcome} for outcome in ("unknown_account", "differs")]
+        self.assertEqual(account(head() + [pay, again, pay, *refused])["balance_paise"], 5700)
+        self.assertEqual(account(head() + [pay, answer_lost])["balance_paise"], 6400)
 
     def test_what_comes_after_the_last_close_accrues(self):
         lines = head() + [
