@@ -33,10 +33,11 @@ pub fn router(node: Node) -> Router {
         .route("/admin/checkpoint", post(checkpoint))
         .route("/admin/status", get(status))
         .route("/admin/lake", get(lake))
-        .layer(DefaultBodyLimit::max(BODY_BYTES));
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(node.clone());
     #[cfg(feature = "query")]
     let routes = routes.merge(query::router(node.engine.clone()));
-    routes.with_state(node)
+    routes
 }
 
 /// Listens on the socket until `stop`.
@@ -70,10 +71,10 @@ async fn import_accounts(State(node): State<Node>, body: axum::body::Bytes) -> A
 
 fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
     match result {
-        Ok(done) => Ok(Json(json!({ "added": done.added, "changed": done.changed, "unchanged": done.unchanged }))),
+        Ok(done) => Ok(Json(json!({ "added": done.added, "unchanged": done.unchanged }))),
         Err(ImportError::Registry(registry::ImportError::Lines(bad))) => {
             let lines: Vec<Value> = bad
-                .lines
+                .listed
                 .iter()
                 .map(|bad| json!({ "line": bad.line, "column": bad.column, "reason": bad.reason }))
                 .collect();

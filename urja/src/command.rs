@@ -35,7 +35,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         return configuration(&cli, args);
     }
     let config = load(&cli)?;
-    telemetry::start_logs(&config.log)?;
+    telemetry::start_logs(&config.log, !matches!(cli.command, Command::Serve(_)))?;
     match &cli.command {
         Command::Serve(_) => serve::run(config).await,
         #[cfg(feature = "query")]

@@ -378,8 +378,10 @@ impl Config {
         ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
         ensure!(self.listen.max_apdu.as_u64() <= 65_535 + 1, "key listen.max_apdu: a wrapper carries at most 64KiB");
         ensure!(self.listen.max_unacknowledged > 0, "key listen.max_unacknowledged: at least 1");
-        ensure!(self.journal.segment.as_u64() >= 1 << 20, "key journal.segment: at least 1MiB");
-        ensure!(self.journal.group.as_u64() * 2 <= self.journal.segment.as_u64(), "key journal.group: at most half of journal.segment");
+        ensure!(
+            self.journal.segment.as_u64() >= self.journal.group.as_u64() + (4 << 20),
+            "key journal.segment: at least 4MiB more than journal.group"
+        );
         Ok(())
     }
 }

@@ -29,7 +29,21 @@ pub struct Doors {
     tasks: TaskTracker,
     http_tasks: TaskTracker,
     #[cfg(feature = "query")]
-    query_runtime: Option<tokio::runtime::Runtime>,
+    query_runtime: QueryRuntime,
+}
+
+/// The runtime of pages and SQL; when it goes, what still runs on it is let go, not waited for.
+#[cfg(feature = "query")]
+#[derive(Default)]
+struct QueryRuntime(Option<tokio::runtime::Runtime>);
+
+#[cfg(feature = "query")]
+impl Drop for QueryRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Doors {
@@ -48,7 +62,7 @@ impl Doors {
             tasks: TaskTracker::new(),
             http_tasks: TaskTracker::new(),
             #[cfg(feature = "query")]
-            query_runtime: None,
+            query_runtime: QueryRuntime::default(),
         };
         doors.open_admin(node);
         doors.open_health(node).await?;
@@ -77,10 +91,6 @@ impl Doors {
         self.http_tasks.close();
         // A browser may hold a connection open for ever.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(3), self.http_tasks.wait()).await;
-        #[cfg(feature = "query")]
-        if let Some(runtime) = self.query_runtime {
-            runtime.shutdown_background();
-        }
     }
 
     fn open_admin(&mut self, node: &Node) {
@@ -129,7 +139,7 @@ impl Doors {
                 tracing::error!(%error, "pages and SQL are closed");
             }
         });
-        self.query_runtime = Some(runtime);
+        self.query_runtime = QueryRuntime(Some(runtime));
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Urja: a smart-meter head-end with a prepaid ledger inside. The one binary: all wiring, commands, health, metrics and
 //! the admin socket. It knows every crate and holds no rule of its own.
+#![allow(unreachable_pub, reason = "a binary has no outside; `pub` says what a module offers to the others")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod adapter;

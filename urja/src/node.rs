@@ -67,6 +67,11 @@ impl Node {
         )
         .await
         .context("the partition cannot be opened")?;
+        if clock.is_driven() {
+            // Driven time goes on from the last record: nothing is received in its past.
+            let last = pipeline.look(ledger::Fold::now).await?;
+            clock.drive(last)?;
+        }
         #[cfg(feature = "query")]
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
         Ok(Node {
@@ -90,8 +95,8 @@ impl Node {
     /// With the bad lines, or when the journal fails.
     pub async fn import_meters(&self, csv: &[u8]) -> Result<registry::Imported, ImportError> {
         let _turn = self.turn.lock().await;
-        let known: Vec<(String, u32)> =
-            self.profiles.iter().map(|profile| (profile.name.clone(), profile.period_s)).collect();
+        let known: Vec<(&str, u32)> =
+            self.profiles.iter().map(|profile| (profile.name.as_str(), profile.period_s)).collect();
         let imported = self.registry.import_meters(csv, &Known { profiles: &known }).await?;
         self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
         Ok(imported)
@@ -108,6 +113,7 @@ impl Node {
             .look(|fold| fold.tariffs().into_iter().map(|tariff| tariff.name).collect::<Vec<_>>())
             .await
             .map_err(|error| ImportError::Journal(error.to_string()))?;
+        let tariffs: Vec<&str> = tariffs.iter().map(String::as_str).collect();
         let imported = self.registry.import_accounts(csv, &tariffs).await?;
         self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
         Ok(imported)

@@ -34,8 +34,6 @@ pub enum Owner {
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
-    /// Content type.
-    pub kind: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -85,6 +83,7 @@ impl Owner {
             .method(method)
             .uri(path)
             .header("host", "urja")
+            .header("content-type", "application/json")
             .body(Body::from(body))
             .context("request")?;
         match self {
@@ -121,9 +120,8 @@ async fn send_remote(socket: &Path, request: Request<Body>) -> Result<Answer> {
 
 async fn collect(response: axum::http::Response<Body>) -> Result<Answer> {
     let status = response.status();
-    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
     let body = response.into_body().collect().await.context("answer broken off")?.to_bytes().to_vec();
-    Ok(Answer { status, kind, body })
+    Ok(Answer { status, body })
 }
 
 impl Answer {

@@ -62,10 +62,8 @@ pub fn lake(lake: &lake::Lake, verify: bool) -> Value {
             })
         })
         .collect();
-    let faults: Vec<String> = if verify {
-        lake.verify().differences.iter().map(ToString::to_string).collect()
-    } else {
-        Vec::new()
-    };
+    let differences = if verify { lake.verify().differences } else { Vec::new() };
+    let faults: Vec<String> =
+        differences.iter().map(|found| format!("{}: {}", found.path.display(), found.fault)).collect();
     json!({ "tables": tables, "verified": verify, "faults": faults })
 }

@@ -9,12 +9,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging to standard error; a second call changes nothing.
+/// What the libraries below say of each table and file is of no use to an operator.
+const QUIET: &str = "buoyant_kernel=warn,deltalake_core=warn,sqlx=warn,datafusion=warn,rumqttc=warn";
+
+/// Starts logging to standard error; a second call changes nothing. A command that is over in a moment (`brief`) says
+/// only what is wrong.
 ///
 /// # Errors
 /// When `log.filter` cannot be read.
-pub fn start_logs(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).context("key log.filter")?;
+pub fn start_logs(log: &Log, brief: bool) -> Result<()> {
+    let wanted = if brief && log.filter == Log::default().filter { "warn" } else { &log.filter };
+    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).context("key log.filter")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An earlier subscriber stays in force: in-process commands of `demo` share one.
     let _ = match log.format {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use async_trait::async_trait;
 use ingest::{Clock as _, Pipeline};
-use model::{AccountId, MeterId};
+use model::{AccountId, MeterId, Position};
 use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, Wants};
 use registry::Registry;
 
@@ -83,12 +83,12 @@ impl Pins for NodePins {
             standing: fold.standing(),
             waited: Duration::ZERO,
         });
-        let durable = self.pipeline.durable_upto();
+        let durable = Position(self.pipeline.stats().durable_position);
         let looked = tokio::time::timeout(at_most, look).await;
         let mut pinned = match looked {
             Ok(Ok(pinned)) => pinned,
             Ok(Err(error)) => return Err(PinError::Unavailable(error.to_string())),
-            Err(_) => return Err(PinError::Behind { reached: self.pipeline.folded_upto(), durable }),
+            Err(_) => return Err(PinError::Behind { reached: Position(self.pipeline.stats().folded_position), durable }),
         };
         pinned.waited = begun.elapsed();
         if wants.accounts {

@@ -150,7 +150,13 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| program.display().to_string())?;
-        Ok(Broker { url: format!("mqtt://127.0.0.1:{port}"), child: Some(child) })
+        let broker = Broker { url: format!("mqtt://127.0.0.1:{port}"), child: Some(child) };
+        let end = Stopwatch::now() + Duration::from_secs(5);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            ensure!(Stopwatch::now() < end, "{} does not listen on port {port}", program.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(broker)
     }
 }
 

@@ -28,9 +28,26 @@ pub(super) async fn run(config: &Config, args: &Inspect, as_json: bool) -> Resul
 
 fn verify_journal(dir: &Path, as_json: bool) -> Result<ExitCode> {
     let report = journal::verify(&dir.join("journal"))?;
-    let value = json!({ "sound": report.is_sound(), "report": format!("{report:?}") });
-    print(as_json, &value, || report.to_string());
+    let faults: Vec<String> = report.faults.iter().map(fault).collect();
+    let torn = report.torn.as_ref().map(fault);
+    let value = json!({
+        "sound": report.is_sound(), "segments": report.segments, "groups": report.groups,
+        "records": report.records, "durable_upto": report.durable_upto.0,
+        "fault_count": report.fault_count, "faults": faults, "torn_tail": torn,
+    });
+    print(as_json, &value, || {
+        let mut out = format!(
+            "{} records in {} groups of {} segments, durable up to {}\n{} faults\n",
+            report.records, report.groups, report.segments, report.durable_upto, report.fault_count
+        );
+        out += &faults.iter().map(|fault| format!("  {fault}\n")).collect::<String>();
+        out + &torn.map(|torn| format!("torn tail, which the next start cuts: {torn}\n")).unwrap_or_default()
+    });
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+fn fault(at: &journal::FaultAt) -> String {
+    format!("{} at byte {}: {}", at.path.display(), at.offset, at.fault)
 }
 
 fn journal(dir: &Path, after: Position, limit: usize, as_json: bool) -> Result<ExitCode> {
@@ -129,7 +146,9 @@ fn what(fact: &Fact) -> String {
 fn checkpoint(dir: &Path, verify: bool, as_json: bool) -> Result<ExitCode> {
     let dir = dir.join("checkpoint");
     if verify {
-        state::verify(&dir)?;
+        for checked in state::verify(&dir)? {
+            checked.result.with_context(|| checked.path.display().to_string())?;
+        }
     }
     let Some(found) = state::latest(&dir)? else {
         print(as_json, &json!({ "position": null }), || "there is no checkpoint".into());

@@ -25,7 +25,7 @@ async fn import(config: &Config, path: &str, what: &str, file: &Path, as_json: b
     let csv = read_input(file)?;
     let answer = request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())?;
     print(as_json, &answer, || {
-        format!("{what}: {} added, {} changed, {} unchanged", answer["added"], answer["changed"], answer["unchanged"])
+        format!("{what}: {} added, {} unchanged", answer["added"], answer["unchanged"])
     });
     Ok(ExitCode::SUCCESS)
 }

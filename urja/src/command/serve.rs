@@ -10,8 +10,9 @@ use crate::config::Config;
 use crate::listener::Doors;
 use crate::node::Node;
 
-/// Exit code after a failed sync: nothing is acknowledged any more and the process must be started anew.
-const SYNC_FAILED: u8 = 70;
+/// Exit code after a failed sync or a record that cannot be applied: nothing is acknowledged any more and the process
+/// must be started anew.
+const FAILED: u8 = 70;
 
 pub(super) async fn run(config: Config) -> Result<ExitCode> {
     // Metrics of the start are counted as well.
@@ -28,9 +29,10 @@ pub(super) async fn run(config: Config) -> Result<ExitCode> {
             tracing::info!(signal = name?, "draining");
             ExitCode::SUCCESS
         }
-        reason = failed.wait() => {
-            tracing::error!(%reason, "the journal cannot be written; stopping without another acknowledgement");
-            return Ok(ExitCode::from(SYNC_FAILED));
+        failure = failed.wait_for(Option::is_some) => {
+            let reason = failure.ok().and_then(|failure| failure.clone()).map(|failure| failure.to_string());
+            tracing::error!(reason, "stopped without another acknowledgement");
+            return Ok(ExitCode::from(FAILED));
         }
     };
     doors.close().await;
