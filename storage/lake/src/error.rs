@@ -88,6 +88,20 @@ pub enum Error {
         /// Last version of the log.
         last: i64,
     },
+    /// The position in the log is not the one of the last sidecar: the application id is another one.
+    #[error(
+        "table {table} holds everything up to {sealed} by its sidecars, but up to {position} for application id {app_id}"
+    )]
+    OtherWriter {
+        /// The table.
+        table: Table,
+        /// The application id asked for.
+        app_id: String,
+        /// Position the log has for it.
+        position: Position,
+        /// Position of the last sidecar.
+        sealed: Position,
+    },
     /// Another program committed to the table.
     #[error("table {table}: version {version} exists already: another program wrote the table")]
     Contended {

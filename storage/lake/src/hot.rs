@@ -347,3 +347,25 @@ impl Chunk {
         Ok((found > 0).then(|| batch.slice(first, found)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_dropped_exactly_when_its_table_holds_its_record() {
+        let is_new = |position, before, upto, held| {
+            is_new(Position(position), Position(before), Position(upto), Position(held))
+        };
+        assert_eq!(is_new(5, 4, 8, 8), Some(false), "the whole group is held");
+        assert_eq!(is_new(5, 4, 8, 4), Some(true), "none of it is");
+        assert_eq!(
+            is_new(2, 4, 8, 4),
+            Some(true),
+            "a value of an older frame that turned out to be the first"
+        );
+        assert_eq!(is_new(5, 4, 8, 6), Some(false), "a group that is held in part");
+        assert_eq!(is_new(7, 4, 8, 6), Some(true));
+        assert_eq!(is_new(2, 4, 8, 6), None, "its record may be on either side");
+    }
+}

@@ -1,5 +1,6 @@
 //! The handle to the lake: hot buffer, commits and snapshots.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -241,6 +242,12 @@ pub struct Version {
     pub values: Values,
     /// Whether it was the first of its key.
     pub first: bool,
+}
+
+impl fmt::Debug for Lake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lake").field("committed", &self.committed()).finish_non_exhaustive()
+    }
 }
 
 impl Lake {

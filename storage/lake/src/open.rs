@@ -48,8 +48,12 @@ pub(crate) fn open(
         return create(disk, runtime, options, delta);
     };
     let checkpoint = recovery.checked_checkpoint(version)?;
-    recovery.check_log(checkpoint, version)?;
+    let sealed = recovery.check_log(checkpoint, version)?;
     let loaded = delta.load(runtime, options, version)?;
+    if loaded.position != sealed {
+        let app_id = options.app_id.clone();
+        return Err(Error::OtherWriter { table, app_id, position: loaded.position, sealed });
+    }
     recovery.check_files(&loaded.files, version)?;
     recovery.set_aside_unfinished(&loaded.files, loaded.position)?;
     Ok(Opened { delta, version, committed: loaded.position, files: loaded.files })
@@ -264,7 +268,8 @@ impl Recovery<'_> {
     }
 
     /// Every entry must be there and have content; those that are read now are compared with their sidecars.
-    fn check_log(&self, checkpoint: Option<i64>, version: i64) -> Result<(), Error> {
+    /// Gives the position the table holds by its last sidecar.
+    fn check_log(&self, checkpoint: Option<i64>, version: i64) -> Result<Position, Error> {
         let first = self.found.sidecars.first().copied().unwrap_or(0);
         for at in first..=version {
             let path = self.dir.join(Delta::entry_name(at));
@@ -278,14 +283,17 @@ impl Recovery<'_> {
                 return Err(self.damaged(&path, at, fault));
             }
         }
-        for at in checkpoint.map_or(first, |checkpoint| checkpoint + 1)..=version {
+        let mut sealed = Position(0);
+        // The checkpoint stands for the entries before it; the last sidecar says the position in any case.
+        for at in checkpoint.map_or(first, |checkpoint| version.min(checkpoint + 1))..=version {
             let path = sidecar::path(self.dir, at);
             let sidecar =
                 Sidecar::read(&path, self.table, at).map_err(|fault| self.damaged(&path, at, fault))?;
             let entry = self.dir.join(&sidecar.log.path);
             sidecar.log.check(self.dir).map_err(|fault| self.damaged(&entry, at, fault))?;
+            sealed = Position(sidecar.position);
         }
-        Ok(())
+        Ok(sealed)
     }
 
     fn check_files(&self, files: &[DataFile], version: i64) -> Result<(), Error> {

@@ -10,8 +10,13 @@ use super::sample::{Group, Market, PERIOD_S, rank_of};
 use super::{folder, open};
 use crate::Lake;
 
+/// The values of each key: meter, kind and end.
+type Keys = BTreeMap<(MeterId, u8, Instant), Vec<Value>>;
+/// Rank and values, and whether it was the first.
+type Value = (Rank, Values, bool);
+
 /// Every key there is, with all its values: what the look-up of one must give.
-fn naive(groups: &[Group]) -> BTreeMap<(MeterId, u8, Instant), Vec<(Rank, Values, bool)>> {
+fn naive(groups: &[Group]) -> Keys {
     let frames: BTreeMap<Position, AcceptedFrame> = groups
         .iter()
         .flat_map(|group| &group.records)
@@ -46,7 +51,7 @@ fn naive(groups: &[Group]) -> BTreeMap<(MeterId, u8, Instant), Vec<(Rank, Values
     keys
 }
 
-fn found(lake: &Lake, meter: MeterId, kind: u8, end: Instant) -> Vec<(Rank, Values, bool)> {
+fn found(lake: &Lake, meter: MeterId, kind: u8, end: Instant) -> Vec<Value> {
     let kind = ReadingKind::from_number(kind).unwrap();
     let versions = lake.versions(meter, kind, end).unwrap();
     let mut found: Vec<_> = versions.into_iter().map(|one| (one.rank, one.values, one.first)).collect();
@@ -66,7 +71,7 @@ fn check(lake: &Lake, groups: &[Group]) {
     check_demand(lake, &keys);
 }
 
-fn check_demand(lake: &Lake, keys: &BTreeMap<(MeterId, u8, Instant), Vec<(Rank, Values, bool)>>) {
+fn check_demand(lake: &Lake, keys: &Keys) {
     let ends: BTreeSet<Instant> = keys.keys().map(|(_, _, end)| *end).collect();
     let ends: Vec<Instant> = ends.into_iter().collect();
     for meter in (1..=8).map(MeterId) {
