@@ -225,13 +225,15 @@ pub(crate) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     disk.sync(&file).map_err(|source| Error::Sync { path: dir.to_owned(), source })
 }
 
-/// Writes zeros from `from` to `end`.
+/// Writes zeros from `from` to `end` and syncs them, piece by piece: one large sync would hold up those of the
+/// groups that are being appended meanwhile.
 pub(crate) fn write_zeros(disk: &dyn Disk, file: &File, from: u64, end: u64) -> io::Result<()> {
     let zeros = vec![0; PIECE];
     let mut offset = from;
     while offset < end {
         let length = (end - offset).min(PIECE as u64);
         disk.write_at(file, &zeros[..length as usize], offset)?;
+        disk.sync(file)?;
         offset += length;
     }
     Ok(())
@@ -268,7 +270,6 @@ fn fill(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<(), Error> {
     let file = File::create(path).map_err(Error::space("create", path))?;
     disk.allocate(&file, bytes)
         .and_then(|()| write_zeros(disk, &file, 0, bytes))
-        .and_then(|()| disk.sync(&file))
         .map_err(Error::space("write", path))
 }
 
