@@ -228,6 +228,12 @@ pub enum Fault {
 }
 
 impl Error {
+    /// Whether the process must stop and start again: after a failed sync only that tells what is on disk.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Error::Sync { .. } | Error::Halted)
+    }
+
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { what, path, source }

@@ -45,12 +45,16 @@ pub(crate) fn demand_w(
         inner.view([Table::IntervalReading, Table::IntervalRevision, Table::Frame]);
     let key = Key::new(inner, meter, Instant(from.0.saturating_add(1))..=to);
     let mut revised: BTreeMap<Instant, Vec<(Rank, i64)>> = BTreeMap::new();
-    for row in key.revisions(ReadingKind::Interval, &revisions)? {
+    for row in
+        key.revisions(ReadingKind::Interval, &revisions)?.into_iter().filter(|row| is_charged(row.quality))
+    {
         if let Some(energy_wh) = row.values.get(Channel::ImportWh) {
             revised.entry(row.end).or_default().push((row.rank, energy_wh));
         }
     }
-    for row in key.readings(Table::IntervalReading, &readings)? {
+    for row in
+        key.readings(Table::IntervalReading, &readings)?.into_iter().filter(|row| is_charged(row.quality))
+    {
         let Some(energy_wh) = row.values.get(Channel::ImportWh) else { continue };
         // Only where there is a choice does the rank of the first value matter.
         let rank = if revised.contains_key(&row.end) { rank_of(&frames, &row)? } else { LOWEST };
@@ -66,8 +70,13 @@ pub(crate) fn demand_w(
 const LOWEST: Rank =
     Rank { class: RankClass::Estimate, key_epoch: 0, counter: 0, digest: model::Digest([0; 16]) };
 
+/// Whether a value may have moved a demand: what came too late is stored only.
+fn is_charged(quality: Quality) -> bool {
+    !quality.has(Quality::TOO_LATE)
+}
+
 fn demand_of(energy_wh: i64, period_s: u32) -> i64 {
-    let watts = i128::from(energy_wh) * 3600 / i128::from(period_s.max(1));
+    let watts = i128::from(energy_wh.max(0)) * 3600 / i128::from(period_s.max(1));
     i64::try_from(watts).unwrap_or(i64::MAX)
 }
 

@@ -1,9 +1,9 @@
 //! Records out of tables: what a checkpoint is derived from again.
 //!
-//! Control facts, answers to contested readings and the frames that brought them come from table `fact` as they stood
-//! in the journal. Any other frame is put together from its row in `frame` and its readings and events. What a table
-//! does not keep is not there: the raw bytes, an event word that changed nothing, and the moment of a push that changed
-//! no event flag. None of these moves a row or a balance.
+//! Control facts, answers to contested readings, and the frames that brought contested readings or changed a meter's
+//! event word come from table `fact` as they stood in the journal. Any other frame is put together from its row in
+//! `frame` and its readings and events. What no table keeps is not there: the raw bytes, an event word that changed
+//! nothing, and the moment of a push without events. None of these moves a row or a balance.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -122,12 +122,7 @@ impl Window {
         positions: &RangeInclusive<i64>,
         words: &mut HashMap<MeterId, EventWord>,
     ) -> Result<VecDeque<Record>, Error> {
-        let record = |position: i64| {
-            let position = Position(position.cast_unsigned());
-            let record = self.record(position, words)?;
-            Ok(record)
-        };
-        positions.clone().map(record).collect()
+        positions.clone().map(|position| self.record(Position(position.cast_unsigned()), words)).collect()
     }
 
     fn record(
@@ -159,7 +154,7 @@ impl Window {
         let events = self.events.remove(&row.position).unwrap_or_default();
         let before = words.get(&row.meter).copied().unwrap_or_default();
         let event_word = (!events.is_empty()).then(|| with_changes(before, &events));
-        if let Some(word) = event_word.filter(|_| !row.late) {
+        if let Some(word) = event_word.filter(|_| events.iter().any(|event| !event.late)) {
             words.insert(row.meter, word);
         }
         let pushed_at = events.first().map(|event| event.at).filter(|at| *at != row.received_at);

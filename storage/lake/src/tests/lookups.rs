@@ -11,9 +11,15 @@ use super::{folder, open};
 use crate::Lake;
 
 /// The values of each key: meter, kind and end.
-type Keys = BTreeMap<(MeterId, u8, Instant), Vec<Value>>;
+type Keys = BTreeMap<(MeterId, u8, Instant), Vec<Known>>;
 /// Rank and values, and whether it was the first.
 type Value = (Rank, Values, bool);
+
+/// A value, and whether it may be charged.
+struct Known {
+    value: Value,
+    is_charged: bool,
+}
 
 /// Every key there is, with all its values: what the look-up of one must give.
 fn naive(groups: &[Group]) -> Keys {
@@ -27,7 +33,7 @@ fn naive(groups: &[Group]) -> Keys {
         .collect();
     let mut keys: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in groups.iter().flat_map(|group| &group.rows) {
-        let (key, value) = match row {
+        let (key, value, quality) = match row {
             Row::Interval(first) | Row::Daily(first) | Row::Instant(first) => {
                 let kind = match row {
                     Row::Interval(_) => ReadingKind::Interval,
@@ -38,32 +44,38 @@ fn naive(groups: &[Group]) -> Keys {
                 (
                     (first.meter, kind as u8, first.end),
                     (rank_of(&frames[&first.position]), first.values.clone(), true),
+                    first.quality,
                 )
             }
             Row::Revision(later) => {
-                ((later.meter, later.kind as u8, later.end), (later.rank, later.values.clone(), false))
+                let value = (later.rank, later.values.clone(), false);
+                ((later.meter, later.kind as u8, later.end), value, later.quality)
             }
             _ => continue,
         };
-        keys.entry(key).or_default().push(value);
+        let is_charged = !quality.has(Quality::TOO_LATE);
+        keys.entry(key).or_default().push(Known { value, is_charged });
     }
-    keys.values_mut().for_each(|values| values.sort_by_key(|(rank, _, first)| (*rank, *first)));
     keys
+}
+
+fn sorted(mut values: Vec<Value>) -> Vec<Value> {
+    values.sort_by_key(|(rank, _, first)| (*rank, *first));
+    values
 }
 
 fn found(lake: &Lake, meter: MeterId, kind: u8, end: Instant) -> Vec<Value> {
     let kind = ReadingKind::from_number(kind).unwrap();
     let versions = lake.versions(meter, kind, end).unwrap();
-    let mut found: Vec<_> = versions.into_iter().map(|one| (one.rank, one.values, one.first)).collect();
-    found.sort_by_key(|(rank, _, first)| (*rank, *first));
-    found
+    sorted(versions.into_iter().map(|one| (one.rank, one.values, one.first)).collect())
 }
 
 fn check(lake: &Lake, groups: &[Group]) {
     let keys = naive(groups);
     assert!(keys.values().any(|values| values.len() > 1), "some keys have revisions");
-    for ((meter, kind, end), expected) in &keys {
-        assert_eq!(&found(lake, *meter, *kind, *end), expected, "meter {meter} kind {kind} end {end}");
+    for ((meter, kind, end), known) in &keys {
+        let expected = sorted(known.iter().map(|known| known.value.clone()).collect());
+        assert_eq!(found(lake, *meter, *kind, *end), expected, "meter {meter} kind {kind} end {end}");
     }
     let nothing = Instant(keys.keys().next().unwrap().2.0 + 1);
     assert_eq!(found(lake, MeterId(1), 1, nothing), []);
@@ -80,11 +92,11 @@ fn check_demand(lake: &Lake, keys: &Keys) {
             let in_force: BTreeMap<Instant, i64> = keys
                 .iter()
                 .filter(|((of, kind, end), _)| *of == meter && *kind == 1 && *end > from && *end <= to)
-                .filter_map(|((_, _, end), values)| {
-                    let known = values
-                        .iter()
-                        .filter_map(|(rank, values, _)| Some((*rank, values.get(Channel::ImportWh)?)));
-                    known.max().map(|(_, energy_wh)| (*end, energy_wh))
+                .filter_map(|((_, _, end), known)| {
+                    let charged = known.iter().filter(|known| known.is_charged).map(|known| &known.value);
+                    let energy =
+                        charged.filter_map(|(rank, values, _)| Some((rank, values.get(Channel::ImportWh)?)));
+                    energy.max().map(|(_, energy_wh)| (*end, energy_wh))
                 })
                 .collect();
             let highest_end =

@@ -163,13 +163,13 @@ impl Market {
     }
 
     fn reading(&mut self, kind: ReadingKind, end: Instant, values: Values) -> Reading {
-        let quality = [Quality::GOOD, Quality::CLOCK_DOUBTFUL.with(Quality::FUTURE)];
+        let quality = [Quality::GOOD, Quality::CLOCK_DOUBTFUL.with(Quality::FUTURE), Quality::TOO_LATE];
         Reading {
             kind,
             end,
             deviation_min: (self.below(3) > 0).then_some(-330),
             clock_status: if self.below(2) == 0 { 0xFF } else { 0 },
-            quality: quality[usize::try_from(self.below(2)).unwrap()],
+            quality: quality[usize::try_from(self.below(3)).unwrap()],
             values,
         }
     }
@@ -272,8 +272,12 @@ impl Market {
             self.words.insert(frame.meter, word);
         }
         let pushed_at = Instant(self.now.0 - 7_000_000);
+        let is_fresh = !frame.late;
         frame.pushed_at = Some(pushed_at);
         frame.event_word = Some(word);
+        if is_fresh {
+            frame.raw = vec![0xDB, 8, 2];
+        }
         let position = Position(self.position);
         let mut rows = vec![Row::Frame(frame_row(position, self.now, &frame, false))];
         rows.extend(word.changes(before).map(|(bit, occurred)| {
@@ -284,10 +288,14 @@ impl Market {
                 received_at: self.now,
                 bit,
                 occurred,
-                late: frame.late,
+                late: !is_fresh,
             })
         }));
-        self.put(group, Fact::Frame(frame), rows);
+        let fact = Fact::Frame(frame);
+        if is_fresh {
+            rows.push(fact_row(position, self.now, &fact));
+        }
+        self.put(group, fact, rows);
     }
 
     fn repeated_frame(&mut self, group: &mut Group) {
