@@ -636,3 +636,28 @@ fn shortest(number: f32, shift: i8) -> i64 {
     let up = rest > "5" || (rest == "5" && value % 2 != 0);
     value + i64::from(up)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_float_tells_every_watt_hour_up_to_its_room_and_the_nearest_beyond() {
+        let mut rng = Rng::keyed(1, &[]);
+        for _ in 0..20_000 {
+            let wh = rng.between(0, FLOAT_EXACT_MAX - 1);
+            let (Cell::Float(bits), carried) = float_cell(wh, 3) else { panic!("not a float") };
+            assert_eq!((carried, shortest(f32::from_bits(bits), 3)), (wh, wh));
+        }
+        let (_, carried) = float_cell(20_000_001, 3);
+        assert!(carried != 20_000_001 && (carried - 20_000_001).abs() <= 1, "{carried}");
+    }
+
+    #[test]
+    fn halves_of_a_float_go_to_the_even_side() {
+        for (number, wh) in [(0.0005, 0), (0.0015, 2), (0.0025, 2), (0.00251, 3), (0.0026, 3), (12.0, 12_000)]
+        {
+            assert_eq!(shortest(number, 3), wh, "{number}");
+        }
+    }
+}

@@ -313,7 +313,8 @@ impl Household {
             }
         }
         // A kettle, a toaster, a microwave oven: strong and short.
-        for _ in 0..if self.gadgets { rng.between(0, 5) } else { 0 } {
+        let strong = if self.gadgets { rng.between(0, 5) } else { 0 };
+        for _ in 0..strong {
             let at = rng.between(habit.wake, habit.sleep);
             if !habit.is_away(at) {
                 run(rng.between(400, 1600), at, rng.between(4, 18));
