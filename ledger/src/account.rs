@@ -184,7 +184,7 @@ impl Account {
     }
 
     /// Puts the pending terms in force that begin with the open month or before.
-    pub(crate) fn begin_pending_terms(&mut self) {
+    fn begin_pending_terms(&mut self) {
         let first = self.open_month().first_day();
         let begun = self.pending.partition_point(|terms| terms.from <= first);
         for terms in self.pending.drain(..begun) {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Calendar, CivilDay, CivilMonth, Instant, MeterId, Position, Rank, Reading, ReadingKind, Source};
+use model::{
+    Calendar, CivilDay, CivilMonth, Instant, MeterId, Position, Quality, Rank, Reading, ReadingKind, Source,
+};
 
 /// A contested reading, handed to the resolver when the one before it of the same meter has been answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,13 @@ impl OpenTable {
     /// The reading a meter waits for.
     pub(crate) fn first(&self, meter: MeterId) -> Option<&Open> {
         self.queues.get(&meter)?.front()
+    }
+
+    /// Earliest civil day for which a meter's waiting readings can move money.
+    pub(crate) fn earliest_day(&self, meter: MeterId, calendar: &Calendar) -> Option<CivilDay> {
+        let queue = self.queues.get(&meter)?;
+        let charged = queue.iter().filter(|open| !open.reading.quality.has(Quality::TOO_LATE));
+        charged.map(|open| calendar.usage_day(open.reading.end)).min()
     }
 
     /// Notes the demand of an interval of the meter that was taken in while a look-up may be under way.

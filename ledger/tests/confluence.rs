@@ -150,13 +150,15 @@ fn begin() -> World {
     world.apply(Fact::TariffVersion(flat("other", "2026-01-01", "4.10")));
     world.apply(Fact::TariffVersion(flat("other", "2026-04-01", "4.70")));
     for (account, tariff, from) in [(1, "lmv1-urban", "2026-03-19"), (2, "other", FIRST)] {
-        assert!(world.account(account, tariff, from, 1_000_000).is_success());
+        let mut terms = world.account_terms(account, tariff, from, 1_000_000);
+        terms.sanctioned_w = 400;
+        assert!(world.apply(Fact::AccountTerms(terms)).is_success());
         let mut meter = world.meter_terms(account, Some(account));
         meter.period_s = PERIOD_S;
         assert!(world.apply(Fact::MeterTerms(meter)).is_success());
     }
     let mut later = world.account_terms(1, "lmv1-urban", "2026-04-01", 0);
-    later.sanctioned_w = 3000;
+    later.sanctioned_w = 300;
     assert!(world.apply(Fact::AccountTerms(later)).is_success());
     world.answers_at_once = false;
     world
@@ -284,7 +286,7 @@ impl<'a> Model<'a> {
         let energy_wh =
             self.register_at(account, from, last) - self.register_at(account, from, first.previous());
         let is_april_on = month >= world::month("2026-04");
-        let sanctioned_w = if account == 1 && is_april_on { 3000 } else { 4000 };
+        let sanctioned_w = if account == 1 && is_april_on { 300 } else { 400 };
         let slabs: &[(i64, i64, i64)] = match account {
             1 => &[(150_000, 685, 135), (300_000, 685, 85), (i64::MAX, 685, 35)],
             _ if is_april_on => &[(i64::MAX, 470, 0)],

@@ -1,10 +1,11 @@
 //! Closing days: the only thing that books usage.
 
 use model::row::PostingKind;
-use model::{AccountId, CivilDay, CivilMonth, DayClosed, Digest, Record};
+use model::{AccountId, Calendar, CivilDay, CivilMonth, DayClosed, Digest, Record};
 
 use super::{Effects, Fold, postings};
 use crate::account::{Account, Closed, days_between};
+use crate::contested::OpenTable;
 use crate::outcome::DayRefusal;
 use crate::posting::{Postings, Subject};
 use crate::rating::{Charge, charge_to_date};
@@ -30,6 +31,8 @@ impl Fold {
         let mut books = Books {
             tariffs: &self.tariffs,
             limits: &self.limits,
+            calendar: &self.calendar,
+            open: &self.open,
             still_changes,
             postings: postings(record, &mut self.totals, &mut out.rows),
             count: Count::default(),
@@ -91,6 +94,8 @@ impl Fold {
 struct Books<'a> {
     tariffs: &'a Tariffs,
     limits: &'a Limits,
+    calendar: &'a Calendar,
+    open: &'a OpenTable,
     /// First day for which data may still come.
     still_changes: CivilDay,
     postings: Postings<'a>,
@@ -113,7 +118,9 @@ impl Books<'_> {
         if day == day.month().last_day() {
             account.roll_over(version, self.limits);
         }
-        let frozen = self.still_changes.month().min(account.open_month()).first_day().previous();
+        let waiting = account.meter.and_then(|meter| self.open.earliest_day(meter, self.calendar));
+        let still_changes = waiting.map_or(self.still_changes, |day| day.min(self.still_changes));
+        let frozen = still_changes.month().min(account.open_month()).first_day().previous();
         account.energy.freeze(frozen);
         account.energy.forget_hidden(account.booked_until.next());
     }

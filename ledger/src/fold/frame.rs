@@ -152,6 +152,7 @@ impl Fold {
             out.rows.push(Row::Instant(reading_row(position, frame.meter, placed)));
         } else if self.is_new(frame.meter, &placed) {
             taken.stored = true;
+            self.note_demand(frame.meter, &placed);
             self.first_value(position, frame.meter, placed, out);
         } else {
             taken.contested += 1;

@@ -1,6 +1,6 @@
 //! From readings in force to the energy and demand of the account that pays for the meter.
 
-use model::{Channel, MeterId, Quality, ReadingKind, Values};
+use model::{Channel, MeterId, Quality, Reading, ReadingKind, Values};
 
 use super::Fold;
 use super::frame::Placed;
@@ -34,6 +34,16 @@ impl Fold {
         }
     }
 
+    /// Notes the demand of an interval that has just come, for the look-up that may be under way for its meter.
+    pub(super) fn note_demand(&mut self, id: MeterId, placed: &Placed) {
+        let Reading { kind: ReadingKind::Interval, quality, ref values, .. } = placed.reading else { return };
+        let is_charged = !quality.has(Quality::TOO_LATE) && !quality.has(Quality::FUTURE);
+        let (Some(meter), Some(wh)) = (self.meters.get(id.0), values.get(Channel::ImportWh)) else { return };
+        if is_charged {
+            self.open.note_demand(id, placed.day.month(), demand_w(wh, meter.period_s), &self.calendar);
+        }
+    }
+
     fn count_interval(
         &mut self,
         id: MeterId,
@@ -45,7 +55,6 @@ impl Fold {
         let Some(period_s) = self.meters.get(id.0).map(|meter| meter.period_s) else { return };
         let power = |wh: Option<i64>| wh.map_or(0, |wh| demand_w(wh, period_s));
         let (before_w, after_w) = (power(before), power(after));
-        self.open.note_demand(id, placed.day.month(), after_w, &self.calendar);
         let Some(account) = self.paying_account_mut(id).filter(|account| account.is_charged(placed.day))
         else {
             return;

@@ -7,6 +7,7 @@ use super::frame::Placed;
 use super::{Effects, Fold, keep_fact};
 use crate::Outcome;
 use crate::contested::Open;
+use crate::rating::MAX_DEMAND_W;
 use crate::slot::SlotVerdict;
 
 impl Fold {
@@ -45,7 +46,7 @@ impl Fold {
             Verdict::Absent => self.first_value(frame, meter, placed, out),
             Verdict::Repeated => self.confirm(meter, &placed),
             Verdict::Revised { before, after, demand_without_w } => {
-                let without_w = since_w.max(demand_without_w.unwrap_or(0));
+                let without_w = since_w.max(demand_without_w.unwrap_or(0)).min(MAX_DEMAND_W);
                 let went_back = self.revise(meter, &placed, before, after, without_w);
                 out.rows.push(Row::Revision(revision_row(position, frame, meter, rank, placed, went_back)));
             }

@@ -166,12 +166,16 @@ impl Fold {
             return Err(TermsRefusal::Closed(earliest));
         }
         let later = PendingTerms { from: terms.from, sanctioned_w: terms.sanctioned_w, tariff };
+        if later.from == earliest {
+            account.sanctioned_w = later.sanctioned_w;
+            account.tariff = later.tariff;
+            return Ok(());
+        }
         match account.pending.binary_search_by_key(&terms.from, |known| known.from) {
             Ok(place) => account.pending[place] = later,
             Err(_) if account.pending.len() >= limits.max_pending_terms => return Err(TermsRefusal::Full),
             Err(place) => account.pending.insert(place, later),
         }
-        account.begin_pending_terms();
         Ok(())
     }
 
