@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::StartError;
 use crate::gate;
+use crate::interrupt::{Over, interruptible};
 use crate::session::{Needs, Sessions};
 use crate::tables::views::Views;
 use crate::{Pinned, Pins, QueryError};
@@ -42,6 +43,8 @@ pub struct Options {
     pub max_answer_bytes: usize,
     /// Statements that run at a time; four times as many may wait for their turn.
     pub max_statements: usize,
+    /// Parts a statement's work is cut into, which run at a time: threads of the runtime it is asked on.
+    pub parallelism: usize,
     /// The utility's zone, by its name in the IANA database.
     pub zone: String,
     /// Directory for intermediate results that do not fit into memory; `None`: such statements fail.
@@ -58,6 +61,7 @@ impl Default for Options {
             max_rows: 1_000_000,
             max_answer_bytes: 256 << 20,
             max_statements: 4,
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             zone: "Asia/Kolkata".to_owned(),
             spill_dir: None,
             spill_bytes: 2 << 30,
@@ -92,9 +96,12 @@ impl Answer {
 ///
 /// Each statement has a session of its own over one shared runtime of DataFusion (memory, spill files, cached footers)
 /// and sees only the tables it names, at one position. It is planned and driven on a thread of its own, so that a
-/// plan that takes long to make keeps nobody else waiting; what it spawns runs on the runtime of the caller.
+/// plan that takes long to make keeps nobody else waiting; what it spawns runs on a runtime, that of the caller unless
+/// [`Engine::on_runtime`] names another. Statements may keep all threads of that runtime busy up to their time limit, so
+/// whoever has other things to do should name one.
 pub struct Engine {
     shared: Arc<Shared>,
+    runtime: Option<Handle>,
 }
 
 struct Shared {
@@ -117,7 +124,14 @@ impl Engine {
             .map_err(|error| StartError::Runtime(error.strip_backtrace()))?;
         let places = Arc::new(Semaphore::new(options.max_statements));
         let shared = Shared { pins, options, sessions, places, waiting: AtomicUsize::new(0) };
-        Ok(Engine { shared: Arc::new(shared) })
+        Ok(Engine { shared: Arc::new(shared), runtime: None })
+    }
+
+    /// The same engine with the work of its statements on that runtime, which needs timers. [`Engine::query`] itself
+    /// still runs where it is awaited, so that time limits and cancellation do not wait for busy threads.
+    #[must_use]
+    pub fn on_runtime(self, runtime: Handle) -> Engine {
+        Engine { runtime: Some(runtime), ..self }
     }
 
     /// The limits it was made with.
@@ -144,9 +158,11 @@ impl Engine {
         let needs = self.shared.sessions.needs(admitted.mentions.tables);
         let place = self.place().await?;
         let pinned = self.shared.pins.pin(needs.wants, LONGEST_WAIT).await?;
-        let run =
-            Run { shared: Arc::clone(&self.shared), statement: admitted.statement, needs, pinned, started };
-        run.on_its_own_thread(place).await
+        let over = Over::at(started + self.shared.options.timeout);
+        let _when_dropped = over.when_dropped();
+        let shared = Arc::clone(&self.shared);
+        let run = Run { shared, statement: admitted.statement, needs, pinned, over, started };
+        run.on_its_own_thread(place, self.runtime.clone().unwrap_or_else(Handle::current)).await
     }
 
     /// Waits for a place among the running statements; refuses where too many wait already.
@@ -187,17 +203,21 @@ struct Run {
     statement: Statement,
     needs: Needs,
     pinned: Pinned,
+    over: Over,
     started: Instant,
 }
 
 impl Run {
     /// The place is given back when the thread ends, so that a statement which cannot be stopped at once still counts.
-    async fn on_its_own_thread(self, place: OwnedSemaphorePermit) -> Result<Answer, QueryError> {
+    async fn on_its_own_thread(
+        self,
+        place: OwnedSemaphorePermit,
+        runtime: Handle,
+    ) -> Result<Answer, QueryError> {
         let (answered, answer) = oneshot::channel();
-        let handle = Handle::current();
         let work = move || {
             let _place = place;
-            handle.block_on(async move {
+            runtime.block_on(async move {
                 let mut answered = answered;
                 tokio::select! {
                     biased;
@@ -218,7 +238,8 @@ impl Run {
         let state = self.shared.sessions.open(&self.needs, &self.pinned).await?;
         let position = self.pinned.position;
         drop(self.pinned);
-        let (schema, batches, truncated) = rows(&state, self.statement, &self.shared.options).await?;
+        let (schema, batches, truncated) =
+            rows(&state, self.statement, &self.over, &self.shared.options).await?;
         Ok(Answer { schema, batches, position, elapsed: self.started.elapsed(), truncated })
     }
 }
@@ -226,13 +247,14 @@ impl Run {
 async fn rows(
     state: &SessionState,
     statement: Statement,
+    over: &Over,
     options: &Options,
 ) -> Result<(SchemaRef, Vec<RecordBatch>, bool), QueryError> {
     let plan = state.statement_to_plan(statement).await?;
     let only_questions =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_questions.verify_plan(&plan).map_err(|error| QueryError::Refused(error.strip_backtrace()))?;
-    let plan = state.create_physical_plan(&plan).await?;
+    let plan = interruptible(state.create_physical_plan(&plan).await?, over)?;
     let mut stream = execute_stream(plan, state.task_ctx())?;
     let schema = stream.schema();
     let mut kept = Kept::new(options);

@@ -1,5 +1,7 @@
 //! Why a statement was not answered.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
@@ -80,12 +82,14 @@ pub(crate) fn too_large(what: String) -> DataFusionError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> QueryError {
         let text = || error.strip_backtrace();
+        if is_exhausted(&error) {
+            return QueryError::OutOfMemory(text().split(" Please ").next().unwrap_or_default().to_owned());
+        }
         match error.find_root() {
             DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
                 Some(QueryError::TooLarge(what)) => QueryError::TooLarge(what.clone()),
                 _ => QueryError::Internal(text()),
             },
-            DataFusionError::ResourcesExhausted(_) => QueryError::OutOfMemory(text()),
             DataFusionError::SQL(..) => QueryError::Syntax(text()),
             DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
@@ -94,6 +98,19 @@ impl From<DataFusionError> for QueryError {
             DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => QueryError::Failed(text()),
             _ => QueryError::Internal(text()),
         }
+    }
+}
+
+/// Whether memory or spill space ran out, wherever in the chain it is told: a full spill directory comes as an error of
+/// input and output.
+fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
+    if let Some(DataFusionError::ResourcesExhausted(_)) = error.downcast_ref() {
+        return true;
+    }
+    let within = error.downcast_ref().and_then(io::Error::get_ref);
+    match within {
+        Some(inner) => is_exhausted(inner),
+        None => error.source().is_some_and(is_exhausted),
     }
 }
 

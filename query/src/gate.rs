@@ -248,7 +248,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         let weight = Weight {
-            relations: frame.relations,
+            relations: frame.relations.max(1),
             growth: frame.columns.max(1).saturating_mul(frame.below.max(1)),
         };
         if weight.relations > MAX_RELATIONS {

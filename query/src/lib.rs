@@ -15,6 +15,7 @@ pub mod format;
 mod functions;
 mod gate;
 mod http;
+mod interrupt;
 mod pin;
 mod session;
 mod tables;

@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{
-    CatalogProvider, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
-    SchemaProvider, TableProvider,
+    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider, SchemaProvider, TableProvider,
 };
 use datafusion::datasource::ViewTable;
 use datafusion::error::{DataFusionError, Result};
@@ -57,7 +57,7 @@ impl Sessions {
     pub(crate) fn new(options: &Options, calendar: Calendar, views: Views) -> Result<Sessions> {
         let calendar = Arc::new(calendar);
         let template = SessionStateBuilder::new()
-            .with_config(config(&calendar))
+            .with_config(config(options, &calendar))
             .with_runtime_env(runtime(options)?)
             .with_expr_planners(SessionStateDefaults::default_expr_planners())
             .with_scalar_functions(functions::scalar(&calendar))
@@ -121,7 +121,6 @@ impl Sessions {
         catalog.register_schema(PUBLIC, Arc::clone(public) as Arc<dyn SchemaProvider>)?;
         catalog.register_schema(SYSTEM, Arc::clone(system) as Arc<dyn SchemaProvider>)?;
         let catalogs = MemoryCatalogProviderList::new();
-        use datafusion::catalog::CatalogProviderList;
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let mut state = self.template.clone();
         state.register_catalog_list(Arc::new(catalogs));
@@ -156,16 +155,17 @@ fn in_memory(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))
 }
 
-fn config(calendar: &Calendar) -> SessionConfig {
+fn config(options: &Options, calendar: &Calendar) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true);
-    let options = config.options_mut();
-    options.execution.time_zone = Some(calendar.zone_name().to_owned());
-    options.execution.enable_recursive_ctes = false;
-    options.execution.parquet.pushdown_filters = true;
-    options.execution.parquet.reorder_filters = true;
+        .with_information_schema(true)
+        .with_target_partitions(options.parallelism.max(1));
+    let execution = &mut config.options_mut().execution;
+    execution.time_zone = Some(calendar.zone_name().to_owned());
+    execution.enable_recursive_ctes = false;
+    execution.parquet.pushdown_filters = true;
+    execution.parquet.reorder_filters = true;
     config
 }
 

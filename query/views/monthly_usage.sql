@@ -46,6 +46,7 @@ month AS (
         max(CASE WHEN last_at = last_register_at THEN coalesce(closing_register_kwh, opening_register_kwh) END)
             - max(CASE WHEN first_at = first_register_at THEN coalesce(opening_register_kwh, closing_register_kwh) END)
             AS by_registers,
+        max(last_register_at) > min(first_register_at) AS between_registers,
         count(*) FILTER (WHERE source = 'register') AS days_by_register,
         count(*) FILTER (WHERE source = 'intervals') AS days_by_intervals,
         count(*) FILTER (WHERE source = 'none') AS days_unknown,
@@ -59,7 +60,8 @@ month AS (
 
 SELECT
     meter_id, account_id, account_number, month,
-    CASE WHEN by_registers >= 0 THEN by_registers + coalesce(outside, 0) ELSE by_days END AS import_kwh,
+    CASE WHEN between_registers AND by_registers >= 0 THEN by_registers + coalesce(outside, 0) ELSE by_days END
+        AS import_kwh,
     days_by_register, days_by_intervals, days_unknown,
     intervals_expected, intervals_present,
     least(1.0, CAST(intervals_present AS DOUBLE) / nullif(intervals_expected, 0)) AS completeness,

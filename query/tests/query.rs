@@ -1,0 +1,19 @@
+//! Statements over small lakes made by hand: one binary, as each links the whole of DataFusion.
+
+#[path = "query/world.rs"]
+mod world;
+
+#[path = "query/duckdb.rs"]
+mod duckdb;
+#[path = "query/hostile.rs"]
+mod hostile;
+#[path = "query/http.rs"]
+mod http;
+#[path = "query/limits.rs"]
+mod limits;
+#[path = "query/plans.rs"]
+mod plans;
+#[path = "query/same_answer.rs"]
+mod same_answer;
+#[path = "query/slt.rs"]
+mod slt;
