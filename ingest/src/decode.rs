@@ -84,6 +84,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) keys: &'a KeyTable,
     pub(crate) profiles: &'a [Profile],
     pub(crate) calendar: &'a Calendar,
+    /// Longest APDU taken, bytes.
+    pub(crate) max_apdu: usize,
 }
 
 impl Decoder<'_> {
@@ -104,6 +106,10 @@ impl Decoder<'_> {
 
     fn look(&self, received: &Received, scratch: &mut Scratch) -> Result<(SystemTitle, Verified), Refusal> {
         let (apdu, at) = unframe(received).map_err(undecodable)?;
+        if apdu.len() > self.max_apdu {
+            let length = u16::try_from(apdu.len()).unwrap_or(u16::MAX);
+            return Err(undecodable(Error { kind: ErrorKind::FrameTooLong(length), offset: at }));
+        }
         match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
             Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received.identity, scratch),
             Apdu::DataNotification(push) => self.clear(&push, received.identity),

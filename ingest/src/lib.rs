@@ -18,25 +18,33 @@
 
 mod clock;
 mod decode;
+mod framing;
 mod judge;
 mod keys;
 mod lake;
 mod memory;
+mod mqtt;
 pub mod normalize;
 mod pipeline;
 mod queue;
 mod received;
+mod reply;
 mod resolve;
+mod tcp;
 mod telemetry;
+mod udp;
 
 pub use clock::Clock;
 pub use lake::{BoxError, Lake, LakeVersion};
+pub use mqtt::{MqttError, MqttFraming, MqttOptions, serve_mqtt};
 pub use pipeline::{
     Applied, Failure, Pipeline, PipelineError, PipelineOptions, Readiness, Replay, StartError, Stats,
     Submitter,
 };
 pub use received::{Acked, Disposition, Framing, Lost, Received, Refused, Ticket};
+pub use tcp::{TcpOptions, serve_tcp};
 pub use telemetry::describe as describe_metrics;
+pub use udp::{UdpOptions, serve_udp};
 
 use model::Digest;
 

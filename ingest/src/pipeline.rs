@@ -240,7 +240,7 @@ impl Pipeline {
     /// A handle for one task that gives many frames.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
-        Submitter { pipeline: self.clone(), scratch: Scratch::new() }
+        Submitter { pipeline: self.clone(), scratch: Scratch::new(), max_apdu: usize::from(u16::MAX) }
     }
 
     /// Appends a fact; answers when it is durable and applied.
@@ -319,15 +319,23 @@ impl Pipeline {
 pub struct Submitter {
     pipeline: Pipeline,
     scratch: Scratch,
+    max_apdu: usize,
 }
 
 impl Submitter {
+    /// Quarantines frames with longer APDUs than this.
+    #[must_use]
+    pub fn with_max_apdu(mut self, bytes: usize) -> Submitter {
+        self.max_apdu = bytes;
+        self
+    }
+
     /// Gives a frame to the pipeline; waits while the queue is full.
     ///
     /// # Errors
     /// [`Refused::Stopped`].
     pub async fn submit(&mut self, received: Received) -> Result<Ticket, Refused> {
-        self.pipeline.core.submit(received, &mut self.scratch).await
+        self.pipeline.core.submit(received, self.max_apdu, &mut self.scratch).await
     }
 
     /// Gives a frame to the pipeline; refuses and counts it while the queue is full.
@@ -338,7 +346,7 @@ impl Submitter {
         let core = &self.pipeline.core;
         let permits = core.permits(&received);
         match Arc::clone(&core.frames).try_acquire_many_owned(permits) {
-            Ok(permit) => core.enqueue(received, permit, &mut self.scratch),
+            Ok(permit) => core.enqueue(received, permit, self.max_apdu, &mut self.scratch),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Refused::Stopped),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 core.gauges.refuse(received.source);
@@ -358,21 +366,31 @@ impl Core {
         u32::try_from(weight).unwrap_or(u32::MAX)
     }
 
-    async fn submit(&self, received: Received, scratch: &mut Scratch) -> Result<Ticket, Refused> {
+    async fn submit(
+        &self,
+        received: Received,
+        max_apdu: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Ticket, Refused> {
         let permits = self.permits(&received);
         let permit =
             Arc::clone(&self.frames).acquire_many_owned(permits).await.map_err(|_| Refused::Stopped)?;
-        self.enqueue(received, permit, scratch)
+        self.enqueue(received, permit, max_apdu, scratch)
     }
 
     fn enqueue(
         &self,
         received: Received,
         permit: tokio::sync::OwnedSemaphorePermit,
+        max_apdu: usize,
         scratch: &mut Scratch,
     ) -> Result<Ticket, Refused> {
-        let decoder =
-            Decoder { keys: &self.keys, profiles: &self.profiles, calendar: &self.options.calendar };
+        let decoder = Decoder {
+            keys: &self.keys,
+            profiles: &self.profiles,
+            calendar: &self.options.calendar,
+            max_apdu,
+        };
         let decoded = decoder.decode(received, scratch);
         let (reply, ticket) = oneshot::channel();
         let item = FrameItem { decoded, reply, permit };

@@ -137,7 +137,8 @@ impl Core {
                 bytes: Bytes::from(frame.raw),
                 identity: None,
             };
-            let ticket = self.submit(received, &mut scratch).await.map_err(|_| PipelineError::Stopped)?;
+            let ticket =
+                self.submit(received, usize::MAX, &mut scratch).await.map_err(|_| PipelineError::Stopped)?;
             tickets.push((frame.position, ticket));
         }
         let mut positions = Vec::with_capacity(tickets.len());

@@ -1,0 +1,277 @@
+//! DLMS wrapper over TCP: meters that open a connection and push, and concentrators that push for many.
+//!
+//! | bound | option | when reached |
+//! |---|---|---|
+//! | connections | `max_connections` | no further one is accepted until one closes |
+//! | APDU | `max_apdu` | what was received is quarantined, the connection closed |
+//! | silence before the first byte | `first_byte_timeout` | closed |
+//! | time for a frame that has begun | `frame_timeout` | closed |
+//! | silence between frames | `idle_timeout` | closed |
+//! | frames without their sync | `max_unacknowledged` | not read until some are through |
+//! | time to take a receipt | `frame_timeout` | closed |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use codec::wrapper::WrapperRepr;
+use metrics::{counter, gauge};
+use model::Source;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::Decoder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::framing::{FramingError, WrapperDecoder};
+use crate::received::{Framing, Lost, Received, Ticket};
+use crate::{Pipeline, Submitter, reply, telemetry};
+
+/// Pause after the system refused to accept, for example for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a shutdown waits for frames that are not durable yet.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+/// Bytes read at once, at least.
+const READ: usize = 4096;
+
+/// Bounds of a TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Longest APDU, bytes.
+    pub max_apdu: usize,
+    /// Longest silence before the first byte.
+    pub first_byte_timeout: Duration,
+    /// Longest time from a frame's first byte to its last.
+    pub frame_timeout: Duration,
+    /// Longest silence between frames.
+    pub idle_timeout: Duration,
+    /// Frames of one connection that may wait for their sync.
+    pub max_unacknowledged: usize,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        TcpOptions {
+            max_connections: 10_000,
+            max_apdu: usize::from(u16::MAX),
+            first_byte_timeout: Duration::from_secs(30),
+            frame_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(600),
+            max_unacknowledged: 1024,
+        }
+    }
+}
+
+/// Takes frames from connections until `shutdown`; then waits until what was received is answered, at most 10 s.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    pipeline: Pipeline,
+    options: TcpOptions,
+    shutdown: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let options = Arc::new(options);
+    let connections = TaskTracker::new();
+    let abandon = CancellationToken::new();
+    loop {
+        // The permit comes first: what cannot be served waits in the system's queue.
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = Connection {
+                    peer,
+                    submitter: pipeline.submitter(),
+                    pipeline: pipeline.clone(),
+                    options: Arc::clone(&options),
+                };
+                let (shutdown, abandon) = (shutdown.clone(), abandon.clone());
+                connections.spawn(async move {
+                    gauge!(telemetry::TCP_CONNECTIONS).increment(1);
+                    tokio::select! {
+                        () = connection.serve(stream, shutdown) => {}
+                        () = abandon.cancelled() => {}
+                    }
+                    gauge!(telemetry::TCP_CONNECTIONS).decrement(1);
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "frames are not durable in time; they are not confirmed"
+        );
+        abandon.cancel();
+        connections.wait().await;
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The peer closed it.
+    Peer,
+    /// We shut down.
+    Shutdown,
+    FirstByteTimeout,
+    FrameTimeout,
+    IdleTimeout,
+    /// What it sends is no frame.
+    Framing,
+    /// It failed, or takes no receipts.
+    Broken,
+    /// The pipeline takes nothing any more.
+    Stopped,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::Peer => "peer",
+            End::Shutdown => "shutdown",
+            End::FirstByteTimeout => "first_byte_timeout",
+            End::FrameTimeout => "frame_timeout",
+            End::IdleTimeout => "idle_timeout",
+            End::Framing => "framing",
+            End::Broken => "broken",
+            End::Stopped => "stopped",
+        }
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    submitter: Submitter,
+    pipeline: Pipeline,
+    options: Arc<TcpOptions>,
+}
+
+/// A frame that waits for its sync, and where its receipt goes.
+type Pending = (Ticket, Option<WrapperRepr>);
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream, shutdown: CancellationToken) {
+        let (reader, writer) = stream.into_split();
+        let (pending, to_answer) = mpsc::channel(self.options.max_unacknowledged.max(1));
+        let answering = answer(writer, to_answer, self.options.frame_timeout);
+        let reading = self.read(reader, pending, shutdown);
+        // Reading ends first and drops its end of the channel; answering ends when all is answered, or when the peer
+        // takes no receipts, which then ends reading too.
+        let (end, ()) = tokio::join!(reading, answering);
+        counter!(telemetry::TCP_CLOSED, "reason" => end.name()).increment(1);
+        tracing::debug!(peer = %self.peer, reason = end.name(), "connection closed");
+    }
+
+    async fn read(
+        &mut self,
+        mut reader: OwnedReadHalf,
+        pending: mpsc::Sender<Pending>,
+        shutdown: CancellationToken,
+    ) -> End {
+        let mut decoder = WrapperDecoder { max_apdu: self.options.max_apdu };
+        let mut buffer = BytesMut::new();
+        let opened = Instant::now();
+        let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
+        loop {
+            buffer.reserve(READ);
+            let read = tokio::select! {
+                read = timeout_at(deadline.0, reader.read_buf(&mut buffer)) => read,
+                () = pending.closed() => return End::Broken,
+                () = shutdown.cancelled() => return End::Shutdown,
+            };
+            match read {
+                Err(_) => return deadline.1,
+                Ok(Err(_)) => return End::Broken,
+                Ok(Ok(0)) => return End::Peer,
+                Ok(Ok(_)) => {}
+            }
+            let whole = match self.take(&mut decoder, &mut buffer, &pending).await {
+                Ok(whole) => whole,
+                Err(end) => return end,
+            };
+            let now = Instant::now();
+            if buffer.is_empty() {
+                deadline = (now + self.options.idle_timeout, End::IdleTimeout);
+            } else if whole || deadline.1 != End::FrameTimeout {
+                deadline = (now + self.options.frame_timeout, End::FrameTimeout);
+            }
+        }
+    }
+
+    /// Submits all frames that are whole; says whether there was one.
+    async fn take(
+        &mut self,
+        decoder: &mut WrapperDecoder,
+        buffer: &mut BytesMut,
+        pending: &mpsc::Sender<Pending>,
+    ) -> Result<bool, End> {
+        let mut whole = false;
+        loop {
+            match decoder.decode(buffer) {
+                Ok(Some(frame)) => self.submit(frame, pending).await?,
+                Ok(None) => return Ok(whole),
+                Err(FramingError::NoFrame { error, received }) => {
+                    tracing::info!(peer = %self.peer, %error, "what was received is no frame");
+                    self.submit(received, pending).await?;
+                    return Err(End::Framing);
+                }
+                Err(FramingError::Io(_)) => return Err(End::Broken),
+            }
+            whole = true;
+        }
+    }
+
+    async fn submit(&mut self, bytes: Bytes, pending: &mpsc::Sender<Pending>) -> Result<(), End> {
+        let ports = reply::ports_of(&bytes);
+        let received = Received {
+            source: Source::Tcp,
+            received_at: self.pipeline.clock().now(),
+            framing: Framing::Wrapper,
+            bytes,
+            identity: None,
+        };
+        // A place among the unacknowledged first: a connection that has none is not read.
+        let place = pending.reserve().await.map_err(|_| End::Broken)?;
+        let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
+        place.send((ticket, ports));
+        Ok(())
+    }
+}
+
+/// Awaits the frames of a connection in their order, and writes the receipts that are asked for.
+async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Pending>, patience: Duration) {
+    let mut receipt = Vec::new();
+    while let Some((ticket, ports)) = pending.recv().await {
+        let acked = match ticket.await {
+            Ok(acked) => acked,
+            Err(Lost) => return,
+        };
+        let Some((invoke_id, ports)) = acked.confirm.zip(ports) else { continue };
+        receipt.clear();
+        reply::write_confirm(invoke_id, ports, &mut receipt);
+        match timeout(patience, writer.write_all(&receipt)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}

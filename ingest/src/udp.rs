@@ -1,0 +1,133 @@
+//! DLMS wrapper over UDP: one frame a datagram.
+//!
+//! When the queue before the journal is full a datagram is dropped and counted as refused; it is not confirmed, so a
+//! meter that asked for a receipt sends it again. The socket's receive buffer is the system's default.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use codec::wrapper::WrapperRepr;
+use model::Source;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::received::{Framing, Lost, Received, Refused, Ticket};
+use crate::tcp::DRAIN;
+use crate::{Pipeline, Submitter, reply};
+
+/// Longest datagram there is.
+const DATAGRAM: usize = 65_536;
+/// Frames that may wait for their receipt to be written; beyond, the socket is not read.
+const PENDING: usize = 65_536;
+/// Pause after the system refused to receive.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of a UDP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// Longest APDU, bytes; a longer one is quarantined.
+    pub max_apdu: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        UdpOptions { max_apdu: usize::from(u16::MAX) }
+    }
+}
+
+/// A frame that waits for its sync, and where its receipt goes.
+struct Pending {
+    ticket: Ticket,
+    ports: WrapperRepr,
+    peer: SocketAddr,
+}
+
+/// Takes frames from a socket until `shutdown`; then waits until what was received is answered, at most 10 s.
+pub async fn serve_udp(
+    socket: UdpSocket,
+    pipeline: Pipeline,
+    options: UdpOptions,
+    shutdown: CancellationToken,
+) {
+    let (pending, to_answer) = mpsc::channel(PENDING);
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let reading = async {
+        let mut reader = Reader { submitter: pipeline.submitter().with_max_apdu(options.max_apdu), pipeline };
+        reader.run(&socket, pending, shutdown.clone()).await;
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(reading, answer(&socket, to_answer)) } => {}
+        () = patience => {}
+    }
+}
+
+struct Reader {
+    submitter: Submitter,
+    pipeline: Pipeline,
+}
+
+impl Reader {
+    async fn run(&mut self, socket: &UdpSocket, pending: mpsc::Sender<Pending>, shutdown: CancellationToken) {
+        let mut buffer = vec![0; DATAGRAM];
+        loop {
+            let received = tokio::select! {
+                received = socket.recv_from(&mut buffer) => received,
+                () = shutdown.cancelled() => return,
+            };
+            match received {
+                Ok((length, peer)) => {
+                    let Ok(place) = pending.reserve().await else { return };
+                    let bytes = Bytes::copy_from_slice(&buffer[..length]);
+                    match self.submit(bytes, peer) {
+                        Ok(Some(frame)) => place.send(frame),
+                        Ok(None) | Err(Refused::Full) => {}
+                        Err(Refused::Stopped) => return,
+                    }
+                }
+                // A receipt that we sent came to a closed port.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a datagram cannot be received");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a datagram to the pipeline; says what has to be answered.
+    fn submit(&mut self, bytes: Bytes, peer: SocketAddr) -> Result<Option<Pending>, Refused> {
+        let ports = reply::ports_of(&bytes);
+        let received = Received {
+            source: Source::Udp,
+            received_at: self.pipeline.clock().now(),
+            framing: Framing::Wrapper,
+            bytes,
+            identity: None,
+        };
+        let ticket = self.submitter.try_submit(received)?;
+        Ok(ports.map(|ports| Pending { ticket, ports, peer }))
+    }
+}
+
+/// Awaits frames in their order, and sends the receipts that are asked for.
+async fn answer(socket: &UdpSocket, mut pending: mpsc::Receiver<Pending>) {
+    let mut receipt = Vec::new();
+    while let Some(Pending { ticket, ports, peer }) = pending.recv().await {
+        let acked = match ticket.await {
+            Ok(acked) => acked,
+            Err(Lost) => return,
+        };
+        let Some(invoke_id) = acked.confirm else { continue };
+        receipt.clear();
+        reply::write_confirm(invoke_id, ports, &mut receipt);
+        if let Err(error) = socket.send_to(&receipt, peer).await {
+            tracing::debug!(%error, %peer, "a receipt cannot be sent");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What faces meters, whole: real journal, real registry, real sockets; only the lake is a list of rows.
+
+mod frames;
+mod lake;
+mod mqtt;
+mod pipeline;
+mod tcp;
+mod udp;
+mod world;

@@ -1,0 +1,185 @@
+//! Wrapper frames over TCP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ingest::{TcpOptions, serve_tcp};
+use model::{Channel, Fact, QuarantineReason, Source};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::frames::{Meter, june};
+use crate::lake::first_values;
+use crate::world::{World, within};
+
+struct Served {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    async fn new(world: &World, options: TcpOptions) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(serve_tcp(listener, world.pipeline.clone(), options, shutdown.clone()));
+        Served { address, shutdown, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        within(self.task).await.unwrap();
+    }
+}
+
+/// What comes until the other side closes.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    within(stream.read_to_end(&mut bytes)).await.unwrap();
+    bytes
+}
+
+async fn exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    within(stream.read_exact(&mut bytes)).await.unwrap();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_split_at_every_byte_is_taken_and_confirmed() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let served = Served::new(&world, TcpOptions::default()).await;
+    let length = u32::try_from(meter.frame(1, &meter.block(june(5, 0, 0), 0)).len()).unwrap();
+    let mut stream = served.connect().await;
+    for cut in 1..length {
+        let block = meter.block(june(5, 11, 30).plus_seconds(-1800 * i64::from(cut)), cut);
+        let frame = meter.frame(cut, &block);
+        let (head, tail) = frame.split_at(usize::try_from(cut).unwrap());
+        stream.write_all(head).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(tail).await.unwrap();
+        assert_eq!(exactly(&mut stream, meter.receipt().len()).await, meter.receipt());
+    }
+    served.stop().await;
+    assert_eq!(first_values(&world.rows().await).len(), usize::try_from(length).unwrap() - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_meters_in_one_segment_are_confirmed_in_their_order() {
+    let meters: Vec<Meter> =
+        (1..=30).map(|number| Meter { confirmed: number % 3 != 0, ..Meter::new(number) }).collect();
+    let world = World::of(&meters.iter().collect::<Vec<_>>()).await;
+    let served = Served::new(&world, TcpOptions { max_unacknowledged: 4, ..TcpOptions::default() }).await;
+    let mut segment = Vec::new();
+    let mut receipts = Vec::new();
+    for meter in &meters {
+        segment.extend(meter.frame(1, &meter.block(june(5, 11, 30), meter.number)));
+        if meter.confirmed {
+            receipts.extend(meter.receipt());
+        }
+    }
+    let mut stream = served.connect().await;
+    stream.write_all(&segment).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(
+        rest(&mut stream).await,
+        receipts,
+        "those that asked, in order, then the connection is closed"
+    );
+    served.stop().await;
+    let rows = first_values(&world.rows().await);
+    let energies: Vec<_> = rows.iter().map(|(_, _, values)| values.get(Channel::ImportWh).unwrap()).collect();
+    assert_eq!(energies, (1..=30).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_no_wrapper_is_kept_as_evidence_and_closed() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let served = Served::new(&world, TcpOptions { max_apdu: 2000, ..TcpOptions::default() }).await;
+    let mut stream = served.connect().await;
+    let good = meter.frame(1, &meter.block(june(5, 11, 30), 100));
+    stream.write_all(&[&good[..], b"GET / HTTP/1.1\r\n\r\n"].concat()).await.unwrap();
+    assert_eq!(rest(&mut stream).await, meter.receipt(), "what came before is confirmed");
+    let mut stream = served.connect().await;
+    stream.write_all(&[0, 1, 0, 1, 0, 64, 0x07, 0xd1]).await.unwrap();
+    assert_eq!(rest(&mut stream).await.len(), 0, "2,001 bytes are over the limit");
+    served.stop().await;
+    let kept: Vec<_> = world
+        .journaled()
+        .into_iter()
+        .filter_map(|(fact, _)| match fact {
+            Fact::Quarantined(frame) => Some((frame.reason, frame.raw.len(), frame.source)),
+            _ => None,
+        })
+        .collect();
+    let undecodable = QuarantineReason::Undecodable;
+    assert_eq!(kept, [(undecodable, 18, Source::Tcp), (undecodable, 8, Source::Tcp)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_and_slow_connections_are_closed() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let short = Duration::from_millis(100);
+    let long = Duration::from_secs(600);
+    let frame = meter.frame(1, &meter.block(june(5, 11, 30), 100));
+    let all_long = TcpOptions {
+        first_byte_timeout: long,
+        frame_timeout: long,
+        idle_timeout: long,
+        ..TcpOptions::default()
+    };
+    for (options, sent) in [
+        (TcpOptions { first_byte_timeout: short, ..all_long.clone() }, &frame[..0]),
+        (TcpOptions { frame_timeout: short, ..all_long.clone() }, &frame[..1]),
+        (TcpOptions { frame_timeout: short, ..all_long.clone() }, &frame[..frame.len() - 1]),
+        (TcpOptions { idle_timeout: short, ..all_long.clone() }, &frame[..]),
+    ] {
+        let served = Served::new(&world, options).await;
+        let mut stream = served.connect().await;
+        stream.write_all(sent).await.unwrap();
+        rest(&mut stream).await;
+        served.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_are_served_than_there_are_permits() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let served = Served::new(&world, TcpOptions { max_connections: 1, ..TcpOptions::default() }).await;
+    let mut first = served.connect().await;
+    first.write_all(&meter.frame(1, &meter.block(june(5, 11, 0), 1))).await.unwrap();
+    exactly(&mut first, meter.receipt().len()).await;
+    let mut second = served.connect().await;
+    second.write_all(&meter.frame(2, &meter.block(june(5, 11, 30), 2))).await.unwrap();
+    first.write_all(&meter.frame(3, &meter.block(june(5, 10, 30), 3))).await.unwrap();
+    exactly(&mut first, meter.receipt().len()).await;
+    assert_eq!(world.tally(Source::Tcp).await.received, 2, "the second connection waits");
+    drop(first);
+    exactly(&mut second, meter.receipt().len()).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_received_before_a_shutdown_is_confirmed() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let served = Served::new(&world, TcpOptions::default()).await;
+    let mut stream = served.connect().await;
+    stream.write_all(&meter.frame(1, &meter.block(june(5, 11, 30), 100))).await.unwrap();
+    world.until("the frame is through", |fold| fold.tallies()[Source::Tcp.index()].received == 1).await;
+    served.stop().await;
+    assert_eq!(rest(&mut stream).await, meter.receipt());
+}
