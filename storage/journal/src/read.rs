@@ -15,29 +15,27 @@ use crate::walk::{Step, Walk};
 ///
 /// # Errors
 /// [`Error::Trimmed`] when the record after `after` is not there any more, [`Error::Segment`] or
-/// [`Error::MissingSegment`] when a segment is damaged or gone. The iterator gives [`Error::Hole`] where it meets one
-/// and ends.
+/// [`Error::MissingSegment`] when a segment is damaged or gone. Where there is an [`Error::Hole`] the iterator gives
+/// it and ends; if that is before the first group, it is given here.
 pub fn read(dir: &Path, after: Position) -> Result<Reader, Error> {
     let mut segments = segment::open_all(dir, &segment::list(dir)?.segments)?;
     // A segment is only as good as its first group; without one the walk begins before it and finds out why.
     let mut start = 0;
-    let mut first = None;
     for (index, segment) in segments.iter().enumerate() {
-        let Ok(view) = segment.group_at(segment::FIRST_GROUP)? else { continue };
-        let begins = view.header.first_position;
-        if index == 0 {
-            first = Some(begins);
+        match segment.group_at(segment::FIRST_GROUP)? {
+            Ok(view) if view.header.first_position.0 <= after.0.saturating_add(1) => start = index,
+            Ok(_) => break,
+            Err(_) => {}
         }
-        if begins.0 > after.0.saturating_add(1) {
-            break;
-        }
-        start = index;
-    }
-    if let Some(first) = first.filter(|first| first.0 > after.0.saturating_add(1)) {
-        return Err(Error::Trimmed { after, first });
     }
     segments.drain(..start);
-    Ok(Reader { walk: (!segments.is_empty()).then(|| Walk::new(segments)), after })
+    let walk = (!segments.is_empty()).then(|| Walk::new(segments));
+    let mut reader = Reader { walk, after, ahead: None };
+    reader.ahead = reader.advance().transpose()?;
+    match reader.ahead.as_ref().map(|view| view.header.first_position) {
+        Some(first) if first.0 > after.0.saturating_add(1) => Err(Error::Trimmed { after, first }),
+        _ => Ok(reader),
+    }
 }
 
 /// Iterator over the groups of a journal, see [`read`]. Ends after the first error.
@@ -45,33 +43,37 @@ pub fn read(dir: &Path, after: Position) -> Result<Reader, Error> {
 pub struct Reader {
     walk: Option<Walk>,
     after: Position,
+    /// The first group, which [`read`] has looked at.
+    ahead: Option<GroupView>,
 }
 
-impl Iterator for Reader {
-    type Item = Result<GroupView, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Reader {
+    /// The next group that reaches beyond `after`.
+    fn advance(&mut self) -> Option<Result<GroupView, Error>> {
         loop {
-            match self.walk.as_mut()?.step() {
+            let step = self.walk.as_mut()?.step();
+            match step {
                 Ok(Step::Group(view)) if view.header.last_position() <= self.after => {}
                 Ok(Step::Group(mut view)) => {
                     view.after = self.after;
                     return Some(Ok(view));
                 }
-                Ok(Step::End(_)) => {
-                    self.walk = None;
-                    return None;
-                }
-                Ok(Step::Hole(hole)) => {
-                    let error = self.walk.take()?.hole_error(&hole);
-                    return Some(Err(error));
-                }
+                Ok(Step::End(_)) => self.walk = None,
+                Ok(Step::Hole(hole)) => return Some(Err(self.walk.take()?.hole_error(&hole))),
                 Err(error) => {
                     self.walk = None;
                     return Some(Err(error));
                 }
             }
         }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<GroupView, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.ahead.take().map(Ok).or_else(|| self.advance())
     }
 }
 

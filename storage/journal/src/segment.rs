@@ -178,14 +178,23 @@ pub(crate) fn open_all(dir: &Path, sequences: &[u64]) -> Result<Vec<Segment>, Er
     let mut segments: Vec<Segment> = Vec::with_capacity(sequences.len());
     for &sequence in sequences {
         match Segment::open(dir, sequence, false) {
-            // The owner has trimmed since the listing, and it trims from the front.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => segments.clear(),
+            Err(error) if was_trimmed(&error) => segments.clear(),
             other => segments.push(other?),
         }
     }
     match segments.windows(2).find(|pair| pair[0].sequence + 1 != pair[1].sequence) {
         Some(pair) => Err(Error::MissingSegment { dir: dir.to_owned(), sequence: pair[0].sequence + 1 }),
         None => Ok(segments),
+    }
+}
+
+/// Whether a segment could not be opened because the owner has trimmed it since the listing, and with it all before
+/// it. A file loses its name before it gets another header.
+pub(crate) fn was_trimmed(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        Error::Segment { path, .. } => !path.exists(),
+        _ => false,
     }
 }
 

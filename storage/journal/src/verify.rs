@@ -65,7 +65,7 @@ pub struct FaultAt {
 /// Reads all of a journal and names file and offset of every fault. Changes nothing.
 ///
 /// # Errors
-/// Only when a file cannot be read at all; damage is part of the report.
+/// When a file cannot be read at all, or its owner recycles it meanwhile; damage is part of the report.
 pub fn verify(dir: &Path) -> Result<Report, Error> {
     let mut report = Report::default();
     let mut run: Vec<Segment> = Vec::new();
@@ -78,6 +78,7 @@ pub fn verify(dir: &Path) -> Result<Report, Error> {
         expected = Some(sequence + 1);
         match Segment::open(dir, sequence, false) {
             Ok(segment) => run.push(segment),
+            Err(error) if segment::was_trimmed(&error) => run.clear(),
             Err(Error::Segment { path, fault }) => {
                 interrupted(&mut run, &mut report)?;
                 report.fault(&path, 0, fault);

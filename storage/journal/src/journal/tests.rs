@@ -252,6 +252,11 @@ fn a_reader_beside_the_writer_sees_a_prefix_and_never_a_hole() {
         let reader = scope.spawn(|| {
             let mut trimmed = Position(0);
             while !done.load(SeqCst) {
+                match verify(dir.path()) {
+                    Ok(report) => assert!(report.is_sound(), "{report:?}"),
+                    Err(Error::Recycled { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
                 match records(&dir, trimmed.0) {
                     Ok(read) => assert!(
                         read.iter().map(|(position, _)| *position).eq((trimmed.0 + 1..).take(read.len()))
