@@ -29,6 +29,8 @@ use crate::tariffs::Tariffs;
 use crate::{Limits, Outcome};
 
 /// What one record led to. The caller clears it between records, or keeps on collecting.
+///
+/// The rows must be where look-ups find them before the contested readings are handed to the resolver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Rows for the tables of the lake, stamped with the record's position.

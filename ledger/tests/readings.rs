@@ -1,4 +1,5 @@
 //! Readings: verdicts, late and wrong clocks, revisions, events, and the count of frames.
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
 mod world;
 
@@ -22,8 +23,8 @@ fn qualities(world: &World) -> Vec<Quality> {
     world.rows.iter().filter_map(quality).collect()
 }
 
-fn rank_of(world: &World, counter: u32, late: bool, readings: Vec<Reading>) -> Fact {
-    let _ = world;
+/// A frame with a counter of its own.
+fn pushed(counter: u32, late: bool, readings: Vec<Reading>) -> Fact {
     Fact::Frame(AcceptedFrame { late, ..frame(1, counter, readings) })
 }
 
@@ -42,10 +43,10 @@ fn a_repeated_reading_moves_nothing_and_is_counted() {
 #[test]
 fn a_revision_moves_the_difference_by_rank_and_not_by_arrival() {
     let mut world = World::with_account("2026-06-01T10:35:00");
-    world.apply(rank_of(&world, 10, false, vec![interval("2026-06-01T10:30:00", 500)]));
-    world.apply(rank_of(&world, 11, false, vec![interval("2026-06-01T10:30:00", 300)]));
+    world.apply(pushed(10, false, vec![interval("2026-06-01T10:30:00", 500)]));
+    world.apply(pushed(11, false, vec![interval("2026-06-01T10:30:00", 300)]));
     assert_eq!((world.view(1).month_energy_wh, world.view(1).month_demand_w), (300, 600));
-    world.apply(rank_of(&world, 9, false, vec![interval("2026-06-01T10:30:00", 900)]));
+    world.apply(pushed(9, false, vec![interval("2026-06-01T10:30:00", 900)]));
     assert_eq!((world.view(1).month_energy_wh, world.view(1).month_demand_w), (300, 600));
     let revisions: Vec<_> = world
         .rows
@@ -73,6 +74,49 @@ fn an_interval_that_comes_during_a_look_up_keeps_its_demand() {
     world.apply(Fact::Resolved(answer));
     assert_eq!(world.view(1).month_demand_w, 800);
     assert_eq!(world.view(1).month_energy_wh, 500);
+}
+
+#[test]
+fn the_demand_of_one_answer_is_not_taken_for_a_new_interval_by_the_next() {
+    let mut world = World::with_account("2026-06-01T12:35:00");
+    world.apply(pushed(1, false, vec![interval("2026-06-01T10:30:00", 400)]));
+    world.answers_at_once = false;
+    world.apply(pushed(2, false, vec![interval("2026-06-01T10:30:00", 900)]));
+    world.apply(pushed(3, false, vec![interval("2026-06-01T10:30:00", 100)]));
+    world.answer(0);
+    assert_eq!(world.view(1).month_demand_w, 1_800);
+    world.answer(0);
+    assert_eq!(world.view(1).month_demand_w, 200);
+}
+
+#[test]
+fn demand_before_the_accounts_first_day_never_counts() {
+    let mut world = World::new("2026-06-15T12:35:00");
+    world.account(1, "lmv1-urban", "2026-06-15", 0);
+    world.meter(1, Some(1));
+    world.push(1, vec![interval("2026-06-15T10:30:00", 900)]);
+    world.answers_at_once = false;
+    world.push(1, vec![interval("2026-06-15T10:30:00", 100)]);
+    let contested = world.waiting.remove(0);
+    assert_eq!(contested.month_first, at("2026-06-15T00:00:00"));
+    let answer = world.look_up(&contested);
+    world.push(1, vec![interval("2026-06-14T10:30:00", 400)]);
+    world.apply(Fact::Resolved(answer));
+    assert_eq!((world.view(1).month_demand_w, world.view(1).month_energy_wh), (200, 100));
+}
+
+#[test]
+fn an_answer_that_comes_after_the_late_days_still_moves_its_reading() {
+    let mut world = World::with_account("2026-05-30T10:00:00");
+    world.push(1, vec![interval("2026-05-30T10:00:00", 400)]);
+    world.close_until("2026-07-12");
+    world.answers_at_once = false;
+    world.until("2026-07-13T10:00:00").push(1, vec![interval("2026-05-30T10:00:00", 1_000)]);
+    world.close_until("2026-07-20");
+    assert_eq!(world.charged_wh(1, month("2026-05")), 400);
+    world.answer(0);
+    world.close_until("2026-07-21");
+    assert_eq!(world.charged_wh(1, month("2026-05")), 1_000);
 }
 
 #[test]
@@ -220,7 +264,7 @@ fn channels_are_filled_by_union() {
     let voltage = [(Channel::VoltageDv, 2_301)].into_iter().collect::<Values>();
     world.push(1, vec![reading(ReadingKind::Interval, at("2026-06-01T10:30:00"), voltage)]);
     assert_eq!(world.view(1).month_energy_wh, 0);
-    world.apply(rank_of(&world, 0, true, vec![interval("2026-06-01T10:30:00", 500)]));
+    world.apply(pushed(0, true, vec![interval("2026-06-01T10:30:00", 500)]));
     assert_eq!(world.view(1).month_energy_wh, 500);
 }
 
@@ -262,13 +306,13 @@ fn event_words_give_rows_for_what_changed_and_late_ones_no_state() {
 #[test]
 fn a_meter_is_heard_by_fresh_frames_alone() {
     let mut world = World::with_account("2026-06-01T10:00:00");
-    world.apply(rank_of(&world, 5, true, vec![]));
+    world.apply(pushed(5, true, vec![]));
     assert_eq!(world.fold.meter(MeterId(1)).unwrap().heard_at, None);
     let mut ahead = interval("2026-06-02T10:00:00", 1);
     ahead.quality = Quality::UNAUTHENTICATED;
-    world.apply(rank_of(&world, 6, false, vec![ahead]));
+    world.apply(pushed(6, false, vec![ahead]));
     assert_eq!(world.fold.meter(MeterId(1)).unwrap().heard_at, None);
-    world.apply(rank_of(&world, 7, false, vec![]));
+    world.apply(pushed(7, false, vec![]));
     let view = world.fold.meter(MeterId(1)).unwrap();
     assert_eq!((view.heard_at, view.counter), (Some(world.now), Some(7)));
     assert_eq!(world.view(1).heard_at, Some(world.now));

@@ -36,10 +36,13 @@ impl Fold {
 
     /// Notes the demand of an interval that has just come, for the look-up that may be under way for its meter.
     pub(super) fn note_demand(&mut self, id: MeterId, placed: &Placed) {
-        let Reading { kind: ReadingKind::Interval, quality, ref values, .. } = placed.reading else { return };
-        let is_charged = !quality.has(Quality::TOO_LATE) && !quality.has(Quality::FUTURE);
-        let (Some(meter), Some(wh)) = (self.meters.get(id.0), values.get(Channel::ImportWh)) else { return };
-        if is_charged {
+        let Reading { kind, quality, ref values, .. } = placed.reading;
+        let is_charged = self.paying_account(id).is_some_and(|account| account.is_charged(placed.day));
+        let is_kept_out = quality.has(Quality::TOO_LATE) || quality.has(Quality::FUTURE);
+        if kind != ReadingKind::Interval || !is_charged || is_kept_out {
+            return;
+        }
+        if let (Some(meter), Some(wh)) = (self.meters.get(id.0), values.get(Channel::ImportWh)) {
             self.open.note_demand(id, placed.day.month(), demand_w(wh, meter.period_s), &self.calendar);
         }
     }

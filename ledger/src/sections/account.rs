@@ -52,23 +52,24 @@ pub(super) fn read(fold: &mut Fold, known: &Known<'_>) -> Result<(), FoldError> 
         let account = read_account(&mut r)?;
         fold.accounts.insert(account.id.0, account);
     }
-    read_each(fold, known, DAY_ENERGY, |account, r| Ok(account.energy.points.push(read_point(r)?)))?;
-    read_each(fold, known, CLOSED_MONTH, |account, r| Ok(account.months.push(read_month(r)?)))?;
-    read_each(fold, known, TERMS, |account, r| Ok(account.pending.push(read_terms(r)?)))
+    read_each(fold, known, DAY_ENERGY, read_point, |account, point| account.energy.points.push(point))?;
+    read_each(fold, known, CLOSED_MONTH, read_month, |account, month| account.months.push(month))?;
+    read_each(fold, known, TERMS, read_terms, |account, terms| account.pending.push(terms))
 }
 
 /// Reads a section whose records begin with the account they belong to.
-fn read_each(
+fn read_each<T>(
     fold: &mut Fold,
     known: &Known<'_>,
     name: &'static str,
-    mut read: impl FnMut(&mut Account, &mut Reader<'_>) -> Result<(), FoldError>,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, FoldError>,
+    put: impl Fn(&mut Account, T),
 ) -> Result<(), FoldError> {
     let mut r = known.reader(name)?;
     while !r.is_empty() {
         let id = r.u32("account")?;
         let account = fold.accounts.get_mut(id).ok_or_else(|| r.malformed("account"))?;
-        read(account, &mut r)?;
+        put(account, read(&mut r)?);
     }
     Ok(())
 }
