@@ -13,7 +13,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use model::{Calendar, Position};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::StartError;
@@ -27,6 +27,8 @@ use crate::{Pinned, Pins, QueryError};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Statements that may wait for each that may run.
 const WAITING_PER_RUNNING: usize = 4;
+/// Files read at a time for each thread.
+const READS_PER_THREAD: usize = 8;
 /// Stack of the thread that plans a statement: planning walks expressions as deep as they are nested.
 const STACK_BYTES: usize = 32 << 20;
 
@@ -43,7 +45,7 @@ pub struct Options {
     pub max_answer_bytes: usize,
     /// Statements that run at a time; four times as many may wait for their turn.
     pub max_statements: usize,
-    /// Parts a statement's work is cut into, which run at a time: threads of the runtime it is asked on.
+    /// Threads of the engine, and parts a statement's work is cut into.
     pub parallelism: usize,
     /// The utility's zone, by its name in the IANA database.
     pub zone: String,
@@ -96,12 +98,38 @@ impl Answer {
 ///
 /// Each statement has a session of its own over one shared runtime of DataFusion (memory, spill files, cached footers)
 /// and sees only the tables it names, at one position. It is planned and driven on a thread of its own, so that a
-/// plan that takes long to make keeps nobody else waiting; what it spawns runs on a runtime, that of the caller unless
-/// [`Engine::on_runtime`] names another. Statements may keep all threads of that runtime busy up to their time limit, so
-/// whoever has other things to do should name one.
+/// plan that takes long to make keeps nobody else waiting, and what it spawns runs on threads of the engine's own:
+/// statements may keep all of these busy up to their time limit, and nobody else must notice.
 pub struct Engine {
     shared: Arc<Shared>,
-    runtime: Option<Handle>,
+    threads: Threads,
+}
+
+/// The threads statements work on. When they go, what still runs on them is let go, not waited for.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(count: usize) -> Result<Threads, StartError> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("sql-work")
+            .worker_threads(count.max(1))
+            .max_blocking_threads(READS_PER_THREAD * count.max(1))
+            .enable_time()
+            .build();
+        runtime.map(|runtime| Threads(Some(runtime))).map_err(|error| StartError::Runtime(error.to_string()))
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.0.as_ref().map(|runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Shared {
@@ -122,16 +150,10 @@ impl Engine {
         let views = Views::load().map_err(StartError::View)?;
         let sessions = Sessions::new(&options, calendar, views)
             .map_err(|error| StartError::Runtime(error.strip_backtrace()))?;
+        let threads = Threads::start(options.parallelism)?;
         let places = Arc::new(Semaphore::new(options.max_statements));
         let shared = Shared { pins, options, sessions, places, waiting: AtomicUsize::new(0) };
-        Ok(Engine { shared: Arc::new(shared), runtime: None })
-    }
-
-    /// The same engine with the work of its statements on that runtime, which needs timers. [`Engine::query`] itself
-    /// still runs where it is awaited, so that time limits and cancellation do not wait for busy threads.
-    #[must_use]
-    pub fn on_runtime(self, runtime: Handle) -> Engine {
-        Engine { runtime: Some(runtime), ..self }
+        Ok(Engine { shared: Arc::new(shared), threads })
     }
 
     /// The limits it was made with.
@@ -148,7 +170,11 @@ impl Engine {
         let started = Instant::now();
         let timeout = self.shared.options.timeout;
         let answer = tokio::time::timeout(timeout, self.answer(sql, started)).await;
-        let answer = answer.unwrap_or(Err(QueryError::Timeout(timeout)));
+        let answer = match answer {
+            Ok(Err(_)) if started.elapsed() >= timeout => Err(QueryError::Timeout(timeout)),
+            Ok(answer) => answer,
+            Err(_) => Err(QueryError::Timeout(timeout)),
+        };
         record(&answer, started.elapsed());
         answer
     }
@@ -158,11 +184,13 @@ impl Engine {
         let needs = self.shared.sessions.needs(admitted.mentions.tables);
         let place = self.place().await?;
         let pinned = self.shared.pins.pin(needs.wants, LONGEST_WAIT).await?;
+        let runtime =
+            self.threads.handle().ok_or_else(|| QueryError::Internal("the threads are gone".to_owned()))?;
         let over = Over::at(started + self.shared.options.timeout);
         let _when_dropped = over.when_dropped();
         let shared = Arc::clone(&self.shared);
         let run = Run { shared, statement: admitted.statement, needs, pinned, over, started };
-        run.on_its_own_thread(place, self.runtime.clone().unwrap_or_else(Handle::current)).await
+        run.on_its_own_thread(place, runtime).await
     }
 
     /// Waits for a place among the running statements; refuses where too many wait already.

@@ -1,9 +1,9 @@
 //! Why a statement was not answered.
 
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
 use crate::PinError;
@@ -101,16 +101,18 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// Whether memory or spill space ran out, wherever in the chain it is told: a full spill directory comes as an error of
-/// input and output.
-fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
-    if let Some(DataFusionError::ResourcesExhausted(_)) = error.downcast_ref() {
-        return true;
-    }
-    let within = error.downcast_ref().and_then(io::Error::get_ref);
-    match within {
-        Some(inner) => is_exhausted(inner),
-        None => error.source().is_some_and(is_exhausted),
+/// Whether memory or spill space ran out. A full spill directory comes as an error of input and output without a kind of
+/// its own; nothing else here writes.
+fn is_exhausted(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => true,
+        DataFusionError::ArrowError(error, _) => match &**error {
+            ArrowError::IoError(_, error) => {
+                [io::ErrorKind::Other, io::ErrorKind::StorageFull].contains(&error.kind())
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

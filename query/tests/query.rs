@@ -1,4 +1,5 @@
 //! Statements over small lakes made by hand: one binary, as each links the whole of DataFusion.
+#![allow(clippy::unwrap_used, reason = "a test may end at what it did not expect")]
 
 #[path = "query/world.rs"]
 mod world;

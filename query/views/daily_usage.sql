@@ -24,7 +24,15 @@ WITH first_meter AS (
     GROUP BY account_id
 ),
 
--- What is known of a day, from four places. Off-grid readings (quality bit 4) are no slot and no midnight.
+-- Registers at midnight. One below an earlier one (quality bit 128) is none to reckon with.
+midnight AS (
+    SELECT meter_id, usage_date, import_wh
+    FROM daily_register
+    WHERE (quality & (4 + 128)) = 0 AND ((quality & 256) = 0 OR read_at <= now())
+),
+
+-- What is known of a day, from four places. Off-grid readings (quality bit 4) are no slot and no midnight; readings of
+-- the future (256), from a clock that is wrong, count once their time has come.
 part AS (
     SELECT
         meter_id, usage_date,
@@ -36,15 +44,14 @@ part AS (
         CAST(NULL AS BIGINT) AS closing_wh,
         CAST(NULL AS BIGINT) AS charge_paise
     FROM public.interval
+    WHERE (quality & 256) = 0 OR interval_end <= now()
     GROUP BY meter_id, usage_date
     UNION ALL
     SELECT meter_id, usage_date, NULL, NULL, NULL, NULL, NULL, import_wh, NULL
-    FROM daily_register
-    WHERE (quality & 4) = 0
+    FROM midnight
     UNION ALL
     SELECT meter_id, CAST(usage_date + INTERVAL '1 day' AS DATE), NULL, NULL, NULL, NULL, import_wh, NULL, NULL
-    FROM daily_register
-    WHERE (quality & 4) = 0
+    FROM midnight
     UNION ALL
     SELECT first_meter.meter_id, p.usage_date, NULL, NULL, NULL, NULL, NULL, NULL, -p.amount_paise
     FROM first_meter

@@ -1,6 +1,6 @@
 -- Intervals of the meters (block load profile), each key once, with the values in force: per channel the value of the
 -- highest rank among all that were received (edit over on demand over push over estimate, then key epoch and counter,
--- then digest), never the last to arrive.
+-- then digest), never the last to arrive. Interval is a word of SQL too: give the view an alias to qualify its columns.
 --
 -- position           | -         | frame that brought the value in force; where several did, the one of the highest rank
 -- meter_id           | -         | the meter

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use query::{Engine, Options, PinError, Pins, QueryError, Wants};
+use query::{Options, PinError, QueryError, Wants};
 
 use crate::world::World;
 
@@ -27,16 +27,12 @@ fn a_statement_ends_at_its_time_and_leaves_its_place() {
 #[test]
 fn a_dropped_statement_leaves_its_place() {
     let world = World::with(Options { max_statements: 1, ..Options::default() });
-    let work = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let pins = Arc::clone(&world.pins) as Arc<dyn Pins>;
-    let options = world.engine.options().clone();
-    let engine = Engine::new(pins, options).unwrap().on_runtime(work.handle().clone());
     let started = Instant::now();
     let dropped = world.runtime.block_on(async {
-        tokio::time::timeout(Duration::from_millis(200), engine.query(ENDLESS)).await.is_err()
+        tokio::time::timeout(Duration::from_millis(200), world.engine.query(ENDLESS)).await.is_err()
     });
     assert!(dropped);
-    assert!(world.runtime.block_on(engine.query("SELECT 1")).is_ok());
+    assert!(world.ask("SELECT 1").is_ok());
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 

@@ -21,8 +21,8 @@ const CASES: [(&str, &str); 9] = [
     ),
     (
         "interval_of_an_account",
-        "SELECT i.interval_end, i.import_wh FROM interval AS i JOIN meter AS m ON m.meter_id = i.meter_id \
-         JOIN account AS a ON a.account_id = m.account_id WHERE a.account_number = 'PUVVNL0000000001'",
+        "SELECT i.interval_end, i.import_wh FROM account AS a JOIN meter AS m ON m.account_id = a.account_id \
+         JOIN interval AS i ON i.meter_id = m.meter_id WHERE a.account_number = 'PUVVNL0000000001'",
     ),
     (
         "daily_usage_of_an_account",

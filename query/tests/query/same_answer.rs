@@ -8,8 +8,13 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::world::{World, instant};
 
-/// Each case asks three worlds everything.
-const CASES: u32 = 5;
+/// Each case asks three worlds everything; `PROPTEST_CASES` asks for more of them.
+const CASES: u32 = 3;
+
+fn config() -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    Config { cases, source_file: Some(file!()), ..Config::default() }
+}
 
 /// Statements over every kind of table and view, each with an order that leaves nothing open.
 const STATEMENTS: [&str; 12] = [
@@ -97,8 +102,7 @@ fn world(steps: &[(Step, bool)], commits: impl Fn(usize, bool) -> bool) -> World
 
 #[test]
 fn answers_do_not_depend_on_where_the_rows_lie() {
-    let mut runner =
-        TestRunner::new(Config { cases: CASES, source_file: Some(file!()), ..Config::default() });
+    let mut runner = TestRunner::new(config());
     runner
         .run(&steps(), |steps| {
             let last = steps.len() - 1;
@@ -117,8 +121,7 @@ fn answers_do_not_depend_on_where_the_rows_lie() {
 
 #[test]
 fn the_value_in_force_is_that_of_a_model_in_a_few_lines() {
-    let mut runner =
-        TestRunner::new(Config { cases: CASES, source_file: Some(file!()), ..Config::default() });
+    let mut runner = TestRunner::new(config());
     runner
         .run(&steps(), |steps| {
             let world = world(&steps, |_, mark| mark);
