@@ -31,7 +31,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{Packet, Publish};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, PersistedAckMode, PersistedSession,
-    SessionStore, SessionStoreError, SessionStoreKey, SubscribeFilterInput, Transport,
+    RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, SubscribeFilterInput, Transport,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -335,9 +335,13 @@ impl Session {
         gauge!(telemetry::MQTT_CONNECTED).set(1.0);
         tracing::info!(url = self.options.url, "broker connected");
         // Again on every connection: the broker may have lost the session, or the topics may be new.
-        let filters =
-            self.options.topics.iter().map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce));
-        if let Err(error) = self.client.try_subscribe_many(filters.collect::<Vec<_>>()) {
+        // What is retained comes with a new subscription only.
+        let filter = |topic: &String| {
+            SubscribeFilterInput::new(topic, QoS::AtLeastOnce)
+                .retain_forward_rule(RetainForwardRule::OnNewSubscribe)
+        };
+        let filters: Vec<_> = self.options.topics.iter().map(filter).collect();
+        if let Err(error) = self.client.try_subscribe_many(filters) {
             tracing::error!(%error, "topics cannot be subscribed to");
         }
     }
