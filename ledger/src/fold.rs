@@ -179,7 +179,7 @@ impl Fold {
     }
 }
 
-/// The record's bytes for table `fact`: what the other tables can not give back whole.
+/// The record's bytes for table `fact`: what the other tables cannot give back whole.
 fn keep_fact(record: &Record, out: &mut Effects) {
     let mut body = Vec::new();
     record.fact.encode(record.received_at, &mut body);

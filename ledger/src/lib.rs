@@ -16,6 +16,20 @@
 //!   10¹⁵ Wh, and a month is rated up to [`rating::MAX_ENERGY_WH`] and [`rating::MAX_DEMAND_W`]. The reading itself is
 //!   stored as it came.
 //! * A month that closed while no tariff of its account was in force stays uncharged.
+//! * Data for a closed month charges it again under its own terms at the account's next slice; the difference is a
+//!   correction with the month's last affected day. A contested reading keeps its month changeable until its answer.
+//!
+//! # What is promised
+//! *Replay*: the same records give the same rows and the same checkpoint bytes. *Confluence*: the same readings in any
+//! order, repeated or not, give the same values in force, the same energy and the same sum charged per account, month
+//! and head, as long as they come within `late_days`. For registers this holds while they rise: one that goes back is
+//! held when it is seen to, and whether it is seen depends on what came before it.
+//!
+//! # What a rebuild needs
+//! Every record leaves a row of `frame`, `quarantine` or `fact` at its position. A frame gives a row of `fact` with all
+//! its bytes when it brought a contested reading or changed the meter's event word; from the other frames' rows and
+//! their readings the fold comes to the same state. Counts of frames without a record are in the journal's groups
+//! alone, so who rebuilds from tables counts each frame as received.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod account;

@@ -1,4 +1,7 @@
 //! The written bounds of the fold's state.
+//!
+//! What has no number here is bounded by what has: days of an account whose energy can still matter by `late_days` and
+//! the month before them, months ahead by the days that are not closed, frames that wait by `max_contested`.
 
 /// How much the fold keeps, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub enum Outcome {
     },
     /// No terms of this account are known.
     UnknownAccount,
-    /// The recharge can not be booked.
+    /// The recharge cannot be booked.
     RechargeRefused(RechargeRefusal),
     /// The tariff version is in force from its day on.
     TariffApplied,
@@ -207,10 +207,10 @@ pub enum TermsRefusal {
     #[error("a capture period is 60 seconds at least and divides the day")]
     Period,
     /// The capture period of a known meter.
-    #[error("the capture period of a meter in use can not be changed")]
+    #[error("the capture period of a meter in use cannot be changed")]
     PeriodChanged,
     /// The title of a known meter.
-    #[error("the system title of a meter in use can not be changed")]
+    #[error("the system title of a meter in use cannot be changed")]
     TitleChanged,
     /// A meter leaves its account only by a hand-over.
     #[error("the meter measures for another account")]
@@ -247,11 +247,11 @@ pub enum TermsRefusal {
     /// Later terms change a month as a whole.
     #[error("later terms start on a first of month")]
     NotFirstOfMonth,
-    /// Later terms can not change a month that is closed.
+    /// Later terms cannot change a month that is closed.
     #[error("later terms may start on {0} at the earliest")]
     Closed(CivilDay),
     /// Conversion is not a matter of terms alone.
-    #[error("the connection type of an account in use can not be changed by terms")]
+    #[error("the connection type of an account in use cannot be changed by terms")]
     ConnectionChanged,
     /// An opening balance is taken over once.
     #[error("an opening balance is taken over with the first terms only")]

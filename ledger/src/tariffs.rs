@@ -74,7 +74,7 @@ impl Tariffs {
         Ok(Added::Applied)
     }
 
-    /// Puts back a version of a checkpoint; `None` when it can not have been one.
+    /// Puts back a version of a checkpoint; `None` when it cannot have been one.
     pub(crate) fn restore(&mut self, fact: TariffVersion) -> Option<()> {
         let tariff = Tariff::parse(&fact.body).ok()?;
         let name = self.find(&fact.name)?;

@@ -1,5 +1,5 @@
 //! What an account pays: days add up to the month's bill, and the bill is the tariff's to the paisa.
-#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 

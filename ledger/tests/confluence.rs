@@ -7,7 +7,7 @@
 //! when their answers arrive, in which slices days are closed. What is not: registers rise, in every combination of
 //! their values (one that goes back is held until it is resolved, so its effect depends on when it came), two frames
 //! that say the same of a key have the same rank, and nothing comes from the future.
-#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 

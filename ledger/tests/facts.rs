@@ -1,5 +1,5 @@
 //! Control facts: each gets its answer, and a refused one changes nothing.
-#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 
@@ -173,19 +173,15 @@ fn a_tariff_version_is_taken_once_and_never_for_closed_days() {
     let refused = world.apply(Fact::TariffVersion(other));
     assert_eq!(refused, Outcome::TariffRefused(TariffRefusal::OtherVersion(first.digest)));
 
-    let checks: [(&dyn Fn(&mut TariffVersion), TariffRefusal); 3] = [
-        (&|version| version.name = "u".into(), TariffRefusal::OtherName("t".into())),
-        (&|version| version.from = day("2026-08-01"), TariffRefusal::OtherFrom(day("2026-07-01"))),
-        (
-            &|version| version.digest = Digest([0; 16]),
-            TariffRefusal::OtherDigest(flat("t", "2026-07-01", "6.00").digest),
-        ),
-    ];
-    for (change, refusal) in checks {
+    let mut refused = |change: &dyn Fn(&mut TariffVersion), refusal: TariffRefusal| {
         let mut version = flat("t", "2026-07-01", "6.00");
         change(&mut version);
         assert_eq!(world.apply(Fact::TariffVersion(version)), Outcome::TariffRefused(refusal));
-    }
+    };
+    let digest = flat("t", "2026-07-01", "6.00").digest;
+    refused(&|version| version.name = "u".into(), TariffRefusal::OtherName("t".into()));
+    refused(&|version| version.from = day("2026-08-01"), TariffRefusal::OtherFrom(day("2026-07-01")));
+    refused(&|version| version.digest = Digest([0; 16]), TariffRefusal::OtherDigest(digest));
     let mut mid_month = flat("t", "2026-07-01", "6.00");
     mid_month.body = mid_month.body.replace("2026-07-01", "2026-07-02");
     assert!(matches!(

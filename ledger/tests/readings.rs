@@ -1,5 +1,5 @@
 //! Readings: verdicts, late and wrong clocks, revisions, events, and the count of frames.
-#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 

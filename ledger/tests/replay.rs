@@ -1,6 +1,6 @@
 //! Replay: the same records give the same rows and the same bytes, through any number of checkpoints, and the rows of
 //! the lake alone give the same balances and windows again.
-#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 
