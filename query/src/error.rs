@@ -101,8 +101,8 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// Whether memory or spill space ran out. A full spill directory comes as an error of input and output without a kind of
-/// its own; nothing else here writes.
+/// Whether memory or spill space ran out. A full spill directory comes as an error of input and output without a kind
+/// of its own; nothing else here writes.
 fn is_exhausted(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => true,

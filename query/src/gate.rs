@@ -8,7 +8,8 @@
 //! |---|---|
 //! | bytes, tokens | [`MAX_BYTES`], [`MAX_TOKENS`] |
 //! | operators and key words (each may be one level of a tree) | [`MAX_OPERATORS`] |
-//! | brackets within brackets, queries within queries, WITH within WITH | [`MAX_NESTING`], [`MAX_QUERIES`], [`MAX_WITHS`] |
+//! | brackets within brackets | [`MAX_NESTING`] |
+//! | queries within queries, WITH within WITH | [`MAX_QUERIES`], [`MAX_WITHS`] |
 //! | tables once all WITH names and views are replaced by what they stand for | [`MAX_RELATIONS`] |
 //! | size of one expression once all columns are replaced by what they stand for | [`MAX_GROWTH`] |
 

@@ -1,5 +1,5 @@
--- What is left on each account. Booked is every posting so far; accrued is the charge to date of the days that are not closed
--- yet; the balance is booked less accrued.
+-- What is left on each account. Booked is every posting so far; accrued is the charge to date of the days that are not
+-- closed yet; the balance is booked less accrued.
 --
 -- account_id           | -         | the account
 -- account_number       | -         | number on the consumer's bill

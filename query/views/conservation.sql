@@ -1,5 +1,5 @@
--- Whether every frame and every paisa is accounted for: one row for each way frames come, and their total. Both differences
--- are zero, or something was lost.
+-- Whether every frame and every paisa is accounted for: one row for each way frames come, and their total. The
+-- difference and the sum of postings are zero, or something was lost.
 --
 -- source         | -     | the way the frames came: tcp, udp, mqtt, waiting; total
 -- received       | -     | frames received whole

@@ -1,5 +1,5 @@
--- What each meter used on each civil day: energy, where the figure comes from, how complete the day is, the highest demand
--- and the charge booked for the day. Energy is the difference of the registers at the two midnights where both are
+-- What each meter used on each civil day: energy, where the figure comes from, how complete the day is, the highest
+-- demand and the charge booked for the day. Energy is the difference of the registers at the two midnights where both are
 -- known, else the sum of the intervals. The charge is shown once, at the first meter of its account.
 --
 -- meter_id             | -         | the meter

@@ -1,5 +1,5 @@
--- What each meter used in each calendar month. Between the first and the last register known in the month energy is their
--- difference, whatever is missing between them; the days before and after are added as daily_usage has them.
+-- What each meter used in each calendar month. Between the first and the last register known in the month energy is
+-- their difference, whatever is missing between them; the days before and after are added as daily_usage has them.
 --
 -- meter_id           | -         | the meter
 -- account_id         | -         | the account it measures for

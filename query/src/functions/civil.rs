@@ -181,3 +181,40 @@ fn of_days(dates: &dyn Array, mut instant: impl FnMut(CivilDay) -> Instant) -> A
         dates.iter().map(|date| date.map(|days| instant(CivilDay(days)).0)).collect();
     Arc::new(instants.with_timezone("UTC"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn civil_days_have_as_many_intervals_as_the_zone_gives_them() {
+        let berlin = Arc::new(Calendar::new("Europe/Berlin").unwrap());
+        let days = ["2026-03-29", "2026-06-01", "2026-10-25"].map(|day| day.parse::<CivilDay>().unwrap());
+        let dates: ArrayRef = Arc::new(Date32Array::from(days.map(|day| day.0).to_vec()));
+        let periods: ArrayRef = Arc::new(Int64Array::from(vec![1800; 3]));
+        let counts =
+            Civil::new(Kind::IntervalsOfDay, &berlin).evaluate(&[Arc::clone(&dates), periods]).unwrap();
+        assert_eq!(counts.as_primitive::<Int64Type>().values(), &[46, 48, 50]);
+        let starts = Civil::new(Kind::DayStart, &berlin).evaluate(&[Arc::clone(&dates)]).unwrap();
+        let back = Civil::new(Kind::CivilDay, &berlin).evaluate(&[starts]).unwrap();
+        assert_eq!(&back, &dates);
+    }
+
+    #[test]
+    fn the_day_of_an_instant_does_not_depend_on_the_instants_around_it() {
+        let india = Arc::new(Calendar::india());
+        let texts = [
+            "2026-06-02T00:00:00+05:30",
+            "2026-06-01T23:59:59+05:30",
+            "1969-12-31T12:00:00Z",
+            "2026-06-01T00:00:00+05:30",
+        ];
+        let instants = texts.map(|text| text.parse::<Instant>().unwrap());
+        let column: ArrayRef = Arc::new(
+            TimestampMicrosecondArray::from(instants.map(|instant| instant.0).to_vec()).with_timezone("UTC"),
+        );
+        let days = Civil::new(Kind::CivilDay, &india).evaluate(&[column]).unwrap();
+        let expected = instants.map(|instant| india.day_of(instant).0);
+        assert_eq!(days.as_primitive::<Date32Type>().values(), &expected);
+    }
+}

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -178,7 +179,6 @@ impl LakeTable {
 
 /// The expression with bare column names.
 fn unqualified(expr: Expr) -> Result<Expr> {
-    use datafusion::common::tree_node::{Transformed, TreeNode};
     expr.transform(|expr| {
         Ok(match expr {
             Expr::Column(column) => Transformed::yes(Expr::Column(Column::from_name(column.name))),
@@ -198,9 +198,8 @@ impl Days {
         let column: ArrayRef = Arc::new(Date32Array::from(days.clone()));
         let batch = RecordBatch::try_new(Arc::clone(schema), vec![column])?;
         let passed = filter.evaluate(&batch)?.into_array(batch.num_rows())?;
-        let passed = passed.as_boolean();
-        let chosen = days.into_iter().enumerate().filter(|(row, _)| passed.is_valid_and_true(*row));
-        Ok(Days::These(chosen.map(|(_, day)| day).collect()))
+        let chosen = days.into_iter().zip(passed.as_boolean()).filter(|(_, passed)| *passed == Some(true));
+        Ok(Days::These(chosen.map(|(day, _)| day).collect()))
     }
 
     fn allow(&self, file: &DataFile) -> bool {
@@ -208,17 +207,6 @@ impl Days {
             Days::All => true,
             Days::These(days) => file.usage_date.is_none_or(|day| days.contains(&day)),
         }
-    }
-}
-
-trait IsTrue {
-    fn is_valid_and_true(&self, row: usize) -> bool;
-}
-
-impl IsTrue for BooleanArray {
-    fn is_valid_and_true(&self, row: usize) -> bool {
-        use arrow::array::Array;
-        self.is_valid(row) && self.value(row)
     }
 }
 

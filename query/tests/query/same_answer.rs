@@ -17,7 +17,7 @@ fn config() -> Config {
 }
 
 /// Statements over every kind of table and view, each with an order that leaves nothing open.
-const STATEMENTS: [&str; 12] = [
+const STATEMENTS: [&str; 15] = [
     "SELECT * FROM frame ORDER BY position",
     "SELECT * FROM interval_reading ORDER BY position",
     "SELECT * FROM interval_revision ORDER BY position",
@@ -30,6 +30,11 @@ const STATEMENTS: [&str; 12] = [
     "SELECT * FROM trial_balance ORDER BY head",
     "SELECT meter_id, count(*), sum(import_wh), max(voltage_dv) FROM interval \
      WHERE usage_date = DATE '2026-06-02' AND meter_id IN (1, 3) GROUP BY meter_id ORDER BY 1",
+    "SELECT meter_id, import_wh FROM interval WHERE usage_date = (SELECT max(usage_date) FROM interval) ORDER BY 1, 2",
+    "SELECT meter_id, usage_date FROM daily_reading \
+     WHERE usage_date IN (SELECT usage_date FROM interval_reading WHERE import_wh > 900) ORDER BY position",
+    "SELECT meter_id, interval_end FROM interval_reading WHERE usage_date <> DATE '2026-06-01' OR import_wh IS NULL \
+     ORDER BY interval_end DESC, meter_id LIMIT 3",
     "SELECT count(*), min(position), max(interval_end) FROM interval_reading WHERE position > 5 AND import_wh < 500",
 ];
 
@@ -189,4 +194,19 @@ fn a_statement_sees_each_row_once_while_rows_move_into_files() {
         }
     }
     assert_eq!(count, 4);
+}
+
+#[test]
+fn files_are_read_from_a_folder_with_odd_letters() {
+    for folder in ["with a space", "half=?#&+", "दिन"] {
+        let mut world = World::in_folder(folder, query::Options::default());
+        let energy = [(Channel::ImportWh, 7)].into_iter().collect();
+        world.reading(ReadingKind::Interval, 1, instant("2026-06-01T00:30"), 1, Quality::GOOD, energy);
+        world.commit();
+        assert_eq!(
+            world.rows("SELECT import_wh, usage_date FROM interval_reading"),
+            "7,2026-06-01",
+            "{folder}"
+        );
+    }
 }

@@ -95,9 +95,13 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> World {
+        World::in_folder("lake", options)
+    }
+
+    pub(crate) fn in_folder(folder: &str, options: Options) -> World {
         let dir = tempfile::tempdir().unwrap();
         let calendar = Calendar::india();
-        let lake = Lake::open(&dir.path().join("lake"), calendar.clone(), lake::Options::default()).unwrap();
+        let lake = Lake::open(&dir.path().join(folder), calendar.clone(), lake::Options::default()).unwrap();
         let pins = Arc::new(Fake { lake: lake.clone(), state: Mutex::default() });
         let engine = Engine::new(Arc::clone(&pins) as Arc<dyn Pins>, options).unwrap();
         let runtime =
