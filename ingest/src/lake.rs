@@ -29,6 +29,13 @@ pub trait Lake: Send + Sync {
     /// When that is not known to have happened; it can be tried again.
     fn commit(&self, upto: Position) -> Result<(), BoxError>;
 
+    /// Whether a failed commit must not be tried again by this process, as after a failed sync: then the pipeline
+    /// fails.
+    fn needs_restart(&self, error: &BoxError) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Position up to which every table is committed.
     fn committed(&self) -> Position;
 

@@ -15,7 +15,7 @@
 //! | contested readings | the ledger's | no frame is taken; control facts are |
 //! | control facts | 1,024 | callers wait |
 //!
-//! A failed sync or a record that cannot be applied is fatal: [`Pipeline::failed`] says so, nothing is answered any
+//! A failed sync, a lake that cannot go on, or a record that cannot be applied is fatal: [`Pipeline::failed`] says so, nothing is answered any
 //! more, and the process is to exit.
 
 mod checkpoint;
@@ -173,6 +173,9 @@ pub enum Failure {
     /// A durable record could not be applied.
     #[error("the fold failed: {0}")]
     Fold(String),
+    /// The lake cannot go on without a new start, as after a failed sync.
+    #[error("the lake failed: {0}")]
+    Lake(String),
     /// A thread of the pipeline is gone.
     #[error("thread {0} is gone")]
     Thread(&'static str),
@@ -183,7 +186,7 @@ pub enum Failure {
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     core: Arc<Core>,
-    _owner: Arc<Owner>,
+    owner: Arc<Owner>,
 }
 
 /// What all threads share.
@@ -209,10 +212,11 @@ struct Core {
     drained: CancellationToken,
     /// The threads are to end.
     ended: CancellationToken,
-    /// One at a time drains the outbox, takes waiting frames in, closes days.
+    /// One at a time drains the outbox, takes waiting frames in, closes days, asks for a checkpoint.
     outbox_turn: tokio::sync::Mutex<()>,
     waiting_turn: tokio::sync::Mutex<()>,
     days_turn: tokio::sync::Mutex<()>,
+    checkpoint_turn: tokio::sync::Mutex<()>,
 }
 
 /// Stops the threads when the last handle goes.
@@ -300,7 +304,7 @@ impl Pipeline {
     /// directory is free when this returns.
     pub async fn halt(self) {
         self.core.stop();
-        let mut threads = self._owner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.owner.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let threads = std::mem::take(&mut *threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -431,6 +435,8 @@ impl Core {
     }
 
     async fn checkpoint(&self) -> Result<Position, PipelineError> {
+        // So that there is always room for the request.
+        let _turn = self.checkpoint_turn.lock().await;
         let (reply, done) = oneshot::channel();
         self.checkpoint.try_send(CheckpointJob::Now(reply)).map_err(|_| PipelineError::Stopped)?;
         done.await.map_err(|_| PipelineError::Stopped)?

@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use super::fold::{Captured, FoldJob};
 use super::stats::{position, publish};
 use super::waiting::WaitingJob;
-use super::{Core, PipelineError, PipelineOptions};
+use super::{Core, Failure, PipelineError, PipelineOptions};
 use crate::telemetry;
 
-/// Requests that may wait.
-pub(super) const CHECKPOINT_JOBS: usize = 16;
+/// Jobs that may wait: each of the three kinds is there once at most.
+pub(super) const CHECKPOINT_JOBS: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -56,10 +56,14 @@ impl CheckpointThread {
         while !self.core.ended.is_cancelled() {
             let reply = match self.jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(CheckpointJob::Now(reply)) => Some(reply),
-                Ok(CheckpointJob::Due) if Instant::now() < not_before => continue,
+                Ok(CheckpointJob::Due) if Instant::now() < not_before => {
+                    self.core.gauges.checkpoint_due.store(false, Ordering::Relaxed);
+                    continue;
+                }
                 Ok(CheckpointJob::Due) | Err(RecvTimeoutError::Timeout) => None,
                 Ok(CheckpointJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
+            self.core.gauges.checkpoint_due.store(false, Ordering::Relaxed);
             let taken = self.take();
             self.tell(taken.as_ref().err());
             if taken.is_ok() {
@@ -70,6 +74,11 @@ impl CheckpointThread {
                 not_before = Instant::now() + pause;
                 next = not_before;
                 pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            if let Err(PipelineError::Lake(error)) = &taken
+                && self.core.lake.needs_restart(error)
+            {
+                self.core.fail(Failure::Lake(error.to_string()));
             }
             if let Some(reply) = reply {
                 // The caller may have been cancelled.

@@ -149,8 +149,9 @@ impl FoldThread {
             let _ = reply.send(Applied { position: records[index].position, outcome });
             drop(permit);
         }
-        if self.applier.lake.hot_bytes() >= self.core.options.commit_bytes {
-            // Where there is no room, the lake thread is at work already.
+        let is_due = self.applier.lake.hot_bytes() >= self.core.options.commit_bytes;
+        if is_due && !self.core.gauges.checkpoint_due.swap(true, Ordering::Relaxed) {
+            // Said once, so there is room for it; where the lake thread is gone the process is ending.
             let _ = self.core.checkpoint.try_send(CheckpointJob::Due);
         }
         Ok(())

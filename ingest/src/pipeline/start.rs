@@ -74,7 +74,7 @@ pub enum StartError {
         /// The checkpoint's position.
         position: Position,
         /// What the ledger says.
-        reason: String,
+        reason: FoldError,
     },
     /// The journal ends before the checkpoint: it was lost or is another one's.
     #[error("the journal ends at {last}, before the checkpoint at {checkpoint}; is it another partition's?")]
@@ -211,7 +211,7 @@ fn read_checkpoint(options: &PipelineOptions) -> Result<(Position, Fold), StartE
         return Ok((Position(0), Fold::new(calendar, limits)));
     };
     let fold = Fold::from_sections(calendar, limits, &sections)
-        .map_err(|reason| StartError::State { position, reason: reason.to_string() })?;
+        .map_err(|reason| StartError::State { position, reason })?;
     Ok((position, fold))
 }
 
@@ -326,10 +326,11 @@ fn start_threads(
         outbox_turn: tokio::sync::Mutex::default(),
         waiting_turn: tokio::sync::Mutex::default(),
         days_turn: tokio::sync::Mutex::default(),
+        checkpoint_turn: tokio::sync::Mutex::default(),
     });
     // From here on the handle stops what was started.
     let owner = Arc::new(Owner { core: Arc::clone(&core), threads: Mutex::default() });
-    let pipeline = Pipeline { core: Arc::clone(&core), _owner: Arc::clone(&owner) };
+    let pipeline = Pipeline { core: Arc::clone(&core), owner: Arc::clone(&owner) };
     let runtime = tokio::runtime::Handle::current();
     tokio::spawn(waiting::store(Arc::clone(&core), waiting_jobs));
     let threads = [

@@ -82,6 +82,8 @@ pub(super) struct Gauges {
     pub(super) contested_full: AtomicBool,
     pub(super) journal_full: AtomicBool,
     pub(super) checkpoint_failing: AtomicBool,
+    /// The lake thread was told that there is enough to commit, and has not begun.
+    pub(super) checkpoint_due: AtomicBool,
     refused: AtomicU64,
     /// Refused frames by source that no journal group has counted yet.
     refused_new: [AtomicU64; Source::ALL.len()],

@@ -19,6 +19,7 @@ struct State {
     groups: BTreeMap<Position, Vec<Row>>,
     committed: Position,
     commit_fails: bool,
+    commit_fails_for_good: bool,
     lookup_fails: bool,
     hot_bytes: usize,
     commits: usize,
@@ -31,12 +32,24 @@ impl FakeLake {
         let committed = state.committed;
         state.groups.retain(|upto, _| *upto <= committed);
         FakeLake {
-            state: Mutex::new(State { commit_fails: false, lookup_fails: false, hot_bytes: 0, ..state }),
+            state: Mutex::new(State {
+                commit_fails: false,
+                commit_fails_for_good: false,
+                lookup_fails: false,
+                hot_bytes: 0,
+                ..state
+            }),
         }
     }
 
     pub(crate) fn fail_commits(&self, fail: bool) {
         self.lock().commit_fails = fail;
+    }
+
+    /// As after a failed sync.
+    pub(crate) fn fail_for_good(&self) {
+        let mut state = self.lock();
+        (state.commit_fails, state.commit_fails_for_good) = (true, true);
     }
 
     pub(crate) fn fail_lookups(&self, fail: bool) {
@@ -111,6 +124,10 @@ impl Lake for FakeLake {
         state.committed = state.committed.max(upto);
         state.commits += 1;
         Ok(())
+    }
+
+    fn needs_restart(&self, _: &BoxError) -> bool {
+        self.lock().commit_fails_for_good
     }
 
     fn committed(&self) -> Position {

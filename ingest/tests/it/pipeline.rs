@@ -401,6 +401,24 @@ async fn a_failing_lake_stops_neither_answers_nor_money_only_the_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lake_that_cannot_go_on_stops_everything_and_nothing_durable_is_lost() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    world.send(meter.frame(1, &meter.block(june(5, 11, 30), 100))).await;
+    let sections = world.sections().await;
+    let mut failed = world.pipeline.failed();
+    world.lake.fail_for_good();
+    world.pipeline.checkpoint().await.unwrap_err();
+    let failure = within(failed.wait_for(Option::is_some)).await.unwrap().clone();
+    assert_eq!(failure.unwrap().to_string(), "the lake failed: no space for data files");
+    let frame = received(Source::Tcp, june(5, 12, 0), meter.frame(2, &meter.block(june(5, 12, 0), 100)));
+    assert_eq!(world.pipeline.submit(frame).await.unwrap_err(), Refused::Stopped);
+    assert_eq!(world.pipeline.readiness(), Readiness::Stopped);
+    let world = world.crash().await;
+    assert_eq!(world.sections().await, sections);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lake_far_behind_slows_frames_and_lets_control_facts_pass() {
     let meter = Meter::new(1);
     let world = World::with(|options| {
