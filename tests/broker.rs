@@ -1,6 +1,6 @@
 //! A real broker, stopped and started under load.
 
-use crate::crash::{check_books, digests, provision};
+use crate::crash::{check_books, digests, provision, wait_for_published};
 use crate::harness::{Broker, FleetRun, Served, evidence, seeded, shared_deadline, wait_for};
 
 #[test]
@@ -30,12 +30,7 @@ fn nothing_published_is_lost_or_doubled_when_mosquitto_is_stopped_and_started_un
     let truth = out.join("truth.jsonl");
     let published = digests(&truth, "published");
     assert!(published.len() > 200, "{summary}");
-    wait_for("everything published is stored", || {
-        let stored = served.sql("SELECT DISTINCT digest FROM frame");
-        let stored: std::collections::BTreeSet<String> =
-            stored.iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect();
-        published.is_subset(&stored).then_some(())
-    });
+    wait_for_published(&served, &truth);
     check_books(&served, &truth);
     assert_eq!(served.terminate(), 0);
     let result = format!("{} frames published and stored", published.len());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, shared_deadline, urja_ok};
+use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, shared_deadline, try_for, urja_ok};
 
 /// Meters of the fleet.
 const METERS: &str = "60";
@@ -18,12 +18,15 @@ fn kills() -> u32 {
 /// Registers what `urja fleet --provision` made.
 pub fn provision(data: &Path, out: &Path, seed: u64, meters: &str) {
     let (seed, out_text) = (seed.to_string(), out.display().to_string());
+    let served = Served::start(data, &[]);
+    urja_ok(data, &["clock", "2026-04-01T00:00:00+05:30"]);
     urja_ok(data, &["fleet", "--provision", "--meters", meters, "--seed", &seed, "--out", &out_text]);
     for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
         urja_ok(data, &["tariff", "apply", tariff]);
     }
     urja_ok(data, &["account", "import", &out.join("accounts.csv").display().to_string()]);
     urja_ok(data, &["meter", "import", &out.join("meters.csv").display().to_string()]);
+    assert_eq!(served.terminate(), 0);
 }
 
 /// Digests of the frames that the truth file says were acknowledged: `confirmed` by the head-end, or `published`.
@@ -36,8 +39,43 @@ pub fn digests(truth: &Path, how: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Waits until everything that the broker took on is stored.
+pub fn wait_for_published(served: &Served, truth: &Path) {
+    let published = digests(truth, "published");
+    let mut missing = published.clone();
+    let stored = try_for(|| {
+        let stored = served.sql("SELECT DISTINCT digest FROM frame");
+        let stored: BTreeSet<String> =
+            stored.iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect();
+        missing = published.difference(&stored).cloned().collect();
+        missing.is_empty().then_some(())
+    });
+    assert!(
+        stored.is_some(),
+        "{} of {} published frames are not stored, the first {:?}; conservation {:?}; quarantine {:?}",
+        missing.len(),
+        published.len(),
+        missing.first(),
+        served.sql("SELECT * FROM conservation"),
+        served.sql("SELECT reason, source, count(*) AS n, min(detail) AS detail FROM quarantine GROUP BY 1, 2")
+    );
+}
+
+/// Closes one more day, so that what came after the last close is booked as well.
+fn settle(served: &Served, truth: &Path) {
+    let text = std::fs::read_to_string(truth).unwrap();
+    let closed = text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = closed.filter(|line| line["line"] == "day_closed").find_map(|line| line["day"].as_str().map(str::to_owned));
+    let last: model::CivilDay = last.expect("a day was closed").parse().unwrap();
+    let next = last.next();
+    urja_ok(&served.data, &["clock", &format!("{}T06:00:00+05:30", next.next())]);
+    let mut file = std::fs::OpenOptions::new().append(true).open(truth).unwrap();
+    std::io::Write::write_all(&mut file, format!("{{\"line\":\"day_closed\",\"day\":\"{next}\"}}\n").as_bytes()).unwrap();
+}
+
 /// What holds after any run in which everything was delivered in the end.
 pub fn check_books(served: &Served, truth: &Path) {
+    settle(served, truth);
     assert_eq!(served.number("SELECT count(*) FROM (SELECT meter_id, interval_end FROM interval_reading GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
     assert_eq!(served.number("SELECT count(*) FROM (SELECT meter_id, read_at FROM daily_reading GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
     assert_eq!(served.number("SELECT count(*) FROM (SELECT position, line FROM ledger_posting GROUP BY 1, 2 HAVING count(*) > 1) AS twice"), 0);
@@ -96,7 +134,7 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     let mut injected = 0;
     let mut unsynced = 0;
     for _ in 0..kills() {
-        let moment = Duration::from_millis(50 + random() % 700);
+        let moment = Duration::from_millis(100 + random() % 900);
         shared_deadline(moment);
         assert!(!fleet.is_done(), "the fleet ended early");
         served.kill();
@@ -106,9 +144,10 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     }
     fleet.terminate();
     let summary = fleet.finish();
-    assert!(summary["acknowledged"].as_u64().unwrap() > 500, "{summary}");
+    assert!(summary["confirmed"].as_u64().unwrap() > 200, "{summary}");
+    wait_for_published(&served, &out.join("truth.jsonl"));
     check_books(&served, &out.join("truth.jsonl"));
-    let result = format!("{} frames confirmed, {unsynced} torn tails cut", summary["acknowledged"]);
+    let result = format!("{} frames confirmed, {unsynced} torn tails cut", summary["confirmed"]);
     evidence("confirmed frames survive kill -9, each key once, balances as the model's", seed, injected, &result);
 }
 

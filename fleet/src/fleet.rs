@@ -194,7 +194,7 @@ impl Fleet {
                 None => break,
             }
         }
-        self.links.sort_by_key(Link::number);
+        self.links.sort_by_key(Link::link);
         let stats = self.counters.stats();
         progress(stats);
         outcome.map(|()| stats)

@@ -119,7 +119,7 @@ impl Link {
     }
 
     /// The link's number in the fleet.
-    pub(crate) fn number(&self) -> usize {
+    pub(crate) fn link(&self) -> usize {
         self.place.link
     }
 

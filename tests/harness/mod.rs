@@ -14,15 +14,20 @@ pub use python::{peer, python, shared};
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Polls until `found` gives a value; fails with `what` at the deadline.
-pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    try_for(found).unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Polls until `found` gives a value, or until the deadline.
+pub fn try_for<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + DEADLINE;
-    loop {
+    while Instant::now() < end {
         if let Some(value) = found() {
-            return value;
+            return Some(value);
         }
-        assert!(Instant::now() < end, "{what}: not within {DEADLINE:?}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+    None
 }
 
 /// Lets the run go on until a seeded moment: the fault is the point here, not a state.

@@ -11,9 +11,13 @@ use super::wait_for;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_urja");
 
-/// Runs one command to its end.
+/// Time stands still unless a test moves it: no day is closed behind its back.
+const DRIVEN: (&str, &str) = ("URJA_TIME__CLOCK", "driven");
+
+/// Runs one command to its end, under a driven clock.
 pub fn urja(data: &Path, args: &[&str]) -> Output {
-    Command::new(BINARY).arg("--data").arg(data).args(args).stdin(Stdio::null()).output().unwrap()
+    let mut command = Command::new(BINARY);
+    command.arg("--data").arg(data).args(args).env(DRIVEN.0, DRIVEN.1).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Runs one command with `--json`, which must succeed.
@@ -38,7 +42,7 @@ pub struct Served {
 impl Served {
     /// Starts it with a driven clock and waits until it is ready.
     pub fn start(data: &Path, args: &[&str]) -> Served {
-        Served::start_with(data, args, &[("URJA_TIME__CLOCK", "driven")])
+        Served::start_with(data, args, &[DRIVEN])
     }
 
     /// Starts it again after its end, at the meters' same addresses.

@@ -81,7 +81,7 @@ fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
             let detail = format!("{} bad lines; nothing was imported", bad.total);
             Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
         }
-        Err(error @ ImportError::Registry(_)) => Err(Problem::refused("the file was refused", error.to_string())),
+        Err(error @ (ImportError::Registry(_) | ImportError::Refused(_))) => Err(Problem::refused("the file was refused", error.to_string())),
         Err(error @ ImportError::Journal(_)) => Err(Problem::internal(error)),
     }
 }

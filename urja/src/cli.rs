@@ -140,9 +140,9 @@ pub struct Fleet {
     /// Without faults: no outages, duplicates, late or revised pushes
     #[arg(long)]
     pub no_faults: bool,
-    /// Meters of a million whose policy is `transport`: plain pushes
-    #[arg(long, default_value_t = 0, value_name = "PPM")]
-    pub plain_ppm: u32,
+    /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
+    #[arg(long, value_name = "PPM")]
+    pub plain_ppm: Option<u32>,
 }
 
 /// How simulated meters reach the head-end.

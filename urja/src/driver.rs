@@ -28,16 +28,24 @@ pub struct Driver<'a> {
     calendar: Calendar,
     accounts: Vec<AccountNumber>,
     closed: Option<CivilDay>,
+    /// The head-end's clock stands here already: earlier steps are passed over.
+    after: Instant,
     stop: CancellationToken,
     /// Recharges posted.
     pub recharges: u64,
 }
 
 impl<'a> Driver<'a> {
-    /// Nothing is sent yet; `stop` ends after the step under way.
-    pub fn new(owner: &'a Owner, fleet: &'a mut Fleet, calendar: Calendar, stop: CancellationToken) -> Driver<'a> {
+    /// Nothing is sent yet. The head-end's clock stands at `after`; `stop` ends after the step under way.
+    pub fn new(
+        owner: &'a Owner,
+        fleet: &'a mut Fleet,
+        calendar: Calendar,
+        after: Instant,
+        stop: CancellationToken,
+    ) -> Driver<'a> {
         let accounts = fleet.meters().iter().map(|meter| meter.account.clone()).collect();
-        Driver { owner, fleet, calendar, accounts, closed: None, stop, recharges: 0 }
+        Driver { owner, fleet, calendar, accounts, closed: None, after, stop, recharges: 0 }
     }
 
     /// Whether to go on.
@@ -54,6 +62,9 @@ impl<'a> Driver<'a> {
             let step = self.calendar.at(day, hour, minute);
             if step > until || self.is_stopped() {
                 return Ok(());
+            }
+            if step <= self.after {
+                continue;
             }
             self.step(step, &mut progress).await?;
             if hour == 12 {

@@ -116,7 +116,16 @@ impl Node {
         let tariffs: Vec<&str> = tariffs.iter().map(String::as_str).collect();
         let imported = self.registry.import_accounts(csv, &tariffs).await?;
         self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
+        self.all_accounts_are_in_force().await?;
         Ok(imported)
+    }
+
+    /// The ledger has its own bounds on terms; what it did not take must not look registered.
+    async fn all_accounts_are_in_force(&self) -> Result<(), ImportError> {
+        let registered = self.registry.account_count().await.map_err(registry::ImportError::Registry)?;
+        let in_force = self.pipeline.look(|fold| fold.accounts().count()).await;
+        let in_force = in_force.map_err(|error| ImportError::Journal(error.to_string()))? as u64;
+        if in_force < registered { Err(ImportError::Refused(registered - in_force)) } else { Ok(()) }
     }
 
     /// Puts a version of a tariff in force.
@@ -171,6 +180,12 @@ pub enum ImportError {
     /// The file is at fault.
     #[error(transparent)]
     Registry(#[from] registry::ImportError),
+    /// Registered, but not taken by the ledger.
+    #[error(
+        "{0} accounts are registered but the ledger refused their terms: a first day more than 400 days ahead, or a \
+         sanctioned load above the tariff's"
+    )]
+    Refused(u64),
     /// Registered, but the journal could not take the facts; they are drained on the next start.
     #[error("registered, but not yet in force: {0}")]
     Journal(String),

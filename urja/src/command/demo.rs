@@ -8,6 +8,7 @@ use std::time::{Duration, Instant as Stopwatch};
 
 use anyhow::{Context, Result, ensure};
 use fleet::{Fleet, FleetOptions, MqttTarget, Stats, Target};
+use ingest::Clock as _;
 use model::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -262,16 +263,18 @@ async fn load_history(
     let first = node.calendar.day_of(Instant(plan.pushed_until));
     let today = node.calendar.day_of(system_now());
     let bar = progress_bar(u64::try_from(today.0 - first.0 + 1)?, "days");
-    let mut driver = Driver::new(owner, fleet, node.calendar.clone(), stop.clone());
+    let after = node.clock.now().max(Instant(plan.pushed_until));
+    let mut driver = Driver::new(owner, fleet, node.calendar.clone(), after, stop.clone());
     let mut day = first;
     let mut days = 0;
     while day <= today && !driver.is_stopped() {
         let shown = bar.clone();
         let progress = move |stats: Stats| shown.set_message(format!("{} frames", stats.frames));
-        let until = node.calendar.end_of(day).min(system_now());
+        let mut until = node.calendar.end_of(day).min(system_now());
         driver.day(day, until, &progress).await?;
         if day == today && !driver.is_stopped() {
-            driver.step(system_now(), &progress).await?;
+            until = system_now();
+            driver.step(until, &progress).await?;
         }
         plan.pushed_until = until.0;
         remember(node, plan)?;

@@ -72,7 +72,7 @@ async fn load(
         let owner = Owner::running(config).await.with_context(|| {
             format!("no head-end runs on {}; --drive needs its admin socket (--data)", config.data.dir.display())
         })?;
-        let mut driver = Driver::new(&owner, fleet, calendar.clone(), stop.clone());
+        let mut driver = Driver::new(&owner, fleet, calendar.clone(), calendar.start_of(from), stop.clone());
         while done < args.days && !stop.is_cancelled() {
             let day = from.plus(i32::try_from(done)?);
             driver.day(day, calendar.end_of(day), |_| ()).await?;
@@ -101,8 +101,8 @@ fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
     if args.no_faults {
         options.faults = Faults::NONE;
     }
-    if args.plain_ppm > 0 {
-        options.mix = Mix { transport_policy_ppm: args.plain_ppm, ..Mix::default() };
+    if let Some(transport_policy_ppm) = args.plain_ppm {
+        options.mix = Mix { transport_policy_ppm, ..Mix::default() };
     }
     Ok(options)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use ledger::{Effects, Fold, Limits};
-use model::Position;
+use model::{Fact, Position, SourceCounts};
 use serde_json::json;
 use state::DirLock;
 
@@ -53,11 +53,25 @@ fn fold_lake(lake: &lake::Lake, mut fold: Fold, upto: Position) -> Result<Fold> 
     let mut effects = Effects::default();
     for record in lake::rebuild::records(lake, upto)? {
         let record = record?;
+        fold.begin_group(&received(&record.fact));
         fold.apply(&record, &mut effects).with_context(|| format!("record at position {}", record.position))?;
         effects = Effects::default();
     }
     ensure!(fold.position() == upto, "the lake ends at position {} and says it holds {upto}", fold.position());
     Ok(fold)
+}
+
+/// The counts of a journal group that held this fact alone: redeliveries and refusals left no record in the lake.
+fn received(fact: &Fact) -> [SourceCounts; 4] {
+    let mut counts = [SourceCounts::default(); 4];
+    let source = match fact {
+        Fact::Frame(frame) => frame.source,
+        Fact::Repeated(frame) => frame.source,
+        Fact::Quarantined(frame) => frame.source,
+        _ => return counts,
+    };
+    counts[source.index()].received = 1;
+    counts
 }
 
 /// Lines on every account and meter that differs.
