@@ -57,7 +57,6 @@ pub(super) async fn store(core: Arc<Core>, mut jobs: mpsc::Receiver<WaitingJob>)
 
 /// Stores frames, however often that takes; `false` when the pipeline ended meanwhile.
 async fn put(core: &Arc<Core>, frames: Vec<WaitingFrame>) -> bool {
-    let registered = frames.iter().any(|frame| core.keys.contains(frame.title));
     loop {
         match core.registry.put_waiting(frames.clone()).await {
             Ok(put) => {
@@ -74,7 +73,7 @@ async fn put(core: &Arc<Core>, frames: Vec<WaitingFrame>) -> bool {
         }
     }
     // Registered between the look-up of its key and now: nobody else will come for it.
-    if registered || frames_have_keys(core, &frames) {
+    if frames.iter().any(|frame| core.keys.contains(frame.title)) {
         let core = Arc::clone(core);
         tokio::spawn(async move {
             if let Err(error) = core.take_waiting_in().await {
@@ -83,10 +82,6 @@ async fn put(core: &Arc<Core>, frames: Vec<WaitingFrame>) -> bool {
         });
     }
     true
-}
-
-fn frames_have_keys(core: &Core, frames: &[WaitingFrame]) -> bool {
-    frames.iter().any(|frame| core.keys.contains(frame.title))
 }
 
 async fn tell(core: &Core, put: Put) {

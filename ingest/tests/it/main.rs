@@ -1,5 +1,6 @@
 //! What faces meters, whole: real journal, real registry, real sockets; only the lake is a list of rows.
 
+mod fixtures;
 mod frames;
 mod lake;
 mod mqtt;

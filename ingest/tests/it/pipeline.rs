@@ -133,6 +133,35 @@ async fn less_protection_than_the_policy_asks_for_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_belongs_to_one_meter_carries_no_other() {
+    let (meter, other, strict) = (Meter::of_transport(1), Meter::of_transport(2), Meter::new(3));
+    let world = World::of(&[&meter, &other, &strict]).await;
+    let send = async |bytes: Vec<u8>, bound: &Meter| {
+        let mut frame = received(Source::Tcp, june(5, 12, 0), bytes);
+        frame.identity = Some(bound.title);
+        within(world.pipeline.submit(frame).await.unwrap()).await.unwrap().disposition
+    };
+    let mismatch = Disposition::Quarantined(QuarantineReason::IdentityMismatch);
+    let block = |meter: &Meter| meter.block(june(5, 11, 30), 100);
+    assert_eq!(send(other.frame(1, &block(&other)), &meter).await, mismatch);
+    assert_eq!(send(meter.frame(1, &block(&meter)), &meter).await, Disposition::Accepted);
+    // In the clear there is no title: the link says whose it is, whatever the device id.
+    assert_eq!(send(wrap(&meter.block(june(5, 12, 0), 7)), &other).await, Disposition::Accepted);
+    assert_eq!(send(wrap(&block(&meter)), &strict).await, POLICY);
+    let meters: Vec<_> = first_values(&world.rows().await).into_iter().map(|(meter, ..)| meter.0).collect();
+    assert_eq!(meters, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_in_the_clear_of_an_unknown_device_is_evidence() {
+    let world = World::new().await;
+    let meter = Meter::of_transport(1);
+    assert_eq!(world.disposition(wrap(&meter.block(june(5, 11, 30), 100))).await, UNKNOWN);
+    let Some((Fact::Quarantined(kept), _)) = world.journaled().pop() else { panic!() };
+    assert_eq!((kept.title, &*kept.detail), (None, "no meter is registered for device id \"HXESN0000001\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_counter_used_twice_with_other_values_is_a_security_event() {
     let meter = Meter::new(1);
     let world = World::of(&[&meter]).await;
