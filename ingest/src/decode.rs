@@ -13,11 +13,33 @@ use crate::keys::{Entry, KeyTable};
 use crate::normalize::{self, Normalized};
 use crate::received::{Framing, Received};
 
+/// What a record of a frame has besides raw bytes, readings and detail, at most; the detail of a reused counter, which
+/// is found out later, is in it.
+const RECORD_BYTES: usize = 256;
+/// What a reading in a record has besides its values, at most.
+const READING_BYTES: usize = 32;
+
 /// A frame that went through every check that needs no memory of other frames.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) frame: Frame,
     pub(crate) content: Content,
+}
+
+impl Decoded {
+    /// Bytes that its record takes at most.
+    pub(crate) fn record_bytes(&self) -> usize {
+        let content = match &self.content {
+            Content::Evidence(evidence) => evidence.detail.len(),
+            Content::Verified(Verified { push: Err(unfit), .. }) => unfit.detail.len(),
+            Content::Verified(Verified { push: Ok(push), .. }) => {
+                let values: usize =
+                    push.normalized.readings.iter().map(|reading| reading.values.as_slice().len()).sum();
+                push.normalized.readings.len() * READING_BYTES + values * size_of::<i64>()
+            }
+        };
+        RECORD_BYTES + self.frame.raw.len() + content
+    }
 }
 
 /// The frame itself.

@@ -79,7 +79,7 @@ pub struct PipelineOptions {
     pub commit_bytes: usize,
     /// Bytes of uncommitted rows at which no more frames are taken.
     pub max_hot_bytes: usize,
-    /// Bytes after which a group is closed. With one more record it must fit into a segment.
+    /// Bytes of records after which a group is closed. Two such groups and 2 MiB must fit into a segment.
     pub group_bytes: usize,
     /// Frames that may wait for the journal or their sync.
     pub queue_frames: usize,
@@ -397,7 +397,8 @@ impl Core {
         };
         let decoded = decoder.decode(received, scratch);
         let (reply, ticket) = oneshot::channel();
-        let item = FrameItem { decoded, reply, permit };
+        let bytes = decoded.record_bytes();
+        let item = FrameItem { decoded, bytes, reply, permit };
         self.queue.push_frame(item).map_err(|_| Refused::Stopped)?;
         Ok(Ticket(ticket))
     }
@@ -409,14 +410,15 @@ impl Core {
     /// Puts a fact behind those put before; the answer comes when it is durable and applied.
     async fn enqueue_fact(&self, fact: Fact) -> Result<oneshot::Receiver<Applied>, PipelineError> {
         let received_at = self.clock.now();
-        let mut bytes = Vec::new();
-        fact.encode(received_at, &mut bytes);
-        if bytes.len() > MAX_RECORD_BYTES {
-            return Err(PipelineError::TooLarge { bytes: bytes.len() });
+        let mut record = Vec::new();
+        fact.encode(received_at, &mut record);
+        let bytes = record.len();
+        if bytes > MAX_RECORD_BYTES {
+            return Err(PipelineError::TooLarge { bytes });
         }
         let permit = Arc::clone(&self.control).acquire_owned().await.map_err(|_| PipelineError::Stopped)?;
         let (reply, applied) = oneshot::channel();
-        let item = ControlItem { received_at, fact, reply, permit };
+        let item = ControlItem { received_at, fact, bytes, reply, permit };
         self.queue.push_control(item).map_err(|_| PipelineError::Stopped)?;
         Ok(applied)
     }

@@ -15,13 +15,12 @@ use crate::decode::Decoded;
 use crate::pipeline::Applied;
 use crate::received::Acked;
 
-/// What a record has besides the raw bytes, about.
-const PER_FRAME: usize = 256;
-
 /// A decoded frame and who waits for it.
 #[derive(Debug)]
 pub(crate) struct FrameItem {
     pub(crate) decoded: Decoded,
+    /// Bytes of its record, at most.
+    pub(crate) bytes: usize,
     pub(crate) reply: oneshot::Sender<Acked>,
     /// Its share of the queue's bound, given back when the frame is answered.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -32,6 +31,8 @@ pub(crate) struct FrameItem {
 pub(crate) struct ControlItem {
     pub(crate) received_at: model::Instant,
     pub(crate) fact: Fact,
+    /// Bytes of its record.
+    pub(crate) bytes: usize,
     pub(crate) reply: oneshot::Sender<Applied>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -47,12 +48,12 @@ pub(crate) struct Work {
     pub(crate) closed: bool,
 }
 
-/// How much of the frames to take.
+/// How much to take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Take {
-    /// None while the journal has no room for them.
+    /// Whether frames are taken: not while the journal has no room for them.
     pub(crate) frames: bool,
-    /// Stop after so many bytes of frames.
+    /// Stop after so many bytes of records.
     pub(crate) bytes: usize,
 }
 
@@ -159,20 +160,21 @@ impl Queue {
 
 impl State {
     fn take(&mut self, take: Take) -> Work {
-        let mut work = Work {
-            frames: Vec::new(),
-            control: mem::take(&mut self.control).into(),
-            trim: self.trim.take(),
-            closed: self.closed,
-        };
+        let mut work = Work { trim: self.trim.take(), closed: self.closed, ..Work::default() };
         let mut bytes = 0;
+        while bytes < take.bytes {
+            let Some(item) = self.control.pop_front() else { break };
+            bytes += item.bytes;
+            work.control.push(item);
+        }
         while take.frames && bytes < take.bytes {
             let Some(item) = self.frames.pop_front() else { break };
-            bytes += item.decoded.frame.raw.len() + PER_FRAME;
+            bytes += item.bytes;
             work.frames.push(item);
         }
         // Closed only when nothing is left that could still be taken.
-        work.closed &= self.frames.is_empty() || !take.frames;
+        let left = !self.control.is_empty() || (take.frames && !self.frames.is_empty());
+        work.closed &= !left || take.bytes == 0;
         work
     }
 }

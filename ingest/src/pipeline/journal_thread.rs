@@ -103,7 +103,8 @@ impl JournalThread {
             // At the end, what was taken into the queue is made durable even where the lake is behind.
             let ending = self.core.stopping.is_cancelled();
             let room = !full && (ending || self.core.room() == Readiness::Ready);
-            let take = Take { frames: room, bytes: self.core.options.group_bytes };
+            let pending: usize = self.control.iter().map(|item| item.bytes).sum();
+            let take = Take { frames: room, bytes: self.core.options.group_bytes.saturating_sub(pending) };
             let patience = match (room, self.unvouched) {
                 (false, _) => RETRY,
                 (true, true) => self.core.options.idle_after,
@@ -133,7 +134,7 @@ impl JournalThread {
     }
 
     fn admit(&mut self, item: FrameItem) {
-        let FrameItem { decoded, reply, permit } = item;
+        let FrameItem { decoded, reply, permit, .. } = item;
         let (source, received_at) = (decoded.frame.source, decoded.frame.received_at);
         let Judged { disposition, confirm, becomes } = self.judge.judge(decoded, self.batch);
         self.told.add(source, disposition);
@@ -257,7 +258,7 @@ impl JournalThread {
             position = position.next();
             at
         };
-        for ControlItem { received_at, fact, reply, permit } in control {
+        for ControlItem { received_at, fact, reply, permit, .. } in control {
             push(&mut group, received_at, fact);
             group.replies.push((group.records.len() - 1, reply, permit));
         }

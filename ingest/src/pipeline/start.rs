@@ -169,7 +169,8 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
     let (journal, recovery) = Journal::open(&dir, options.journal.clone())?;
     log_recovery(&recovery);
     let limit = journal.max_group_bytes();
-    if (options.group_bytes + MAX_RECORD_BYTES) as u64 > limit {
+    // While the disk is full, a group of frames may wait and as much of control facts may come on top.
+    if (2 * options.group_bytes + MAX_RECORD_BYTES) as u64 > limit {
         return Err(StartError::GroupBytes { group_bytes: options.group_bytes, limit });
     }
     let (checkpoint, fold) = read_checkpoint(options)?;

@@ -58,7 +58,7 @@ impl World {
                 reserve_bytes: 0,
             },
             commit_every: Duration::from_secs(3600),
-            group_bytes: 1 << 20,
+            group_bytes: 512 << 10,
             idle_after: Duration::from_millis(1),
             close_check: Duration::from_secs(3600),
             ..PipelineOptions::default()
