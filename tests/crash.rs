@@ -114,7 +114,9 @@ pub fn check_balances(served: &Served, truth: &Path) {
 
 #[test]
 fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
-    let dir = tempfile::tempdir().unwrap();
+    let mut dir = tempfile::tempdir().unwrap();
+    // The files of a failure are worth a look: URJA_KEEP leaves them.
+    dir.disable_cleanup(std::env::var_os("URJA_KEEP").is_some());
     let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
     let (seed, mut random) = seeded("crash");
     provision(&data, &out, seed, METERS);
