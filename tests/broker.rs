@@ -12,7 +12,8 @@ fn nothing_published_is_lost_or_doubled_when_mosquitto_is_stopped_and_started_un
     provision(&data, &out, seed, "30");
     let served = Served::start(&data, &["--mqtt", &broker.url()]);
     let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), broker.url());
-    let args = ["--meters", "30", "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive", "--to", &to];
+    let args =
+        ["--meters", "30", "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive", "--to", &to];
     let mut fleet = FleetRun::start(&data, &args);
     wait_for("readings come through the broker", || {
         (served.number("SELECT count(*) FROM frame WHERE source = 'mqtt'") > 50).then_some(())
@@ -23,7 +24,9 @@ fn nothing_published_is_lost_or_doubled_when_mosquitto_is_stopped_and_started_un
         shared_deadline(std::time::Duration::from_millis(200 + random() % 800));
         broker.resume();
         let before = served.number("SELECT count(*) FROM frame");
-        wait_for("readings come again", || (served.number("SELECT count(*) FROM frame") > before).then_some(()));
+        wait_for("readings come again", || {
+            (served.number("SELECT count(*) FROM frame") > before).then_some(())
+        });
     }
     fleet.terminate();
     let summary = fleet.finish();

@@ -63,10 +63,12 @@ fn decode_says_whether_a_tag_was_verified() {
     // general-glo of the standard's get-request: not a push, so only its envelope can be read.
     let glo = "db084d4d4d0000bc614e1e3001234567411312ff935a47566827c467bc7d825c3be4a77c3fcc056b6b";
     let keys = ["--guek", GUEK, "--gak", GAK];
-    let verified = urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[glo]].concat());
+    let verified =
+        urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[glo]].concat());
     assert!(text(&verified).contains("verified"), "{}", text(&verified));
     let flipped = glo.replace("411312", "411313");
-    let refused = urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[&flipped]].concat());
+    let refused =
+        urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[&flipped]].concat());
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
 }
 
@@ -110,7 +112,8 @@ fn the_same_import_again_changes_nothing() {
     let data = registered(dir.path());
     let again = urja_ok(&data, &["meter", "import", &dir.path().join("meters.csv").display().to_string()]);
     assert_eq!((again["added"].as_i64(), again["unchanged"].as_i64()), (Some(0), Some(2)));
-    let again = urja_ok(&data, &["account", "import", &dir.path().join("accounts.csv").display().to_string()]);
+    let again =
+        urja_ok(&data, &["account", "import", &dir.path().join("accounts.csv").display().to_string()]);
     assert_eq!((again["added"].as_i64(), again["unchanged"].as_i64()), (Some(0), Some(2)));
 }
 
@@ -138,14 +141,20 @@ fn a_recharge_is_booked_once_and_a_differing_repeat_says_how() {
 fn a_tariff_starts_on_a_first_of_month_or_is_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let body = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tariffs/lmv1-urban.toml")).unwrap();
+    let body =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tariffs/lmv1-urban.toml"))
+            .unwrap();
     let from = body.lines().find(|line| line.starts_with("from")).unwrap().to_owned();
     let file = written(dir.path(), "tariff.toml", &body.replace(&from, "from = \"2026-04-15\""));
     let out = urja(&data, &["tariff", "apply", &file]);
     assert!(!out.status.success() && text(&out).contains("first of"), "{}", text(&out));
     let file = written(dir.path(), "tariff.toml", &format!("nonsense = 1\n{body}"));
     let out = urja(&data, &["tariff", "apply", &file]);
-    assert!(!out.status.success() && text(&out).contains("nonsense") && text(&out).contains("line 1"), "{}", text(&out));
+    assert!(
+        !out.status.success() && text(&out).contains("nonsense") && text(&out).contains("line 1"),
+        "{}",
+        text(&out)
+    );
     assert_eq!(urja_ok(&data, &["tariff", "apply", "lmv1-urban"])["outcome"], "applied");
     assert_eq!(urja_ok(&data, &["tariff", "apply", "lmv1-urban"])["outcome"], "exists");
 }
@@ -176,7 +185,12 @@ fn sql_prints_a_table_json_and_csv() {
     let table = urja(&data, &["sql", statement]);
     assert!(text(&table).starts_with("account_number") && text(&table).contains("----"), "{}", text(&table));
     let csv = urja(&data, &["sql", statement, "--csv"]);
-    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("account_number,sanctioned_w\r\nPUVVNL1000000001,4000\r\n"), "{}", text(&csv));
+    assert!(
+        String::from_utf8_lossy(&csv.stdout)
+            .starts_with("account_number,sanctioned_w\r\nPUVVNL1000000001,4000\r\n"),
+        "{}",
+        text(&csv)
+    );
     let json = urja_ok(&data, &["sql", statement]);
     assert_eq!(json[1]["account_number"], "PUVVNL1000000002");
 }

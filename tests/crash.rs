@@ -57,7 +57,8 @@ pub fn wait_for_published(served: &Served, truth: &Path) {
         published.len(),
         missing.first(),
         served.sql("SELECT * FROM conservation"),
-        served.sql("SELECT reason, source, count(*) AS n, min(detail) AS detail FROM quarantine GROUP BY 1, 2")
+        served
+            .sql("SELECT reason, source, count(*) AS n, min(detail) AS detail FROM quarantine GROUP BY 1, 2")
     );
 }
 
@@ -65,12 +66,18 @@ pub fn wait_for_published(served: &Served, truth: &Path) {
 fn settle(served: &Served, truth: &Path) {
     let text = std::fs::read_to_string(truth).unwrap();
     let closed = text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let last = closed.filter(|line| line["line"] == "day_closed").find_map(|line| line["day"].as_str().map(str::to_owned));
+    let last = closed
+        .filter(|line| line["line"] == "day_closed")
+        .find_map(|line| line["day"].as_str().map(str::to_owned));
     let last: model::CivilDay = last.expect("a day was closed").parse().unwrap();
     let next = last.next();
     urja_ok(&served.data, &["clock", &format!("{}T06:00:00+05:30", next.next())]);
     let mut file = std::fs::OpenOptions::new().append(true).open(truth).unwrap();
-    std::io::Write::write_all(&mut file, format!("{{\"line\":\"day_closed\",\"day\":\"{next}\"}}\n").as_bytes()).unwrap();
+    std::io::Write::write_all(
+        &mut file,
+        format!("{{\"line\":\"day_closed\",\"day\":\"{next}\"}}\n").as_bytes(),
+    )
+    .unwrap();
 }
 
 /// What holds after any run in which everything was delivered in the end.
@@ -83,8 +90,11 @@ pub fn check_books(served: &Served, truth: &Path) {
     assert_eq!(served.number("SELECT count(*) FROM (SELECT position, account_id FROM ledger_posting GROUP BY 1, 2 HAVING sum(amount_paise) <> 0) AS unbalanced"), 0);
     served.wait_number("SELECT cast(sum(contested) AS bigint) FROM source_tally", 0);
     assert_eq!(served.number("SELECT cast(sum(abs(difference)) AS bigint) FROM conservation"), 0);
-    let stored: BTreeSet<String> =
-        served.sql("SELECT digest FROM frame").iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect();
+    let stored: BTreeSet<String> = served
+        .sql("SELECT digest FROM frame")
+        .iter()
+        .map(|row| row["digest"].as_str().unwrap().to_owned())
+        .collect();
     let lost: Vec<String> = digests(truth, "confirmed").difference(&stored).cloned().collect();
     assert!(lost.is_empty(), "confirmed and not stored: {lost:?}");
     check_balances(served, truth);
@@ -94,7 +104,9 @@ pub fn check_books(served: &Served, truth: &Path) {
 pub fn check_balances(served: &Served, truth: &Path) {
     let tariffs = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tariffs");
     let truth = truth.display().to_string();
-    let Some(out) = peer("model/balances.py", &[], &["--truth", &truth, "--tariffs", tariffs]) else { return };
+    let Some(out) = peer("model/balances.py", &[], &["--truth", &truth, "--tariffs", tariffs]) else {
+        return;
+    };
     let model: Value = serde_json::from_slice(&out.stdout).unwrap();
     let ours: BTreeMap<String, (i64, i64)> = served
         .sql("SELECT a.account_number, s.booked_paise, s.accrued_paise FROM account_state s JOIN account a USING (account_id)")
@@ -107,7 +119,8 @@ pub fn check_balances(served: &Served, truth: &Path) {
     let accounts = model["accounts"].as_object().unwrap();
     assert_eq!(accounts.len(), ours.len());
     for (number, balance) in accounts {
-        let expected = (balance["booked_paise"].as_i64().unwrap(), balance["accrued_paise"].as_i64().unwrap());
+        let expected =
+            (balance["booked_paise"].as_i64().unwrap(), balance["accrued_paise"].as_i64().unwrap());
         assert_eq!(ours[number], expected, "booked and accrued of {number}: ours, model");
     }
 }
@@ -130,7 +143,8 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     to.extend(broker.as_ref().map(Broker::url));
     let seed_text = seed.to_string();
     let out_text = out.display().to_string();
-    let mut args = vec!["--meters", METERS, "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive"];
+    let mut args =
+        vec!["--meters", METERS, "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive"];
     to.iter().for_each(|address| args.extend(["--to", address]));
     let mut fleet = FleetRun::start(&data, &args);
     let mut injected = 0;
@@ -150,7 +164,12 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     wait_for_published(&served, &out.join("truth.jsonl"));
     check_books(&served, &out.join("truth.jsonl"));
     let result = format!("{} frames confirmed, {unsynced} torn tails cut", summary["confirmed"]);
-    evidence("confirmed frames survive kill -9, each key once, balances as the model's", seed, injected, &result);
+    evidence(
+        "confirmed frames survive kill -9, each key once, balances as the model's",
+        seed,
+        injected,
+        &result,
+    );
 }
 
 #[test]
@@ -160,8 +179,10 @@ fn a_deleted_checkpoint_is_rebuilt_from_the_lake_with_the_same_balances_and_wind
     let (seed, _) = seeded("rebuild");
     provision(&data, &out, seed, "20");
     let served = Served::start(&data, &[]);
-    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
-    let args = ["--meters", "20", "--seed", &seed_text, "--out", &out_text, "--days", "33", "--drive", "--to", &to];
+    let (seed_text, out_text, to) =
+        (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
+    let args =
+        ["--meters", "20", "--seed", &seed_text, "--out", &out_text, "--days", "33", "--drive", "--to", &to];
     FleetRun::start(&data, &args).finish();
     let statement = "SELECT account_id, booked_paise, accrued_paise FROM account_state ORDER BY 1";
     let before = served.sql(statement);
@@ -175,5 +196,10 @@ fn a_deleted_checkpoint_is_rebuilt_from_the_lake_with_the_same_balances_and_wind
     let served = Served::start(&data, &[]);
     assert_eq!(served.sql(statement), before);
     check_books(&served, &out.join("truth.jsonl"));
-    evidence("the lake alone gives the same balances and windows", seed, 1, "checkpoint deleted, rebuilt, equal");
+    evidence(
+        "the lake alone gives the same balances and windows",
+        seed,
+        1,
+        "checkpoint deleted, rebuilt, equal",
+    );
 }

@@ -24,8 +24,10 @@ fn duckdb_reads_every_table_from_disk_and_agrees_row_for_row() {
     let (seed, _) = seeded("duckdb");
     provision(&data, &out, seed, "12");
     let served = Served::start(&data, &[]);
-    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
-    let args = ["--meters", "12", "--seed", &seed_text, "--out", &out_text, "--days", "3", "--drive", "--to", &to];
+    let (seed_text, out_text, to) =
+        (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
+    let args =
+        ["--meters", "12", "--seed", &seed_text, "--out", &out_text, "--days", "3", "--drive", "--to", &to];
     FleetRun::start(&data, &args).finish();
     // The last checkpoint puts every row into files.
     assert_eq!(served.terminate(), 0);
@@ -38,7 +40,8 @@ fn duckdb_reads_every_table_from_disk_and_agrees_row_for_row() {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        let mut ours = urja_ok(&data, &["sql", &format!("SELECT * FROM {table}")]).as_array().unwrap().clone();
+        let mut ours =
+            urja_ok(&data, &["sql", &format!("SELECT * FROM {table}")]).as_array().unwrap().clone();
         let key = |row: &Value| canonical(row);
         theirs.sort_by_key(key);
         ours.sort_by_key(key);
@@ -56,7 +59,10 @@ fn canonical(row: &Value) -> String {
     let object = row.as_object().unwrap();
     let plain = |value: &Value| {
         let instant = value.as_str().filter(|text| text.ends_with('Z')).and_then(|text| text.parse().ok());
-        instant.map_or_else(|| value.to_string(), |instant: jiff::Timestamp| instant.as_microsecond().to_string())
+        instant.map_or_else(
+            || value.to_string(),
+            |instant: jiff::Timestamp| instant.as_microsecond().to_string(),
+        )
     };
     let mut parts: Vec<String> = object
         .iter()

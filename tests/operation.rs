@@ -15,9 +15,23 @@ fn sigterm_drains_and_a_second_start_has_everything() {
     let (seed, _) = seeded("drain");
     provision(&data, &out, seed, "10");
     let served = Served::start(&data, &[]);
-    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("udp").to_string());
-    let args =
-        ["--meters", "10", "--seed", &seed_text, "--out", &out_text, "--days", "2", "--drive", "--transport", "udp", "--to", &to];
+    let (seed_text, out_text, to) =
+        (seed.to_string(), out.display().to_string(), served.address("udp").to_string());
+    let args = [
+        "--meters",
+        "10",
+        "--seed",
+        &seed_text,
+        "--out",
+        &out_text,
+        "--days",
+        "2",
+        "--drive",
+        "--transport",
+        "udp",
+        "--to",
+        &to,
+    ];
     FleetRun::start(&data, &args).finish();
     let statement = "SELECT count(*) FROM interval_reading";
     let before = served.number(statement);
@@ -41,7 +55,19 @@ fn frames_of_unknown_titles_wait_and_are_taken_in_once_the_meter_is_registered()
     }
     urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
     let to = served.address("tcp").to_string();
-    let args = ["--meters", "3", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--no-faults", "--to", &to];
+    let args = [
+        "--meters",
+        "3",
+        "--seed",
+        &seed_text,
+        "--out",
+        &out_text,
+        "--days",
+        "1",
+        "--no-faults",
+        "--to",
+        &to,
+    ];
     // Whether such a push asks for a confirm cannot be read without its key: the meters send again until they are known.
     let fleet = FleetRun::start(&data, &args);
     let waiting = "SELECT count(*) FROM quarantine WHERE reason = 'unknown_title'";
@@ -51,7 +77,8 @@ fn frames_of_unknown_titles_wait_and_are_taken_in_once_the_meter_is_registered()
     urja_ok(&data, &["meter", "import", &out.join("meters.csv").display().to_string()]);
     let summary = fleet.finish();
     wait_for("frames that waited are taken in", || {
-        (served.number("SELECT count(DISTINCT digest) FROM frame") >= summary["frames"].as_i64().unwrap()).then_some(())
+        (served.number("SELECT count(DISTINCT digest) FROM frame") >= summary["frames"].as_i64().unwrap())
+            .then_some(())
     });
     assert!(served.number("SELECT count(*) FROM frame WHERE source = 'waiting'") >= kept.min(1));
     assert!(served.number("SELECT count(*) FROM interval_reading") > 100);
@@ -87,7 +114,8 @@ fn a_flipped_tag_is_refused_and_the_genuine_frame_is_taken_after_it() {
     urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
     // A listener of our own takes the fleet's first frame, so that it can be damaged on the way.
     let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), between.local_addr().unwrap().to_string());
+    let (seed_text, out_text, to) =
+        (seed.to_string(), out.display().to_string(), between.local_addr().unwrap().to_string());
     let args = ["--meters", "1", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--to", &to];
     let mut fleet = FleetRun::start(&data, &args);
     let (mut meter, _) = between.accept().unwrap();
@@ -125,8 +153,21 @@ fn many_meters_share_a_connection_and_frames_come_in_any_cut() {
     provision(&data, &out, seed, "6");
     let served = Served::start(&data, &[]);
     urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
-    let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
-    let args = ["--meters", "6", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--no-faults", "--to", &to];
+    let (seed_text, out_text, to) =
+        (seed.to_string(), out.display().to_string(), served.address("tcp").to_string());
+    let args = [
+        "--meters",
+        "6",
+        "--seed",
+        &seed_text,
+        "--out",
+        &out_text,
+        "--days",
+        "1",
+        "--no-faults",
+        "--to",
+        &to,
+    ];
     let summary = FleetRun::start(&data, &args).finish();
     assert_eq!(summary["connections"], 1, "{summary}");
     let meters = "SELECT count(DISTINCT meter_id) FROM interval_reading";

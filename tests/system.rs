@@ -1,11 +1,17 @@
 //! Whole-system tests: the binary, run as a user would.
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    unreachable_pub,
+    reason = "a test binary has no outside; `pub` says what a module offers to the others"
+)]
 
 mod broker;
+mod browser;
 mod command;
 mod crash;
 mod demo;
 mod harness;
+mod interop;
 mod lake;
 mod operation;
 mod workspace;

@@ -32,8 +32,18 @@ const NEVER: &[(&[&str], &[&str])] = &[
 ];
 
 /// One type universe each.
-const SINGLE: &[&str] =
-    &["arrow", "arrow-array", "arrow-schema", "parquet", "datafusion", "object_store", "tokio", "axum", "rustls", "hyper"];
+const SINGLE: &[&str] = &[
+    "arrow",
+    "arrow-array",
+    "arrow-schema",
+    "parquet",
+    "datafusion",
+    "object_store",
+    "tokio",
+    "axum",
+    "rustls",
+    "hyper",
+];
 
 const DIRECT: &[&str] =
     &["tokio", "tokio-util", "bytes", "rumqttc-v5-next", "arrow", "parquet", "datafusion", "metrics"];
@@ -69,7 +79,14 @@ impl Workspace {
     fn read() -> Workspace {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let out = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--locked",
+                "--filter-platform",
+                "x86_64-unknown-linux-gnu",
+            ])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
             .unwrap();
@@ -80,11 +97,16 @@ impl Workspace {
         let packages =
             array(&metadata["packages"]).into_iter().map(|package| (text(&package["id"]), package)).collect();
         let members = array(&metadata["workspace_members"]).iter().map(text).collect();
-        let runs = |dependency: &Value| array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+        let runs =
+            |dependency: &Value| array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
         let edges = array(&metadata["resolve"]["nodes"])
             .iter()
             .map(|node| {
-                let to = array(&node["deps"]).iter().filter(|dep| runs(dep)).map(|dep| text(&dep["pkg"])).collect();
+                let to = array(&node["deps"])
+                    .iter()
+                    .filter(|dep| runs(dep))
+                    .map(|dep| text(&dep["pkg"]))
+                    .collect();
                 (text(&node["id"]), to)
             })
             .collect();
@@ -133,7 +155,8 @@ fn crates_depend_on_nothing_but_what_their_layer_allows() {
         assert!(upward.is_empty(), "{name} must not depend on {upward:?}");
     }
     let listed: BTreeSet<String> = LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let unlisted: Vec<_> = ours.difference(&listed).filter(|name| !["urja", "benches"].contains(&name.as_str())).collect();
+    let unlisted: Vec<_> =
+        ours.difference(&listed).filter(|name| !["urja", "benches"].contains(&name.as_str())).collect();
     assert!(unlisted.is_empty(), "no layer for {unlisted:?}");
 }
 
@@ -167,12 +190,8 @@ fn there_is_one_version_of_what_must_be_one() {
 #[test]
 fn the_stack_is_used_directly() {
     let workspace = Workspace::read();
-    let direct: BTreeSet<String> = workspace
-        .members
-        .iter()
-        .flat_map(|id| &workspace.edges[id])
-        .map(|id| workspace.name(id))
-        .collect();
+    let direct: BTreeSet<String> =
+        workspace.members.iter().flat_map(|id| &workspace.edges[id]).map(|id| workspace.name(id)).collect();
     for name in DIRECT {
         assert!(direct.contains(*name), "no crate of ours depends on {name} itself");
     }
@@ -208,7 +227,12 @@ fn allowed(expression: &str) -> bool {
 fn licence_expressions_are_read_as_spdx_says() {
     assert!(allowed("MIT") && allowed("MIT OR GPL-3.0") && allowed("MIT/Apache-2.0"));
     assert!(allowed("(MIT OR Apache-2.0) AND Unicode-3.0"));
-    assert!(!allowed("GPL-3.0") && !allowed("MIT AND GPL-3.0") && !allowed("") && !allowed("(MIT OR ISC) AND GPL-3.0"));
+    assert!(
+        !allowed("GPL-3.0")
+            && !allowed("MIT AND GPL-3.0")
+            && !allowed("")
+            && !allowed("(MIT OR ISC) AND GPL-3.0")
+    );
 }
 
 #[test]

@@ -304,8 +304,7 @@ impl Pipeline {
     /// directory is free when this returns.
     pub async fn halt(self) {
         self.core.stop();
-        let mut threads = self.owner.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let threads = std::mem::take(&mut *threads);
+        let threads = std::mem::take(&mut *self.owner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 let name = thread.thread().name().unwrap_or_default().to_owned();

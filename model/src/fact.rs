@@ -314,7 +314,11 @@ impl Fact {
     pub fn is_control(&self) -> bool {
         matches!(
             self,
-            Fact::MeterTerms(_) | Fact::AccountTerms(_) | Fact::TariffVersion(_) | Fact::DayClosed(_) | Fact::Recharge(_)
+            Fact::MeterTerms(_)
+                | Fact::AccountTerms(_)
+                | Fact::TariffVersion(_)
+                | Fact::DayClosed(_)
+                | Fact::Recharge(_)
         )
     }
 

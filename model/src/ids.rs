@@ -190,7 +190,14 @@ mod tests {
         for bad in ["", "4d4d4d0000bc61", "4d4d4d0000bc614g", "+d4d4d0000bc614e", "é4d4d0000bc614e"] {
             assert_eq!(bad.parse::<SystemTitle>(), Err(IdError::SystemTitle), "{bad}");
         }
-        for bad in ["", "1234567890", "PUVVNL123456789", "puvvnl1234567890", "TOOLONGNAME1234567890", "PUVVNL12345678é"] {
+        for bad in [
+            "",
+            "1234567890",
+            "PUVVNL123456789",
+            "puvvnl1234567890",
+            "TOOLONGNAME1234567890",
+            "PUVVNL12345678é",
+        ] {
             assert_eq!(bad.parse::<AccountNumber>(), Err(IdError::AccountNumber), "{bad}");
         }
     }

@@ -54,7 +54,9 @@ impl EventWord {
 
     /// The flags that differ from `before`, each with whether it is up now.
     pub fn changes(self, before: EventWord) -> impl Iterator<Item = (u8, bool)> {
-        (0..128).filter(move |&index| self.bit(index) != before.bit(index)).map(move |index| (index, self.bit(index)))
+        (0..128)
+            .filter(move |&index| self.bit(index) != before.bit(index))
+            .map(move |index| (index, self.bit(index)))
     }
 }
 
@@ -163,7 +165,12 @@ mod tests {
 
     #[test]
     fn rank_is_decided_by_class_then_epoch_then_counter_then_digest() {
-        let rank = |class, key_epoch, counter, digest| Rank { class, key_epoch, counter, digest: Digest([digest; 16]) };
+        let rank = |class, key_epoch, counter, digest| Rank {
+            class,
+            key_epoch,
+            counter,
+            digest: Digest([digest; 16]),
+        };
         let rising = [
             rank(RankClass::Estimate, 9, 9, 9),
             rank(RankClass::Push, 1, 9, 9),

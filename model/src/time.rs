@@ -77,7 +77,9 @@ impl CivilDay {
     #[must_use]
     pub fn date(self) -> Date {
         let end = if self.0 < 0 { Date::MIN } else { Date::MAX };
-        Date::constant(1970, 1, 1).checked_add(Span::new().try_days(self.0).unwrap_or_default()).unwrap_or(end)
+        Date::constant(1970, 1, 1)
+            .checked_add(Span::new().try_days(self.0).unwrap_or_default())
+            .unwrap_or(end)
     }
 
     /// The day after this one.
@@ -239,7 +241,15 @@ impl Calendar {
     /// The instant of a wall-clock time given in parts (hundredths are dropped); `None` where there is no such date
     /// or time.
     #[must_use]
-    pub fn instant_of(&self, year: i16, month: i8, day: i8, hour: i8, minute: i8, second: i8) -> Option<Instant> {
+    pub fn instant_of(
+        &self,
+        year: i16,
+        month: i8,
+        day: i8,
+        hour: i8,
+        minute: i8,
+        second: i8,
+    ) -> Option<Instant> {
         let time = jiff::civil::Time::new(hour, minute, second, 0).ok()?;
         let moment = Date::new(year, month, day).ok()?.to_datetime(time);
         let stamp = self.zone.to_ambiguous_timestamp(moment).compatible().ok()?;

@@ -52,8 +52,12 @@ impl Broker {
 
     /// Starts it again on the same port with the same data.
     pub fn resume(&mut self) {
-        let child =
-            Command::new(&self.program).arg("-c").arg(&self.config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Command::new(&self.program)
+            .arg("-c")
+            .arg(&self.config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         self.child = Some(child.unwrap());
         wait_for("mosquitto listens", || TcpStream::connect(self.address).ok());
     }

@@ -7,8 +7,8 @@ mod python;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
-pub use process::{FleetRun, Served, http, urja, urja_ok};
-pub use python::{peer, python, shared};
+pub use process::{FleetRun, Served, urja, urja_ok};
+pub use python::{peer, python, root, shared};
 
 /// Longest time to wait for a state before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,8 +40,11 @@ pub fn shared_deadline(moment: Duration) {
 
 /// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run.
 pub fn seeded(test: &str) -> (u64, impl FnMut() -> u64) {
-    let drawn = || Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()).wrapping_mul(0x9E37_79B9);
-    let seed = std::env::var("URJA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(drawn) % 1_000_000;
+    let drawn = || {
+        Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()).wrapping_mul(0x9E37_79B9)
+    };
+    let seed =
+        std::env::var("URJA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(drawn) % 1_000_000;
     println!("{test}: URJA_SEED={seed}");
     let mut state = seed.wrapping_mul(0x2545_F491_4F6C_DD1D) | 1;
     let next = move || {

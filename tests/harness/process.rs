@@ -24,9 +24,8 @@ pub fn urja(data: &Path, args: &[&str]) -> Output {
 pub fn urja_ok(data: &Path, args: &[&str]) -> Value {
     let out = urja(data, &[&["--json"], args].concat());
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| {
-        panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&out.stdout))
-    })
+    serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&out.stdout)))
 }
 
 /// `urja serve` on free ports.
@@ -127,11 +126,6 @@ impl Served {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let code = self.child.wait().unwrap().code();
         code.unwrap_or(-1)
-    }
-
-    /// Whether the process is still there.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
     }
 }
 

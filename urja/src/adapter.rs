@@ -31,6 +31,10 @@ impl ingest::Lake for IngestLake {
         Ok(())
     }
 
+    fn needs_restart(&self, error: &ingest::BoxError) -> bool {
+        error.downcast_ref::<lake::Error>().is_some_and(lake::Error::is_fatal)
+    }
+
     fn committed(&self) -> Position {
         self.0.committed()
     }

@@ -81,7 +81,9 @@ fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
             let detail = format!("{} bad lines; nothing was imported", bad.total);
             Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
         }
-        Err(error @ (ImportError::Registry(_) | ImportError::Refused(_))) => Err(Problem::refused("the file was refused", error.to_string())),
+        Err(error @ (ImportError::Registry(_) | ImportError::Refused(_))) => {
+            Err(Problem::refused("the file was refused", error.to_string()))
+        }
         Err(error @ ImportError::Journal(_)) => Err(Problem::internal(error)),
     }
 }
@@ -127,7 +129,10 @@ async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>
         .map_err(|error: model::ids::IdError| Problem::refused("no such account", error.to_string()))?;
     let found = node.registry.account_by_number(&number).await.map_err(Problem::internal)?;
     let account = found.ok_or_else(|| {
-        Problem::missing("no such account", format!("{number} is not registered; import it with `urja account import`"))
+        Problem::missing(
+            "no such account",
+            format!("{number} is not registered; import it with `urja account import`"),
+        )
     })?;
     let applied = node
         .recharge(account, Paise(request.amount_paise), request.payment_id)

@@ -44,7 +44,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         #[cfg(feature = "query")]
         Command::Sql(args) => sql::run(&config, args, cli.json).await,
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
-        Command::Account(cli::Account::Import { file }) => registry::import_accounts(&config, file, cli.json).await,
+        Command::Account(cli::Account::Import { file }) => {
+            registry::import_accounts(&config, file, cli.json).await
+        }
         Command::Tariff(args) => registry::tariff(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,

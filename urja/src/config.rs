@@ -337,7 +337,8 @@ impl Config {
         };
         for (name, value) in std::env::vars() {
             if let Some((section, key)) = variable(&name) {
-                set(&mut table, &section, &key, &value).with_context(|| format!("environment variable {name}"))?;
+                set(&mut table, &section, &key, &value)
+                    .with_context(|| format!("environment variable {name}"))?;
             }
         }
         for (dotted, value) in flags {
@@ -370,13 +371,23 @@ impl Config {
     fn check(&self) -> Result<()> {
         self.calendar()?;
         self.close_at()?;
-        for (key, address) in [("http.listen", &self.http.listen)] {
-            let open = address.0.is_some_and(|address| !address.ip().is_loopback());
-            ensure!(!open || self.http.public, "key {key}: {address:?} can be reached by others and there is no sign-in; set http.public = true if that is meant");
-            ensure!(!open || !self.http.demo, "key http.demo: the consumer's card without sign-in is for loopback only");
+        let open = self.http.listen.0.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = open {
+            ensure!(
+                self.http.public,
+                "key http.listen: {address} can be reached by others and there is no sign-in; set http.public = true \
+                 if that is meant"
+            );
+            ensure!(
+                !self.http.demo,
+                "key http.demo: the consumer's card without sign-in is for loopback only"
+            );
         }
         ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
-        ensure!(self.listen.max_apdu.as_u64() <= 65_535 + 1, "key listen.max_apdu: a wrapper carries at most 64KiB");
+        ensure!(
+            self.listen.max_apdu.as_u64() <= 65_535 + 1,
+            "key listen.max_apdu: a wrapper carries at most 64KiB"
+        );
         ensure!(self.listen.max_unacknowledged > 0, "key listen.max_unacknowledged: at least 1");
         ensure!(
             self.journal.segment.as_u64() >= self.journal.group.as_u64() + (4 << 20),
@@ -403,12 +414,23 @@ fn variable(name: &str) -> Option<(String, String)> {
 /// Puts a value given as text in place: as the type the key has by default.
 fn set(table: &mut toml::Table, section: &str, key: &str, text: &str) -> Result<()> {
     let defaults = toml::Table::try_from(Config::default())?;
-    let known = defaults.get(section).and_then(toml::Value::as_table).with_context(|| format!("no section {section:?}"))?;
-    let default = known.get(key).with_context(|| format!("no key {section}.{key}; there are: {}", known.keys().cloned().collect::<Vec<_>>().join(", ")))?;
+    let known = defaults
+        .get(section)
+        .and_then(toml::Value::as_table)
+        .with_context(|| format!("no section {section:?}"))?;
+    let default = known.get(key).with_context(|| {
+        format!("no key {section}.{key}; there are: {}", known.keys().cloned().collect::<Vec<_>>().join(", "))
+    })?;
     let value = match default {
-        toml::Value::Integer(_) => toml::Value::Integer(text.parse().with_context(|| format!("key {section}.{key}: not a number: {text:?}"))?),
-        toml::Value::Boolean(_) => toml::Value::Boolean(text.parse().with_context(|| format!("key {section}.{key}: true or false, not {text:?}"))?),
-        toml::Value::Array(_) => toml::Value::Array(text.split(',').map(|part| toml::Value::String(part.trim().into())).collect()),
+        toml::Value::Integer(_) => toml::Value::Integer(
+            text.parse().with_context(|| format!("key {section}.{key}: not a number: {text:?}"))?,
+        ),
+        toml::Value::Boolean(_) => toml::Value::Boolean(
+            text.parse().with_context(|| format!("key {section}.{key}: true or false, not {text:?}"))?,
+        ),
+        toml::Value::Array(_) => {
+            toml::Value::Array(text.split(',').map(|part| toml::Value::String(part.trim().into())).collect())
+        }
         _ => toml::Value::String(text.into()),
     };
     let target = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
@@ -433,7 +455,9 @@ impl<'de> Deserialize<'de> for Address {
             return Ok(Address(None));
         }
         text.parse().map(|address| Address(Some(address))).map_err(|_| {
-            serde::de::Error::custom(format!("not an address such as \"127.0.0.1:4059\" (or \"\" for none): {text:?}"))
+            serde::de::Error::custom(format!(
+                "not an address such as \"127.0.0.1:4059\" (or \"\" for none): {text:?}"
+            ))
         })
     }
 }
@@ -457,9 +481,11 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        parse_span(&text)
-            .map(Span)
-            .ok_or_else(|| serde::de::Error::custom(format!("not a length of time such as \"30s\", \"500ms\" or \"7d\": {text:?}")))
+        parse_span(&text).map(Span).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "not a length of time such as \"30s\", \"500ms\" or \"7d\": {text:?}"
+            ))
+        })
     }
 }
 
@@ -477,8 +503,8 @@ impl Serialize for Span {
         let millis = self.0.as_millis();
         let text = match millis {
             0 => "0s".to_owned(),
-            _ if millis % 86_400_000 == 0 => format!("{}d", millis / 86_400_000),
-            _ if millis % 1000 == 0 => format!("{}s", millis / 1000),
+            _ if millis.is_multiple_of(86_400_000) => format!("{}d", millis / 86_400_000),
+            _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
             _ => format!("{millis}ms"),
         };
         to.serialize_str(&text)

@@ -57,7 +57,12 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// When the head-end refuses, or stays away.
-    pub async fn day(&mut self, day: CivilDay, until: Instant, mut progress: impl FnMut(Stats)) -> Result<()> {
+    pub async fn day(
+        &mut self,
+        day: CivilDay,
+        until: Instant,
+        mut progress: impl FnMut(Stats),
+    ) -> Result<()> {
         for (hour, minute) in STEPS {
             let step = self.calendar.at(day, hour, minute);
             if step > until || self.is_stopped() {

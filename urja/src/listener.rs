@@ -109,7 +109,9 @@ impl Doors {
         let router = health::router(node.clone(), metrics);
         let stop = self.stop_http.clone();
         self.http_tasks.spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+            if let Err(error) =
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+            {
                 tracing::error!(%error, "health and metrics are closed");
             }
         });
@@ -152,18 +154,27 @@ impl Doors {
         let config = &node.config;
         if let Some(listener) = listen(config.listen.tcp, "listen.tcp").await? {
             self.tcp = Some(listener.local_addr()?);
-            let served = ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
+            let served =
+                ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
             self.tasks.spawn(served);
         }
         if let Some(address) = config.listen.udp.0 {
-            let socket = UdpSocket::bind(address).await.with_context(|| format!("key listen.udp: {address}"))?;
+            let socket =
+                UdpSocket::bind(address).await.with_context(|| format!("key listen.udp: {address}"))?;
             self.udp = Some(socket.local_addr()?);
-            let served = ingest::serve_udp(socket, node.pipeline.clone(), udp_options(config), self.stop.clone());
+            let served =
+                ingest::serve_udp(socket, node.pipeline.clone(), udp_options(config), self.stop.clone());
             self.tasks.spawn(served);
         }
         if !config.mqtt.url.is_empty() {
-            let options = mqtt_options(config).context("section mqtt")?;
-            self.tasks.spawn(ingest::serve_mqtt(node.pipeline.clone(), options, self.stop.clone()));
+            let options = mqtt_options(config);
+            options.check().context("section mqtt")?;
+            let (pipeline, stop) = (node.pipeline.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                if let Err(error) = ingest::serve_mqtt(pipeline, options, stop).await {
+                    tracing::error!(%error, "MQTT is closed");
+                }
+            });
         }
         Ok(())
     }
@@ -176,7 +187,9 @@ async fn listen(address: Address, key: &str) -> Result<Option<TcpListener>> {
 }
 
 fn max_apdu(config: &Config) -> usize {
-    usize::try_from(config.listen.max_apdu.as_u64()).unwrap_or(usize::from(u16::MAX)).min(usize::from(u16::MAX))
+    usize::try_from(config.listen.max_apdu.as_u64())
+        .unwrap_or(usize::from(u16::MAX))
+        .min(usize::from(u16::MAX))
 }
 
 fn tcp_options(config: &Config) -> TcpOptions {
@@ -191,12 +204,12 @@ fn tcp_options(config: &Config) -> TcpOptions {
 }
 
 fn udp_options(config: &Config) -> UdpOptions {
-    UdpOptions { max_apdu: max_apdu(config), ..UdpOptions::default() }
+    UdpOptions { max_apdu: max_apdu(config) }
 }
 
-fn mqtt_options(config: &Config) -> Result<MqttOptions> {
+fn mqtt_options(config: &Config) -> MqttOptions {
     let mqtt = &config.mqtt;
-    Ok(MqttOptions {
+    MqttOptions {
         url: mqtt.url.clone(),
         client_id: mqtt.client_id.clone(),
         topics: mqtt.topics.clone(),
@@ -204,9 +217,10 @@ fn mqtt_options(config: &Config) -> Result<MqttOptions> {
             Framing::Wrapper => ingest::MqttFraming::Wrapper,
             Framing::Apdu => ingest::MqttFraming::Apdu,
         },
-        credentials: Some((mqtt.username.clone(), mqtt.password.clone())).filter(|(user, _)| !user.is_empty()),
+        credentials: Some((mqtt.username.clone(), mqtt.password.clone()))
+            .filter(|(user, _)| !user.is_empty()),
         receive_maximum: mqtt.receive_maximum,
         session_expiry: mqtt.session_expiry.0,
         max_apdu: max_apdu(config),
-    })
+    }
 }

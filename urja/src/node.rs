@@ -52,7 +52,11 @@ impl Node {
         let lock = DirLock::acquire(&dir)?;
         let calendar = config.calendar()?;
         let clock = Arc::new(Clock::new(config.time.clock));
-        let kek = if config.keys.kek.is_empty() { Kek::in_directory(&dir) } else { Kek::from_hex(&config.keys.kek) };
+        let kek = if config.keys.kek.is_empty() {
+            Kek::in_directory(&dir)
+        } else {
+            Kek::from_hex(&config.keys.kek)
+        };
         let kek = kek.context("key-encryption key")?;
         let registry = Registry::open(&dir.join("registry.db"), kek).await.context("registry")?;
         let lake = open_lake(&config, &calendar).await?;
@@ -199,7 +203,8 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 async fn open_lake(config: &Config, calendar: &Calendar) -> Result<lake::Lake> {
     let dir = config.data.dir.join("lake");
     let calendar = calendar.clone();
-    let opened = tokio::task::spawn_blocking(move || lake::Lake::open(&dir, calendar, lake::Options::default()));
+    let opened =
+        tokio::task::spawn_blocking(move || lake::Lake::open(&dir, calendar, lake::Options::default()));
     opened.await?.context("lake")
 }
 

@@ -112,7 +112,8 @@ async fn send_remote(socket: &Path, request: Request<Body>) -> Result<Answer> {
     let stream = UnixStream::connect(socket).await.with_context(|| format!("{}", socket.display()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await.context("the owner of the data directory did not answer")?;
+    let response =
+        sender.send_request(request).await.context("the owner of the data directory did not answer")?;
     let answer = collect(response.map(Body::new)).await;
     driver.abort();
     answer
@@ -141,14 +142,20 @@ impl Answer {
     fn refusal(&self, value: &Value) -> String {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let mut out = match (text("title"), text("detail")) {
-            (title, detail) if title.is_empty() && detail.is_empty() => format!("refused with status {}", self.status),
+            (title, detail) if title.is_empty() && detail.is_empty() => {
+                format!("refused with status {}", self.status)
+            }
             (title, detail) if detail.is_empty() => title,
             (title, detail) if title.is_empty() => detail,
             (title, detail) => format!("{title}: {detail}"),
         };
         for line in value["lines"].as_array().into_iter().flatten() {
             let column = line["column"].as_str().map(|column| format!(", {column}")).unwrap_or_default();
-            out += &format!("\n  line {}{column}: {}", line["line"], line["reason"].as_str().unwrap_or_default());
+            out += &format!(
+                "\n  line {}{column}: {}",
+                line["line"],
+                line["reason"].as_str().unwrap_or_default()
+            );
         }
         out
     }

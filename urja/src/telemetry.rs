@@ -49,5 +49,6 @@ pub fn metrics() -> Result<PrometheusHandle> {
         .context("metrics buckets")?
         .install_recorder()
         .context("metrics recorder")?;
+    ingest::describe_metrics();
     Ok(HANDLE.get_or_init(|| handle).clone())
 }

@@ -312,7 +312,7 @@ fn any_value(depth: u32) -> BoxedStrategy<Vec<u8>> {
         any::<u32>().prop_map(|v| [&[0x17][..], &v.to_be_bytes()].concat()),
         any::<u64>().prop_map(|v| [&[0x18][..], &v.to_be_bytes()].concat()),
         any::<i32>().prop_map(|v| [&[0x1e][..], &v.to_be_bytes()].concat()),
-        date_time.clone().prop_map(|v| [&[0x19][..], &v].concat()),
+        date_time.prop_map(|v| [&[0x19][..], &v].concat()),
         date_time.prop_map(|v| [&[0x09, 12][..], &v].concat()),
         prop::array::uniform16(any::<u8>()).prop_map(|v| [&[0x04, 0x81, 0x80][..], &v].concat()),
         prop::sample::select(vec![INTERVAL, DAILY, EVENT])

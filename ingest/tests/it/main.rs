@@ -1,4 +1,5 @@
 //! What faces meters, whole: real journal, real registry, real sockets; only the lake is a list of rows.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod fixtures;
 mod frames;

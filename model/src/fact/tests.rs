@@ -114,7 +114,11 @@ fn samples() -> Vec<(Fact, &'static str)> {
             "08010900000000000000 204e0000 01000000 09000000 01",
         ),
         (
-            Fact::Recharge(Recharge { account: AccountId(9), amount: Paise(50_000), payment_id: "p1".into() }),
+            Fact::Recharge(Recharge {
+                account: AccountId(9),
+                amount: Paise(50_000),
+                payment_id: "p1".into(),
+            }),
             "09010900000000000000 09000000 50c3000000000000 020000007031",
         ),
     ]
@@ -142,7 +146,11 @@ fn a_record_cut_anywhere_is_refused() {
     for (fact, _) in samples() {
         let bytes = encoded(&fact);
         for length in 0..bytes.len() {
-            assert!(Record::decode(Position(1), &bytes[..length]).is_err(), "{} cut at {length}", fact.name());
+            assert!(
+                Record::decode(Position(1), &bytes[..length]).is_err(),
+                "{} cut at {length}",
+                fact.name()
+            );
         }
         let longer = [bytes.as_slice(), &[0]].concat();
         assert_eq!(Record::decode(Position(1), &longer), Err(DecodeError::Trailing(1)));

@@ -38,7 +38,10 @@ impl Pages {
     /// Serial numbers of the meters of these accounts.
     async fn serials(&self) -> Result<HashMap<AccountId, String>, AppError> {
         let meters = self.0.registry.meters(MeterId(0), PAGE).await.map_err(failed)?;
-        Ok(meters.into_iter().filter_map(|meter| meter.account.map(|account| (account, meter.serial))).collect())
+        Ok(meters
+            .into_iter()
+            .filter_map(|meter| meter.account.map(|account| (account, meter.serial)))
+            .collect())
     }
 }
 
@@ -153,7 +156,14 @@ impl Pages {
 }
 
 fn empty(day: CivilDay) -> DayUsage {
-    DayUsage { day, energy_wh: 0, charge: Paise::ZERO, closed: false, intervals_expected: 0, intervals_missing: 0 }
+    DayUsage {
+        day,
+        energy_wh: 0,
+        charge: Paise::ZERO,
+        closed: false,
+        intervals_expected: 0,
+        intervals_missing: 0,
+    }
 }
 
 #[async_trait]
@@ -183,14 +193,18 @@ impl Status for Pages {
             view
         });
         let mut view = looked.await.map_err(failed)?;
-        view.positions.durable = Position(self.0.pipeline.stats().durable_position).max(view.positions.applied);
+        view.positions.durable =
+            Position(self.0.pipeline.stats().durable_position).max(view.positions.applied);
         view.positions.committed = self.0.lake.committed();
         view.tables = self
             .0
             .lake
             .inspect()
             .iter()
-            .map(|table| app::TableRows { name: table.table.name().to_owned(), rows: table.rows + table.hot_rows })
+            .map(|table| app::TableRows {
+                name: table.table.name().to_owned(),
+                rows: table.rows + table.hot_rows,
+            })
             .collect();
         let waiting = self.0.registry.waiting_counts().await.map_err(failed)?;
         view.waiting_frames = waiting.frames;

@@ -88,7 +88,12 @@ impl Pins for NodePins {
         let mut pinned = match looked {
             Ok(Ok(pinned)) => pinned,
             Ok(Err(error)) => return Err(PinError::Unavailable(error.to_string())),
-            Err(_) => return Err(PinError::Behind { reached: Position(self.pipeline.stats().folded_position), durable }),
+            Err(_) => {
+                return Err(PinError::Behind {
+                    reached: Position(self.pipeline.stats().folded_position),
+                    durable,
+                });
+            }
         };
         pinned.waited = begun.elapsed();
         if wants.accounts {

@@ -44,7 +44,8 @@ pub(super) fn run(args: &Decode, as_json: bool) -> Result<ExitCode> {
 fn bytes_of(text: &str) -> Result<Vec<u8>> {
     let given = if text == "-" { std::io::read_to_string(std::io::stdin())? } else { text.to_owned() };
     let digits: String = given.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
-    let bytes = hex::decode(digits.strip_prefix("0x").unwrap_or(&digits)).context("the bytes are not hexadecimal")?;
+    let bytes =
+        hex::decode(digits.strip_prefix("0x").unwrap_or(&digits)).context("the bytes are not hexadecimal")?;
     ensure!(!bytes.is_empty(), "there are no bytes to decode");
     Ok(bytes)
 }

@@ -47,7 +47,13 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
     let begun = Stopwatch::now();
     let scratch = Scratch::new(&config, keep)?;
     let mut broker = Broker::find(args, &scratch.dir)?;
-    let node = Node::open(demo_config(config, args, &scratch.dir, broker.as_ref().map(|broker| broker.url.clone()))?).await?;
+    let node = Node::open(demo_config(
+        config,
+        args,
+        &scratch.dir,
+        broker.as_ref().map(|broker| broker.url.clone()),
+    )?)
+    .await?;
     let doors = Doors::open(&node).await?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();
@@ -126,7 +132,9 @@ impl Broker {
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-        let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|file| file.is_file()) else { return Ok(None) };
+        let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|file| file.is_file()) else {
+            return Ok(None);
+        };
         Broker::start(&program, &data.join("mosquitto")).map(Some)
     }
 
@@ -221,8 +229,10 @@ fn fleet(
     options.targets.extend(doors.udp.map(|address| Target::Udp { address, meters_per_connection }));
     if let Some(broker) = broker {
         let place = broker.url.split_once("://").map_or(broker.url.as_str(), |(_, place)| place);
-        let (host, port) = place.rsplit_once(':').with_context(|| format!("--mqtt {}: no port", broker.url))?;
-        let mut target = MqttTarget::new(host, port.parse().with_context(|| format!("--mqtt {}", broker.url))?);
+        let (host, port) =
+            place.rsplit_once(':').with_context(|| format!("--mqtt {}: no port", broker.url))?;
+        let mut target =
+            MqttTarget::new(host, port.parse().with_context(|| format!("--mqtt {}", broker.url))?);
         target.client_id = format!("urja-demo-fleet-{}", std::process::id());
         options.targets.push(Target::Mqtt(target));
     }
@@ -327,7 +337,9 @@ async fn live(node: &Node, fleet: &mut Fleet, plan: &mut Plan, stop: &Cancellati
 
 async fn report(node: &Node, fleet: &Fleet, plan: &Plan, loaded: &Loaded, took: Duration) -> Result<Value> {
     let state = status::read(node).await?;
-    let sum = |column: &str, table: &str| format!("SELECT CAST(coalesce(sum({column}), 0) AS BIGINT) AS n FROM {table}");
+    let sum = |column: &str, table: &str| {
+        format!("SELECT CAST(coalesce(sum({column}), 0) AS BIGINT) AS n FROM {table}")
+    };
     let number = async |statement: String| -> Result<i64> {
         let rows = crate::adapter::rows(&node.engine, &statement).await?;
         Ok(rows.first().and_then(|row| row["n"].as_i64()).unwrap_or_default())
@@ -352,7 +364,11 @@ async fn report(node: &Node, fleet: &Fleet, plan: &Plan, loaded: &Loaded, took: 
 
 fn opening(node: &Node, plan: &Plan, doors: &Doors, fresh: bool, args: &Demo) -> String {
     let broker = &node.config.mqtt.url;
-    let mqtt = if broker.is_empty() { "no MQTT: mosquitto is not installed and no --mqtt given".into() } else { format!("MQTT {broker}") };
+    let mqtt = if broker.is_empty() {
+        "no MQTT: mosquitto is not installed and no --mqtt given".into()
+    } else {
+        format!("MQTT {broker}")
+    };
     let what = if fresh { format!("loading {} days", args.days) } else { "going on".to_owned() };
     let wire = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     format!(

@@ -70,7 +70,10 @@ async fn load(
     let mut recharges = 0;
     if args.drive {
         let owner = Owner::running(config).await.with_context(|| {
-            format!("no head-end runs on {}; --drive needs its admin socket (--data)", config.data.dir.display())
+            format!(
+                "no head-end runs on {}; --drive needs its admin socket (--data)",
+                config.data.dir.display()
+            )
         })?;
         let mut driver = Driver::new(&owner, fleet, calendar.clone(), calendar.start_of(from), stop.clone());
         while done < args.days && !stop.is_cancelled() {

@@ -63,14 +63,16 @@ fn journal(dir: &Path, after: Position, limit: usize, as_json: bool) -> Result<E
             records += 1;
             last = position;
             if shown.len() < limit {
-                let record = Record::decode(position, bytes).with_context(|| format!("record at position {position}"))?;
+                let record = Record::decode(position, bytes)
+                    .with_context(|| format!("record at position {position}"))?;
                 shown.push(describe(&record));
             }
         }
     }
     let value = json!({ "groups": groups, "records": records, "last_position": last.0, "shown": shown });
     print(as_json, &value, || {
-        let mut out = format!("{records} records in {groups} groups after position {after}, the last at {last}\n");
+        let mut out =
+            format!("{records} records in {groups} groups after position {after}, the last at {last}\n");
         for record in &shown {
             out += &format!(
                 "{:>10}  {}  {:<15}{}\n",
@@ -106,7 +108,9 @@ fn what(fact: &Fact) -> String {
             if frame.event_word.is_some() { ", event word" } else { "" },
             if frame.late { ", late" } else { "" },
         ),
-        Fact::Repeated(frame) => format!("meter {} by {}, digest {}", frame.meter, frame.source, frame.digest),
+        Fact::Repeated(frame) => {
+            format!("meter {} by {}, digest {}", frame.meter, frame.source, frame.digest)
+        }
         Fact::Quarantined(frame) => format!(
             "{} by {}, title {}: {}",
             frame.reason.name(),
@@ -124,12 +128,20 @@ fn what(fact: &Fact) -> String {
         }
         Fact::MeterTerms(terms) => {
             let account = terms.account.map_or("none".into(), |account| account.to_string());
-            format!("meter {}, title {}, account {account}, profile {}", terms.meter, terms.title, terms.profile)
+            format!(
+                "meter {}, title {}, account {account}, profile {}",
+                terms.meter, terms.title, terms.profile
+            )
         }
         Fact::AccountTerms(terms) => {
-            format!("account {}, tariff {}, {} W, from {}", terms.account, terms.tariff, terms.sanctioned_w, terms.from)
+            format!(
+                "account {}, tariff {}, {} W, from {}",
+                terms.account, terms.tariff, terms.sanctioned_w, terms.from
+            )
         }
-        Fact::TariffVersion(version) => format!("{} from {}, digest {}", version.name, version.from, version.digest),
+        Fact::TariffVersion(version) => {
+            format!("{} from {}, digest {}", version.name, version.from, version.digest)
+        }
         Fact::DayClosed(closed) => format!(
             "{} for accounts {} to {}{}",
             closed.day,
@@ -191,7 +203,8 @@ async fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> 
             let dir = config.data.dir.join("lake");
             let calendar = config.calendar()?;
             tokio::task::spawn_blocking(move || {
-                lake::Lake::open(&dir, calendar, lake::Options::default()).map(|lake| status::lake(&lake, verify))
+                lake::Lake::open(&dir, calendar, lake::Options::default())
+                    .map(|lake| status::lake(&lake, verify))
             })
             .await??
         }
@@ -199,7 +212,8 @@ async fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> 
     let faults: Vec<&str> =
         value["faults"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
     print(as_json, &value, || {
-        let mut out = String::from("table               version   position    files        rows       bytes\n");
+        let mut out =
+            String::from("table               version   position    files        rows       bytes\n");
         for table in value["tables"].as_array().into_iter().flatten() {
             out += &format!(
                 "{:<18} {:>8} {:>10} {:>8} {:>11} {:>11}\n",

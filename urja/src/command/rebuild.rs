@@ -17,13 +17,16 @@ pub(super) fn run(config: &Config, args: &Rebuild, as_json: bool) -> Result<Exit
     ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
     let _lock = DirLock::acquire(dir)?;
     let calendar = config.calendar()?;
-    let lake = lake::Lake::open(&dir.join("lake"), calendar.clone(), lake::Options::default()).context("lake")?;
+    let lake =
+        lake::Lake::open(&dir.join("lake"), calendar.clone(), lake::Options::default()).context("lake")?;
     let limits = Limits { late_days: config.billing.late_days, ..Limits::default() };
     let upto = lake.committed();
-    let rebuilt = fold_lake(&lake, Fold::new(calendar.clone(), limits.clone()), upto)?;
+    let rebuilt = fold_lake(&lake, Fold::new(calendar.clone(), limits), upto)?;
     let checkpoint = state::latest(&dir.join("checkpoint"))?;
     let before = match &checkpoint {
-        Some(found) if found.position == upto => Some(Fold::from_sections(calendar, limits, &found.sections)?),
+        Some(found) if found.position == upto => {
+            Some(Fold::from_sections(calendar, limits, &found.sections)?)
+        }
         _ => None,
     };
     let differences = before.as_ref().map(|before| compare(before, &rebuilt));
@@ -54,10 +57,15 @@ fn fold_lake(lake: &lake::Lake, mut fold: Fold, upto: Position) -> Result<Fold> 
     for record in lake::rebuild::records(lake, upto)? {
         let record = record?;
         fold.begin_group(&received(&record.fact));
-        fold.apply(&record, &mut effects).with_context(|| format!("record at position {}", record.position))?;
+        fold.apply(&record, &mut effects)
+            .with_context(|| format!("record at position {}", record.position))?;
         effects = Effects::default();
     }
-    ensure!(fold.position() == upto, "the lake ends at position {} and says it holds {upto}", fold.position());
+    ensure!(
+        fold.position() == upto,
+        "the lake ends at position {} and says it holds {upto}",
+        fold.position()
+    );
     Ok(fold)
 }
 
@@ -90,7 +98,9 @@ fn compare(before: &Fold, after: &Fold) -> Vec<String> {
     }
     for ((meter, was), (_, is)) in before.counter_windows().zip(after.counter_windows()) {
         if was != is {
-            lines.push(format!("meter {meter}: counter window {was:?} in the checkpoint, {is:?} from the lake"));
+            lines.push(format!(
+                "meter {meter}: counter window {was:?} in the checkpoint, {is:?} from the lake"
+            ));
         }
     }
     lines

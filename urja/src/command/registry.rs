@@ -23,7 +23,8 @@ pub(super) async fn import_accounts(config: &Config, file: &Path, as_json: bool)
 
 async fn import(config: &Config, path: &str, what: &str, file: &Path, as_json: bool) -> Result<ExitCode> {
     let csv = read_input(file)?;
-    let answer = request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())?;
+    let answer =
+        request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())?;
     print(as_json, &answer, || {
         format!("{what}: {} added, {} unchanged", answer["added"], answer["unchanged"])
     });
@@ -43,8 +44,10 @@ pub(super) async fn tariff(config: &Config, args: &cli::Tariff, as_json: bool) -
             let answer = request(config, Method::GET, "/admin/tariffs", Vec::new()).await?;
             print(as_json, &answer, || {
                 let rows = answer["tariffs"].as_array().into_iter().flatten();
-                rows.map(|row| format!("{}  {}  {}\n", text(row, "from"), text(row, "digest"), text(row, "name")))
-                    .collect()
+                rows.map(|row| {
+                    format!("{}  {}  {}\n", text(row, "from"), text(row, "digest"), text(row, "name"))
+                })
+                .collect()
             });
         }
     }
@@ -73,7 +76,9 @@ pub(super) async fn recharge(config: &Config, args: &cli::Recharge, as_json: boo
 pub(super) async fn clock(config: &Config, now: &str, as_json: bool) -> Result<ExitCode> {
     let body = json!({ "now": now }).to_string();
     let answer = request(config, Method::POST, "/admin/clock", body.into_bytes()).await?;
-    print(as_json, &answer, || format!("{}, closed until {}", text(&answer, "now"), text(&answer, "closed_until")));
+    print(as_json, &answer, || {
+        format!("{}, closed until {}", text(&answer, "now"), text(&answer, "closed_until"))
+    });
     Ok(ExitCode::SUCCESS)
 }
 
