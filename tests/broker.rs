@@ -11,6 +11,8 @@ fn nothing_published_is_lost_or_doubled_when_mosquitto_is_stopped_and_started_un
     let Some(mut broker) = Broker::start(&dir.path().join("broker")) else { return };
     provision(&data, &out, seed, "30");
     let served = Served::start(&data, &["--mqtt", &broker.url()]);
+    // A broker keeps nothing for a session that was never made.
+    wait_for("subscribed", || served.log().contains("subscribed").then_some(()));
     let (seed_text, out_text, to) = (seed.to_string(), out.display().to_string(), broker.url());
     let args =
         ["--meters", "30", "--seed", &seed_text, "--out", &out_text, "--days", "400", "--drive", "--to", &to];

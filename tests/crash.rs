@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, shared_deadline, try_for, urja_ok};
+use crate::harness::{
+    Broker, FleetRun, Served, evidence, peer, seeded, shared_deadline, try_for, urja_ok, wait_for,
+};
 
 /// Meters of the fleet.
 const METERS: &str = "60";
@@ -138,6 +140,8 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     let commits = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/quick-commits.toml")];
     let extra: Vec<&str> = commits.into_iter().chain(mqtt.iter().map(String::as_str)).collect();
     let mut served = Served::start(&data, &extra);
+    // A broker keeps nothing for a session that was never made.
+    wait_for("subscribed", || (broker.is_none() || served.log().contains("subscribed")).then_some(()));
     let (tcp, udp) = (served.address("tcp"), served.address("udp"));
     let mut to = vec![format!("tcp://{tcp}"), format!("udp://{udp}")];
     to.extend(broker.as_ref().map(Broker::url));
