@@ -72,9 +72,9 @@ impl Node {
         .await
         .context("the partition cannot be opened")?;
         if clock.is_driven() {
-            // Driven time goes on from the last record: nothing is received in its past.
+            // Driven time goes on from where it was, and never before the last record.
             let last = pipeline.look(ledger::Fold::now).await?;
-            clock.drive(last)?;
+            clock.drive(last.max(driven_until(&dir)))?;
         }
         #[cfg(feature = "query")]
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
@@ -165,6 +165,7 @@ impl Node {
     pub async fn drive_clock(&self, now: Instant) -> Result<Vec<CivilDay>> {
         let _turn = self.turn.lock().await;
         self.clock.drive(now)?;
+        remember_driven(&self.config.data.dir, now)?;
         Ok(self.pipeline.close_due_days().await?)
     }
 
@@ -226,6 +227,20 @@ fn pipeline_options(config: &Config, calendar: &Calendar) -> Result<PipelineOpti
         calendar: calendar.clone(),
         ..PipelineOptions::default()
     })
+}
+
+/// File in the data directory that keeps driven time over a restart.
+const CLOCK_FILE: &str = "clock";
+
+fn driven_until(dir: &Path) -> Instant {
+    let text = std::fs::read_to_string(dir.join(CLOCK_FILE)).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
+}
+
+fn remember_driven(dir: &Path, now: Instant) -> Result<()> {
+    let fresh = dir.join("clock.tmp");
+    std::fs::write(&fresh, now.to_string())?;
+    std::fs::rename(&fresh, dir.join(CLOCK_FILE)).context("driven clock")
 }
 
 /// Makes the data directory, for this user alone: it holds wrapped keys.
