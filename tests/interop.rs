@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, Served, evidence, peer, python, shared, urja_ok};
+use crate::harness::{Broker, Served, evidence, peer, python, shared, urja_ok, wait_for};
 
 const GURUX: &[&str] = &["gurux_dlms", "cryptography", "paho.mqtt.client"];
 /// One push with a flipped tag before every so many.
@@ -35,13 +35,7 @@ fn through(transport: &str) {
     if peer("peers/push.py", GURUX, &generate).is_none() {
         return;
     }
-    let broker = match transport {
-        "mqtt" => match Broker::start(&dir.path().join("broker")) {
-            Some(broker) => Some(broker),
-            None => return,
-        },
-        _ => None,
-    };
+    let Some(broker) = broker_for(transport, dir.path()) else { return };
     let served = registered(&data, &out, broker.as_ref());
     let to =
         broker.as_ref().map_or_else(|| format!("{transport}://{}", served.address(transport)), Broker::url);
@@ -52,10 +46,20 @@ fn through(transport: &str) {
     evidence(&format!("pushes of an independent stack over {transport}"), 1, flipped, &result);
 }
 
+/// The broker that a transport needs, if any; `None` where it needs one that is not installed.
+fn broker_for(transport: &str, dir: &Path) -> Option<Option<Broker>> {
+    match transport {
+        "mqtt" => Broker::start(&dir.join("broker")).map(Some),
+        _ => Some(None),
+    }
+}
+
 /// A head-end whose clock stands after the pushes, with the generator's meters.
 fn registered(data: &Path, out: &Path, broker: Option<&Broker>) -> Served {
     let mqtt: Vec<String> = broker.iter().flat_map(|broker| ["--mqtt".to_owned(), broker.url()]).collect();
     let served = Served::start(data, &mqtt.iter().map(String::as_str).collect::<Vec<_>>());
+    // A broker keeps nothing for a session that was never made.
+    wait_for("subscribed", || (broker.is_none() || served.log().contains("subscribed")).then_some(()));
     urja_ok(data, &["clock", "2026-06-30T12:00:00+05:30"]);
     for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
         urja_ok(data, &["tariff", "apply", tariff]);
@@ -115,7 +119,13 @@ fn instant(text: &str) -> i64 {
 }
 
 #[test]
-fn wrapper_pushes_of_the_independent_generator_are_taken_as_they_are() {
+fn wrapper_pushes_of_the_independent_generator_are_taken_over_all_three_transports() {
+    for transport in ["tcp", "udp", "mqtt"] {
+        generator_through(transport);
+    }
+}
+
+fn generator_through(transport: &str) {
     let Some(script) = shared("peers/gurux_push.py") else { return };
     if peer("peers/push.py", GURUX, &["--help"]).is_none() {
         return;
@@ -134,8 +144,11 @@ fn wrapper_pushes_of_the_independent_generator_are_taken_as_they_are() {
     let text = std::fs::read_to_string(&file).unwrap();
     let pushes: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     write_registry(&out, &pushes);
-    let served = registered(&data, &out, None);
-    generator(&["send", "--to", &format!("tcp://{}", served.address("tcp")), "--file", &file]);
+    let Some(broker) = broker_for(transport, dir.path()) else { return };
+    let served = registered(&data, &out, broker.as_ref());
+    let to =
+        broker.as_ref().map_or_else(|| format!("{transport}://{}", served.address(transport)), Broker::url);
+    generator(&["send", "--to", &to, "--file", &file, "--rate", "400"]);
     served.wait_number("SELECT count(*) FROM frame", i64::try_from(pushes.len()).unwrap());
     assert_eq!(served.number("SELECT count(*) FROM quarantine"), 0);
     // It does not ask for a confirm, and neither repeats a value nor keeps to one per key: the last word is the view's.
