@@ -86,6 +86,8 @@ export class Recharge {
       time: moment(receipt.as_of, receipt.as_of),
     };
     this.tell("good", `✓ ${t("recharge-done", figures)} ${t("recharge-reference", { id: receipt.payment_id })}`);
+    // The answer holds the new balance: nobody waits for the rest of the card to see it.
+    $("balance").textContent = figures.balance;
     $("recharge-check").hidden = true;
   }
 

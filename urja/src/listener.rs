@@ -182,7 +182,10 @@ impl Doors {
 
 async fn listen(address: Address, key: &str) -> Result<Option<TcpListener>> {
     let Some(address) = address.0 else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.with_context(|| format!("key {key}: {address}"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        let flag = key.trim_start_matches("listen.").split('.').next().unwrap_or_default();
+        format!("key {key}: cannot listen on {address}; another process may have it (choose with --{flag} or the key)")
+    })?;
     Ok(Some(listener))
 }
 
