@@ -22,6 +22,7 @@ pub struct Node {
     /// What it was opened with.
     pub config: Arc<Config>,
     /// The utility's zone.
+    #[cfg(feature = "query")]
     pub calendar: Calendar,
     /// Its "now".
     pub clock: Arc<Clock>,
@@ -80,6 +81,7 @@ impl Node {
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
         Ok(Node {
             config: Arc::new(config),
+            #[cfg(feature = "query")]
             calendar,
             clock,
             lake,
