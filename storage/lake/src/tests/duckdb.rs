@@ -11,7 +11,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/peers/duc
 
 /// Whether DuckDB can be asked; in CI it must be.
 fn there() -> bool {
-    let import = "import duckdb, pytz; duckdb.connect().execute('LOAD delta')";
+    let import = "import duckdb, duckdb_extension_delta, pytz";
     let there =
         Command::new("python3").args(["-c", import]).output().is_ok_and(|output| output.status.success());
     if !there {
