@@ -75,6 +75,10 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
     let owner = Owner::Local(Box::new(node.clone()));
     let loaded = load_history(&owner, &node, &mut fleet, &mut plan, &stop).await?;
     drop(owner);
+    if !args.exit {
+        // The printed commands look into the lake: what was loaded is to be found there.
+        node.pipeline.checkpoint().await?;
+    }
     let report = report(&node, &fleet, &plan, &loaded, begun.elapsed()).await?;
     if as_json {
         println!("{report}");

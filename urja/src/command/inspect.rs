@@ -76,7 +76,7 @@ fn journal(dir: &Path, after: Position, limit: usize, as_json: bool) -> Result<E
         for record in &shown {
             out += &format!(
                 "{:>10}  {}  {:<15}{}\n",
-                record["position"],
+                record["position"].to_string(),
                 record["received_at"].as_str().unwrap_or_default(),
                 record["kind"].as_str().unwrap_or_default(),
                 record["what"].as_str().unwrap_or_default()
@@ -218,11 +218,11 @@ async fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> 
             out += &format!(
                 "{:<18} {:>8} {:>10} {:>8} {:>11} {:>11}\n",
                 table["table"].as_str().unwrap_or_default(),
-                table["version"],
-                table["position"],
-                table["files"],
-                table["rows"],
-                table["bytes"]
+                table["version"].to_string(),
+                table["position"].to_string(),
+                table["files"].to_string(),
+                table["rows"].to_string(),
+                table["bytes"].to_string()
             );
         }
         if verify {
