@@ -31,13 +31,25 @@ fn pushed(counter: u32, late: bool, readings: Vec<Reading>) -> Fact {
 #[test]
 fn a_repeated_reading_moves_nothing_and_is_counted() {
     let mut world = World::with_account("2026-06-01T10:35:00");
-    world.push(1, vec![interval("2026-06-01T10:30:00", 500)]);
+    world.apply(pushed(5, false, vec![interval("2026-06-01T10:30:00", 500)]));
     let before = world.view(1);
-    world.push(1, vec![interval("2026-06-01T10:30:00", 500)]);
+    world.apply(pushed(4, false, vec![interval("2026-06-01T10:30:00", 500)]));
     assert_eq!(world.view(1).month_energy_wh, before.month_energy_wh);
     assert_eq!(world.keys.len(), 1);
     let tally = tcp(&world);
     assert_eq!((tally.received, tally.stored, tally.repeated, tally.contested), (2, 1, 1, 0));
+}
+
+#[test]
+fn a_repetition_under_a_higher_rank_is_kept_and_moves_nothing() {
+    let mut world = World::with_account("2026-06-01T10:35:00");
+    world.apply(pushed(4, false, vec![interval("2026-06-01T10:30:00", 500)]));
+    let before = world.view(1);
+    world.apply(pushed(6, false, vec![interval("2026-06-01T10:30:00", 500)]));
+    world.apply(pushed(5, false, vec![interval("2026-06-01T10:30:00", 700)]));
+    assert_eq!(world.view(1).month_energy_wh, before.month_energy_wh);
+    let tally = tcp(&world);
+    assert_eq!((tally.received, tally.stored, tally.repeated, tally.contested), (3, 3, 0, 0));
 }
 
 #[test]
@@ -214,9 +226,10 @@ fn data_older_than_the_late_days_is_stored_and_not_charged() {
     assert_eq!(world.charged_wh(1, month("2026-05")), 1_000);
     assert_eq!(world.keys.len(), 2);
     assert_eq!(tcp(&world).stored, 2);
-    // Again, after its gap was forgotten: contested, found, counted as repeated.
+    // Again, after its gap was forgotten: contested, found, and not a second reading.
     push(&mut world, "2026-05-05T12:00:00");
-    assert_eq!((tcp(&world).stored, tcp(&world).repeated), (2, 1));
+    assert_eq!(world.keys.len(), 2);
+    assert_eq!(world.charged_wh(1, month("2026-05")), 1_000);
 }
 
 #[test]
@@ -235,7 +248,7 @@ fn a_wrong_clock_moves_no_money_and_does_not_close_the_door() {
     world.push(1, vec![interval("2026-06-01T11:00:00", 5)]);
     assert_eq!(world.view(1).month_energy_wh, 715);
     assert_eq!(world.keys.len(), 4);
-    assert_eq!(tcp(&world), Tally { received: 5, stored: 3, repeated: 2, ..Tally::default() });
+    assert_eq!(tcp(&world), Tally { received: 5, stored: 5, ..Tally::default() });
 }
 
 #[test]

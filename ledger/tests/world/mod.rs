@@ -74,11 +74,11 @@ pub(crate) fn in_force(versions: &[(Rank, Values)]) -> Values {
     rising.iter().flat_map(|(_, values)| values.iter().collect::<Vec<_>>()).collect()
 }
 
-/// Whether a channel's value says nothing new: it is in force, and does not outrank another value by coming again.
+/// Whether a channel's value says nothing new: it is in force, and its rank is no higher than the one it has.
 fn is_repeated(versions: &[(Rank, Values)], rank: Rank, channel: Channel, value: i64) -> bool {
     let of_channel = || versions.iter().filter_map(|(rank, values)| Some((*rank, values.get(channel)?)));
     let Some((highest, winner)) = of_channel().max() else { return false };
-    winner == value && (highest >= rank || of_channel().all(|(_, other)| other == value))
+    winner == value && highest >= rank
 }
 
 pub(crate) struct World {
