@@ -84,7 +84,7 @@ impl Kind {
 pub struct Encoder {
     seed: u64,
     calendar: Calendar,
-    profile: Profile,
+    profile: Arc<Profile>,
     keys: Keys,
     node: Arc<str>,
     meter: Arc<SimulatedMeter>,
@@ -130,7 +130,7 @@ impl Encoder {
         seed: u64,
         meter: Arc<SimulatedMeter>,
         calendar: Calendar,
-        known: &[Profile],
+        known: &[Arc<Profile>],
     ) -> Result<Encoder, Error> {
         let found = known.iter().find(|profile| profile.name == meter.profile);
         let profile = found.ok_or_else(|| Error::UnknownProfile(meter.profile.clone()))?.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::{CivilDay, Instant};
 use profiles::Profile;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, MissedTickBehavior};
 
@@ -143,8 +144,11 @@ impl Fleet {
         mut progress: impl FnMut(Stats),
     ) -> Result<Stats, Error> {
         let mut running = JoinSet::new();
+        let turns = Arc::new(Semaphore::new(self.options.links_at_once));
         for mut link in self.links.drain(..) {
+            let turns = Arc::clone(&turns);
             running.spawn(async move {
+                let _turn = turns.acquire().await;
                 let result = link.run(until, Pace::Loading).await;
                 (link, result)
             });
@@ -230,7 +234,7 @@ fn links(
     counters: &Arc<Counters>,
     truth: &Truth,
 ) -> Result<Vec<Link>, Error> {
-    let profiles = Profile::builtin();
+    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
     let mut links = Vec::new();
     for (number, target) in options.targets.iter().enumerate() {
         let own: Vec<_> = meters.iter().skip(number).step_by(options.targets.len()).cloned().collect();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use model::{Calendar, CivilDay};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Everything that determines a fleet. The same options give the same bytes.
@@ -18,6 +19,8 @@ pub struct FleetOptions {
     pub calendar: Calendar,
     /// First civil day that is simulated, and charged.
     pub from: CivilDay,
+    /// Last civil day that is simulated; `None`: no end.
+    pub last: Option<CivilDay>,
     /// What the meters are like.
     pub mix: Mix,
     /// What goes wrong.
@@ -28,6 +31,10 @@ pub struct FleetOptions {
     pub targets: Vec<Target>,
     /// File that the truth is appended to.
     pub truth: Option<PathBuf>,
+    /// Whether the truth tells of every frame and acknowledgement, or only of meters, their use, recharges and days.
+    pub truth_of_frames: bool,
+    /// Connections that send at the same time at most; the others wait for their turn.
+    pub links_at_once: usize,
     /// Most confirmed pushes that one connection has under way.
     pub window: usize,
     /// After this long without a confirm the same bytes are sent again.
@@ -47,11 +54,14 @@ impl FleetOptions {
             meters,
             calendar: Calendar::india(),
             from,
+            last: None,
             mix: Mix::default(),
             faults: Faults::default(),
             cadence: Cadence::default(),
             targets: Vec::new(),
             truth: None,
+            truth_of_frames: true,
+            links_at_once: Semaphore::MAX_PERMITS,
             window: 32,
             confirm_timeout: Duration::from_secs(5),
             retry_after: Duration::from_millis(200),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::{Calendar, Instant};
+use model::{Calendar, CivilDay, Instant};
 use profiles::Profile;
 
 use crate::encode::{Encoder, Frame};
@@ -36,6 +36,7 @@ pub struct Due {
 pub struct Schedule {
     meters: Vec<Worker>,
     calendar: Calendar,
+    last: Option<CivilDay>,
     cadence: Cadence,
     due: BTreeMap<Key, Planned>,
     /// Intervals that are waiting to go out together, by place of the meter, and the end of their window.
@@ -74,13 +75,14 @@ impl Schedule {
     /// # Errors
     /// When a meter's profile is not known.
     pub fn new(options: &FleetOptions, meters: &[Arc<SimulatedMeter>]) -> Result<Schedule, Error> {
-        Schedule::with(options, meters, &Profile::builtin(), Arc::default(), Truth::default())
+        let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
+        Schedule::with(options, meters, &profiles, Arc::default(), Truth::default())
     }
 
     pub(crate) fn with(
         options: &FleetOptions,
         meters: &[Arc<SimulatedMeter>],
-        profiles: &[Profile],
+        profiles: &[Arc<Profile>],
         counters: Arc<Counters>,
         truth: Truth,
     ) -> Result<Schedule, Error> {
@@ -93,6 +95,7 @@ impl Schedule {
         Ok(Schedule {
             meters: meters.iter().map(worker).collect::<Result<_, Error>>()?,
             calendar: options.calendar.clone(),
+            last: options.last,
             cadence: options.cadence,
             due: BTreeMap::new(),
             merging: BTreeMap::new(),
@@ -181,6 +184,9 @@ impl Schedule {
                 return Ok(());
             };
             let begins = self.calendar.start_of(day);
+            if self.last.is_some_and(|last| day > last) {
+                return Ok(());
+            }
             if begins > until || self.next_due().is_some_and(|at| at < begins) {
                 return Ok(());
             }

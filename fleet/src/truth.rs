@@ -9,7 +9,7 @@
 //! | `fleet` | `format` (1), `seed`, `meters`, `zone`, `from` | first |
 //! | `meter` | `meter` (number in the fleet), `title`, `serial`, `account`, `tariff`, `sanctioned_w`, `from` (first charged day), `opening_register_wh`, `opening_balance_paise`, `period_s`, `profile`, `policy` | then, once a meter |
 //! | `used` | `meter`, `day`, `first_end` (end of the first interval), `period_s`, `wh` (each interval), `register_wh` (at the end of the day) | when a day is planned |
-//! | `frame` | `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex) | before its first byte is sent |
+//! | `frame` | (this and the next two only where the options ask for them) `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex) | before its first byte is sent |
 //! | `again` | `digest`, `sent`, `why` (`duplicate`: a fault; `resent`: not acknowledged in time) | before it is sent again |
 //! | `acknowledged` | `digest`, `how` (`confirmed`: the head-end has stored it; `published`: the broker has taken it on) | when the acknowledgement came |
 //! | `recharge` | `account`, `paise`, `payment_id`, `outcome` (`posted`: booked; `exists`: booked before, as after an answer that was lost; any other word: not booked) | by who drives, after the answer |
@@ -41,6 +41,8 @@ pub struct Truth(Option<Arc<Kept>>);
 struct Kept {
     path: PathBuf,
     file: Mutex<File>,
+    /// Whether frames and their acknowledgements are written down.
+    of_frames: bool,
 }
 
 /// Why a frame is sent again.
@@ -158,7 +160,11 @@ impl Truth {
             return Err(Error::OtherTruth { path: path.to_owned(), expected });
         }
         let is_new = file.metadata().map_err(failed)?.len() == 0;
-        let truth = Truth(Some(Arc::new(Kept { path: path.to_owned(), file: Mutex::new(file) })));
+        let truth = Truth(Some(Arc::new(Kept {
+            path: path.to_owned(),
+            file: Mutex::new(file),
+            of_frames: options.truth_of_frames,
+        })));
         if is_new {
             meters.iter().for_each(|meter| write_line(&mut head, &line_of(meter)));
             truth.append(&head)?;
@@ -206,7 +212,7 @@ impl Truth {
 
     /// A frame that is about to be sent for the first time.
     pub(crate) fn frame(&self, frame: &Frame, transport: Source) -> Result<(), Error> {
-        if self.0.is_none() {
+        if !self.tells_of_frames() {
             return Ok(());
         }
         self.write(&Line::Frame {
@@ -225,12 +231,22 @@ impl Truth {
 
     /// A frame that is about to be sent once more.
     pub(crate) fn again(&self, frame: &Frame, why: Why) -> Result<(), Error> {
+        if !self.tells_of_frames() {
+            return Ok(());
+        }
         self.write(&Line::Again { digest: frame.digest.to_string(), sent: frame.sent.seconds(), why })
     }
 
     /// A frame was acknowledged.
     pub(crate) fn acknowledged(&self, digest: Digest, how: How) -> Result<(), Error> {
+        if !self.tells_of_frames() {
+            return Ok(());
+        }
         self.write(&Line::Acknowledged { digest: digest.to_string(), how })
+    }
+
+    fn tells_of_frames(&self) -> bool {
+        self.0.as_ref().is_some_and(|kept| kept.of_frames)
     }
 
     fn write(&self, line: &Line<'_>) -> Result<(), Error> {
