@@ -13,5 +13,6 @@ mod demo;
 mod harness;
 mod interop;
 mod lake;
+mod million;
 mod operation;
 mod workspace;

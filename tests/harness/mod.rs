@@ -7,20 +7,29 @@ mod python;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
-pub use process::{FleetRun, Served, urja, urja_ok};
-pub use python::{peer, python, root, shared};
+pub use process::{FleetRun, Served, urja, urja_into, urja_ok};
+pub use python::{peer, peer_into, python, root, shared};
 
 /// Longest time to wait for a state before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Polls until `found` gives a value; fails with `what` at the deadline.
 pub fn wait_for<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
-    try_for(found).unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
+    wait_within(DEADLINE, what, found)
+}
+
+/// As [`wait_for`], with a deadline of its own.
+pub fn wait_within<T>(deadline: Duration, what: &str, found: impl FnMut() -> Option<T>) -> T {
+    try_within(deadline, found).unwrap_or_else(|| panic!("{what}: not within {deadline:?}"))
 }
 
 /// Polls until `found` gives a value, or until the deadline.
-pub fn try_for<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + DEADLINE;
+pub fn try_for<T>(found: impl FnMut() -> Option<T>) -> Option<T> {
+    try_within(DEADLINE, found)
+}
+
+fn try_within<T>(deadline: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + deadline;
     while Instant::now() < end {
         if let Some(value) = found() {
             return Some(value);

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -26,6 +27,14 @@ pub fn urja_ok(data: &Path, args: &[&str]) -> Value {
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&out.stdout)))
+}
+
+/// Runs one command, which must succeed, and writes what it prints into a file.
+pub fn urja_into(data: &Path, args: &[&str], file: &Path) {
+    let mut command = Command::new(BINARY);
+    command.arg("--data").arg(data).args(args).env(DRIVEN.0, DRIVEN.1).stdin(Stdio::null());
+    let out = command.stdout(std::fs::File::create(file).unwrap()).stderr(Stdio::piped()).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// `urja serve` on free ports.
@@ -111,6 +120,24 @@ impl Served {
     /// GET over plain HTTP: status and body.
     pub fn get(&self, door: &str, path: &str) -> (u16, String) {
         http(self.address(door), &format!("GET {path} HTTP/1.1\r\nhost: urja\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// Commits the lake and publishes a checkpoint now.
+    pub fn checkpoint(&self) {
+        let mut stream = UnixStream::connect(self.data.join("admin.sock")).unwrap();
+        let request =
+            "POST /admin/checkpoint HTTP/1.1\r\nhost: urja\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "checkpoint: {answer}");
+    }
+
+    /// Highest resident memory so far, bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// kill -9.

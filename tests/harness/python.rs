@@ -1,7 +1,7 @@
 //! Foreign programs in Python: run as processes of their own, never linked.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The interpreter with the packages of `tests/peers/requirements.txt`: `./test` makes it; else whatever is installed.
 pub fn python() -> Command {
@@ -11,6 +11,15 @@ pub fn python() -> Command {
 
 /// Runs a script of `tests/`; `None` where a package it needs is missing.
 pub fn peer(script: &str, packages: &[&str], args: &[&str]) -> Option<Output> {
+    run(script, packages, args, Stdio::piped())
+}
+
+/// As [`peer`], with what it prints in a file.
+pub fn peer_into(script: &str, packages: &[&str], args: &[&str], file: &Path) -> Option<()> {
+    run(script, packages, args, std::fs::File::create(file).unwrap().into()).map(drop)
+}
+
+fn run(script: &str, packages: &[&str], args: &[&str], stdout: Stdio) -> Option<Output> {
     for package in packages {
         let found = python().args(["-c", &format!("import {package}")]).output();
         if !found.is_ok_and(|out| out.status.success()) {
@@ -18,7 +27,9 @@ pub fn peer(script: &str, packages: &[&str], args: &[&str]) -> Option<Output> {
             return None;
         }
     }
-    let out = python().arg(root().join("tests").join(script)).args(args).output().unwrap();
+    let mut command = python();
+    command.arg(root().join("tests").join(script)).args(args).stdout(stdout).stderr(Stdio::piped());
+    let out = command.output().unwrap();
     assert!(out.status.success(), "{script} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     Some(out)
 }
