@@ -4,6 +4,7 @@ mod broker;
 mod process;
 mod python;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
@@ -47,8 +48,14 @@ pub fn shared_deadline(moment: Duration) {
     }
 }
 
-/// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run.
+thread_local! {
+    /// When the test of this thread began.
+    static BEGUN: Cell<Instant> = Cell::new(Instant::now());
+}
+
+/// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run. Called first: evidence tells the time since.
 pub fn seeded(test: &str) -> (u64, impl FnMut() -> u64) {
+    BEGUN.set(Instant::now());
     let drawn = || {
         Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()).wrapping_mul(0x9E37_79B9)
     };
@@ -65,15 +72,15 @@ pub fn seeded(test: &str) -> (u64, impl FnMut() -> u64) {
     (seed, next)
 }
 
-/// A line of the evidence that `./test --full` writes down.
+/// A line of the evidence that `./test --full` writes down: promise, seed, faults, seconds, result.
 pub fn evidence(promise: &str, seed: u64, injected: u32, result: &str) {
     assert!(injected > 0, "{promise}: no fault was injected");
-    println!("evidence: {promise}: {result}");
+    let seconds = BEGUN.get().elapsed().as_secs();
+    println!("evidence: {promise}: {injected} faults, {seconds} s: {result}");
     if let Ok(path) = std::env::var("URJA_EVIDENCE") {
-        use std::io::Write as _;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        let line = format!("| {promise} | `./test --full cargo` | {seed} | {injected} | – | {result} |");
-        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+        let line = format!("{promise}\t{seed}\t{injected}\t{seconds}\t{result}\n");
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes())).unwrap();
     }
 }
 
