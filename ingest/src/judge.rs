@@ -8,10 +8,11 @@
 //! | below those | | accepted as late |
 //! | seen | the same values | repeated |
 //! | seen | other values | quarantined: a security event |
+//! | seen | no longer remembered | quarantined, and confirmed |
 //!
 //! The values behind a counter are remembered for a bounded number of recent frames. A counter that was seen so long
-//! ago that neither bytes nor values are remembered is quarantined too: it cannot be told from a reuse, and a sender
-//! that never had its answer repeats itself sooner.
+//! ago that neither bytes nor values are remembered is most likely a copy whose sender never had its answer. It cannot
+//! be told from a reuse, so it is kept as evidence without effect; and it is confirmed, else it would come for ever.
 
 use codec::apdu::LongInvokeId;
 use ledger::{CounterVerdict, CounterWindow};
@@ -106,6 +107,7 @@ impl Judge {
             Class::Taken => (true, confirm),
             // Its counter will not be unused by looking again, and what was reused is not confirmed.
             Class::Quarantined(QuarantineReason::CounterReused) => (true, None),
+            Class::Quarantined(QuarantineReason::CounterForgotten) => (true, confirm),
             Class::Quarantined(before) => (reason == Some(before), confirm),
         };
         let becomes = Becomes::CopyOf { batch: seen.batch };
@@ -124,10 +126,12 @@ impl Judge {
         let values = push.as_ref().ok().map(|push| push.values);
         let verdict = window.judge(counter);
         if verdict == CounterVerdict::Seen {
-            let known = self.memory.values(key);
-            return match push {
-                Ok(push) if known == Some(push.values) => repeated(frame, sender, push.confirm),
-                Ok(_) | Err(_) => reused(frame, meter, counter),
+            return match (push, self.memory.values(key)) {
+                (Ok(push), Some(known)) if known == push.values => repeated(frame, sender, push.confirm),
+                (_, Some(_)) => reused(frame, meter, counter),
+                (Ok(Push { confirm, .. }) | Err(Unfit { confirm, .. }), None) => {
+                    forgotten(frame, meter, counter, confirm)
+                }
             };
         }
         // A frame that cannot be used does not spend its counter: under a better profile it may be taken.
@@ -200,8 +204,14 @@ fn repeated(frame: Frame, sender: Sender, confirm: Option<LongInvokeId>) -> Judg
 
 fn reused(frame: Frame, meter: MeterId, counter: u32) -> Judged {
     let detail =
-        format!("counter {counter} was used before with other bytes and, as far as remembered, other values");
+        format!("counter {counter} was used before with other bytes and other values");
     quarantined(frame, Evidence { meter: Some(meter), reason: QuarantineReason::CounterReused, detail }, None)
+}
+
+fn forgotten(frame: Frame, meter: MeterId, counter: u32, confirm: Option<LongInvokeId>) -> Judged {
+    let detail = format!("counter {counter} was used before; its bytes and values are no longer remembered");
+    let reason = QuarantineReason::CounterForgotten;
+    quarantined(frame, Evidence { meter: Some(meter), reason, detail }, confirm)
 }
 
 fn quarantined(frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) -> Judged {
@@ -280,6 +290,19 @@ mod tests {
         assert_eq!((reused.disposition, reused.confirm), (reason, None));
         let reused = judge.judge(push(3, 10, 2), 1);
         assert_eq!((reused.disposition, reused.confirm), (Disposition::Redelivered, None));
+    }
+
+    #[test]
+    fn a_copy_that_comes_after_its_frame_is_forgotten_is_evidence_and_is_confirmed_each_time() {
+        let mut judge = Judge::new(3);
+        for (bytes, counter) in [(1, 10), (2, 11), (3, 12), (4, 13)] {
+            assert_eq!(judge.judge(push(bytes, counter, bytes), 1).disposition, Disposition::Accepted);
+        }
+        let late = judge.judge(push(1, 10, 1), 2);
+        let reason = QuarantineReason::CounterForgotten;
+        assert_eq!((late.disposition, late.confirm.is_some()), (Disposition::Quarantined(reason), true));
+        let later = judge.judge(push(1, 10, 1), 3);
+        assert_eq!((later.disposition, later.confirm.is_some()), (Disposition::Redelivered, true));
     }
 
     #[test]

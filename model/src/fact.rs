@@ -105,11 +105,14 @@ pub enum QuarantineReason {
     IdentityMismatch = 7,
     /// The meter's keys are not in force (its terms are not there or it is retired).
     NoTerms = 8,
+    /// The counter was used before, so long ago that neither bytes nor values are remembered: a copy that comes late,
+    /// or a reuse. It has no effect.
+    CounterForgotten = 9,
 }
 
 impl QuarantineReason {
     /// All of them.
-    pub const ALL: [QuarantineReason; 8] = [
+    pub const ALL: [QuarantineReason; 9] = [
         QuarantineReason::UnknownTitle,
         QuarantineReason::Undecodable,
         QuarantineReason::TagMismatch,
@@ -118,6 +121,7 @@ impl QuarantineReason {
         QuarantineReason::ProfileMismatch,
         QuarantineReason::IdentityMismatch,
         QuarantineReason::NoTerms,
+        QuarantineReason::CounterForgotten,
     ];
 
     /// The word used in SQL, metrics and logs.
@@ -132,6 +136,7 @@ impl QuarantineReason {
             QuarantineReason::ProfileMismatch => "profile_mismatch",
             QuarantineReason::IdentityMismatch => "identity_mismatch",
             QuarantineReason::NoTerms => "no_terms",
+            QuarantineReason::CounterForgotten => "counter_forgotten",
         }
     }
 }

@@ -536,7 +536,7 @@ fn quarantine_columns() -> Vec<Column> {
         column(
             "reason",
             DataType::Utf8,
-            "why: unknown_title, undecodable, tag_mismatch, policy_refused, counter_reused, profile_mismatch, \
+            "why: unknown_title, undecodable, tag_mismatch, policy_refused, counter_reused, counter_forgotten, profile_mismatch, \
              identity_mismatch, no_terms",
         ),
         column("detail", DataType::Utf8, "kind and byte offset of the fault, or what else helps"),
