@@ -1,11 +1,13 @@
 //! What faces meters, whole: real journal, real registry, real sockets; only the lake is a list of rows.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod durable;
 mod fixtures;
 mod frames;
 mod lake;
 mod mqtt;
 mod pipeline;
+mod puback;
 mod tcp;
 mod udp;
 mod world;

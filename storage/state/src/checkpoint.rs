@@ -263,7 +263,13 @@ fn position_of(path: &Path) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    /// Names the folder of a run that is watched.
+    const WATCHED: &str = "URJA_TEST_WATCHED";
 
     fn sections(seed: u8) -> Vec<Section> {
         let section = |name: &str, record_size, bytes| Section {
@@ -306,6 +312,55 @@ mod tests {
         let left: Vec<_> =
             verify(dir.path()).unwrap().into_iter().map(|it| it.result.unwrap().position).collect();
         assert_eq!(left, [Position(3), Position(4)]);
+    }
+
+    /// Not a promise by itself: the run that the test below watches.
+    #[test]
+    fn five_checkpoints() {
+        let Ok(dir) = env::var(WATCHED) else { return };
+        for position in 1..=5 {
+            write(Path::new(&dir), Position(position), &sections(1)).unwrap();
+        }
+    }
+
+    /// Whether the disk was asked to keep a thing can only be seen from outside.
+    #[test]
+    fn a_checkpoint_is_durable_with_its_name_before_an_older_one_goes() {
+        let usable = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+        if !usable.is_ok_and(|status| status.success()) {
+            assert!(env::var("CI").as_deref() != Ok("true"), "must be there: strace");
+            println!("skipped: not there: strace");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, log) = (folder.path().join("checkpoint"), folder.path().join("strace.log"));
+        let run = "checkpoint::tests::five_checkpoints";
+        let out = Command::new("strace")
+            .args(["-f", "-y", "-e", "trace=fsync,fdatasync,/^rename,/^unlink", "-o"])
+            .arg(&log)
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", run])
+            .env(WATCHED, &dir)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+        let log = fs::read_to_string(log).unwrap();
+        let folder = format!("<{}>", dir.canonicalize().unwrap().display());
+        let what = |line: &str| {
+            let call = line.split_once(' ')?.1.trim_start();
+            match call.split_once('(')?.0 {
+                "fsync" | "fdatasync" if call.contains(&folder) => Some("keep names"),
+                "fsync" | "fdatasync" if call.contains(UNFINISHED) => Some("keep content"),
+                "rename" | "renameat" | "renameat2" if call.contains(UNFINISHED) => Some("name"),
+                "unlink" | "unlinkat" if call.contains(SUFFIX) => Some("remove"),
+                _ => None,
+            }
+        };
+        let steps: Vec<&str> = log.lines().filter_map(what).collect();
+        let written = ["keep content", "name", "keep names"];
+        let expected = [&written[..]; 2].concat();
+        let replaced = [&[&written[..], &["remove"]].concat()[..]; 3].concat();
+        assert_eq!(steps, [expected, replaced].concat());
     }
 
     #[test]
