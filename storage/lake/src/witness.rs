@@ -1,15 +1,28 @@
 //! What a disk would keep: the tests stop after any step of a commit and then let the power go.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use crate::Error;
 
 /// Counts the steps on a disk, stops at one, and knows what was synced.
 #[derive(Debug, Default)]
-pub(crate) struct Witness(Mutex<Seen>);
+pub(crate) struct Witness {
+    seen: Mutex<Seen>,
+    bystander: OnceLock<Bystander>,
+}
+
+/// Looks at the lake from the middle of a step.
+struct Bystander(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Bystander {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bystander(..)")
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -20,19 +33,27 @@ struct Seen {
 }
 
 impl Witness {
+    /// Calls `look` at every step from now on.
+    pub(crate) fn look_at_every_step(&self, look: impl Fn() + Send + Sync + 'static) {
+        assert!(self.bystander.set(Bystander(Box::new(look))).is_ok(), "there is one bystander");
+    }
+
     /// Fails every step from the one with this number on.
     pub(crate) fn stop_at(&self, step: usize) {
-        let mut seen = self.0.lock().unwrap();
+        let mut seen = self.seen.lock().unwrap();
         seen.steps = 0;
         seen.stop_at = Some(step);
     }
 
     pub(crate) fn steps(&self) -> usize {
-        self.0.lock().unwrap().steps
+        self.seen.lock().unwrap().steps
     }
 
     pub(crate) fn step(&self, path: &Path) -> Result<(), Error> {
-        let mut seen = self.0.lock().unwrap();
+        if let Some(Bystander(look)) = self.bystander.get() {
+            look();
+        }
+        let mut seen = self.seen.lock().unwrap();
         seen.steps += 1;
         if seen.stop_at.is_some_and(|stop_at| seen.steps > stop_at) {
             let source = std::io::Error::other("stopped by the test");
@@ -42,11 +63,11 @@ impl Witness {
     }
 
     pub(crate) fn was_synced(&self, path: &Path) {
-        self.0.lock().unwrap().contents.insert(path.to_owned());
+        self.seen.lock().unwrap().contents.insert(path.to_owned());
     }
 
     pub(crate) fn was_renamed(&self, from: &Path, to: &Path) {
-        let mut seen = self.0.lock().unwrap();
+        let mut seen = self.seen.lock().unwrap();
         if seen.contents.remove(from) {
             seen.contents.insert(to.to_owned());
         }
@@ -54,7 +75,7 @@ impl Witness {
 
     pub(crate) fn names_were_synced(&self, dir: &Path) {
         let names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        self.0.lock().unwrap().names.extend(names);
+        self.seen.lock().unwrap().names.extend(names);
     }
 
     /// Takes what is in a directory for synced.
@@ -72,13 +93,13 @@ impl Witness {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
             let path = entry.unwrap().path();
-            if forget_names && !self.0.lock().unwrap().names.contains(&path) {
+            if forget_names && !self.seen.lock().unwrap().names.contains(&path) {
                 continue;
             }
             let copy = to.join(path.file_name().unwrap());
             if path.is_dir() {
                 self.cut_power(&path, &copy, forget_names);
-            } else if self.0.lock().unwrap().contents.contains(&path) {
+            } else if self.seen.lock().unwrap().contents.contains(&path) {
                 fs::copy(&path, &copy).unwrap();
             } else {
                 fs::write(&copy, []).unwrap();

@@ -1,6 +1,7 @@
 //! What readers see while rows come in and are committed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use model::{Calendar, Position};
 use proptest::prelude::*;
@@ -272,6 +273,25 @@ fn a_reader_never_loses_a_row_or_sees_one_twice_while_commits_run() {
         assert!(reader.join().unwrap() > 0);
     });
     assert_eq!(contents(&lake.snapshot()), expected(&groups));
+}
+
+#[test]
+fn each_row_is_seen_once_at_every_step_of_a_commit() {
+    let dir = folder();
+    let lake = open(dir.path());
+    let groups = Market::new(8).groups(24);
+    groups.iter().for_each(|group| lake.absorb(group.rows.clone(), group.upto));
+    let (all, looks) = (expected(&groups), Arc::new(AtomicUsize::new(0)));
+    let (inner, counter) = (Arc::downgrade(&lake.0), Arc::clone(&looks));
+    lake.0.disk.witness.look_at_every_step(move || {
+        let lake = Lake(inner.upgrade().unwrap());
+        assert_eq!(contents(&lake.snapshot()), all);
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    lake.commit(groups[11].upto).unwrap();
+    lake.commit(groups[23].upto).unwrap();
+    let looks = looks.load(Ordering::Relaxed);
+    assert!(looks > 2 * 9 * 6, "{looks} looks at data files, log entries and sidecars of nine tables");
 }
 
 #[test]
