@@ -203,8 +203,7 @@ fn repeated(frame: Frame, sender: Sender, confirm: Option<LongInvokeId>) -> Judg
 }
 
 fn reused(frame: Frame, meter: MeterId, counter: u32) -> Judged {
-    let detail =
-        format!("counter {counter} was used before with other bytes and other values");
+    let detail = format!("counter {counter} was used before with other bytes and other values");
     quarantined(frame, Evidence { meter: Some(meter), reason: QuarantineReason::CounterReused, detail }, None)
 }
 

@@ -212,7 +212,7 @@ async fn a_counter_that_was_spent_before_a_restart_stays_spent() {
     let mut world = world.crash().await;
     for _ in 0..2 {
         let reused = world.send(meter.frame(10, &meter.block(june(5, 11, 30), 999))).await;
-        let reason = Disposition::Quarantined(QuarantineReason::CounterReused);
+        let reason = Disposition::Quarantined(QuarantineReason::CounterForgotten);
         assert!([reason, Disposition::Redelivered].contains(&reused.disposition), "{:?}", reused.disposition);
         // From the checkpoint alone, too.
         world = world.stop_and_start(|_| {}).await.unwrap();
