@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod harness;
 mod interop;
+mod kills;
 mod lake;
 mod million;
 mod operation;

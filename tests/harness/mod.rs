@@ -3,6 +3,7 @@
 mod broker;
 mod process;
 mod python;
+mod remains;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use process::{FleetRun, Served, urja, urja_into, urja_ok};
 pub use python::{peer, peer_into, python, root, shared};
+pub use remains::{Place, Remains, Witness};
 
 /// Longest time to wait for a state before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
