@@ -16,4 +16,5 @@ mod kills;
 mod lake;
 mod million;
 mod operation;
+mod syscalls;
 mod workspace;

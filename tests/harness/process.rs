@@ -145,6 +145,12 @@ impl Served {
         self.data.clone()
     }
 
+    /// Waits for its end, which nobody asks it for; gives the exit code.
+    pub fn ended(mut self) -> i32 {
+        let status = wait_for("the process ends", || self.child.try_wait().unwrap());
+        status.code().unwrap_or(-1)
+    }
+
     /// SIGTERM; gives the exit code.
     pub fn terminate(mut self) -> i32 {
         let pid = self.child.id().to_string();

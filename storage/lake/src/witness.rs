@@ -15,6 +15,8 @@ pub(crate) struct Witness(Mutex<Seen>);
 struct Seen {
     steps: usize,
     stop_at: Option<usize>,
+    /// What fails is no sync: there is no space.
+    full: bool,
     contents: HashSet<PathBuf>,
     names: HashSet<PathBuf>,
 }
@@ -23,8 +25,13 @@ impl Witness {
     /// Fails every step from the one with this number on.
     pub(crate) fn stop_at(&self, step: usize) {
         let mut seen = self.0.lock().unwrap();
-        seen.steps = 0;
-        seen.stop_at = Some(step);
+        *seen = Seen { steps: 0, stop_at: Some(step), full: false, ..std::mem::take(&mut *seen) };
+    }
+
+    /// Lets the disk be full from the step with this number on.
+    pub(crate) fn fill_at(&self, step: usize) {
+        self.stop_at(step);
+        self.0.lock().unwrap().full = true;
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -35,6 +42,9 @@ impl Witness {
         let mut seen = self.0.lock().unwrap();
         seen.steps += 1;
         if seen.stop_at.is_some_and(|stop_at| seen.steps > stop_at) {
+            if seen.full {
+                return Err(Error::io("write", path)(std::io::ErrorKind::StorageFull.into()));
+            }
             let source = std::io::Error::other("stopped by the test");
             return Err(Error::Sync { path: path.to_owned(), source });
         }
