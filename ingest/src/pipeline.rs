@@ -176,6 +176,9 @@ pub enum Failure {
     /// The lake cannot go on without a new start, as after a failed sync.
     #[error("the lake failed: {0}")]
     Lake(String),
+    /// A sync of the checkpoint failed.
+    #[error("the checkpoint failed: {0}")]
+    Checkpoint(String),
     /// A thread of the pipeline is gone.
     #[error("thread {0} is gone")]
     Thread(&'static str),
@@ -503,4 +506,15 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// An error with what led to it, on one line.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

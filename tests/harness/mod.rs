@@ -3,6 +3,8 @@
 mod broker;
 mod process;
 mod python;
+mod remains;
+mod strace;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use process::{FleetRun, Served, urja, urja_into, urja_ok};
 pub use python::{peer, peer_into, python, root, shared};
+pub use remains::{Place, Remains, Witness};
+pub use strace::{Fault, Strace, file_of};
 
 /// Longest time to wait for a state before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::wait_for;
+use super::{shared_deadline, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_urja");
 
@@ -62,26 +63,7 @@ impl Served {
 
     /// Starts it with these variables and waits until it is ready.
     pub fn start_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Served {
-        let log = data.with_extension("log");
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let free = ["tcp", "udp", "http", "health"].map(|door| format!("--{door}"));
-        let ports: Vec<&str> = free
-            .iter()
-            .filter(|door| !args.contains(&door.as_str()))
-            .flat_map(|door| [door.as_str(), "127.0.0.1:0"])
-            .collect();
-        let mut child = Command::new(BINARY)
-            .arg("--data")
-            .arg(data)
-            .arg("serve")
-            .args(ports)
-            .args(args)
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+        let (mut child, log) = spawn(data, args, env);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
@@ -90,9 +72,25 @@ impl Served {
         Served { child, data: data.to_owned(), ready, log }
     }
 
+    /// Starts it and kills it with -9 at that moment, ready or not; gives what it logged.
+    pub fn start_and_kill(data: &Path, args: &[&str], moment: Duration) -> String {
+        let before = std::fs::metadata(data.with_extension("log")).map_or(0, |log| log.len());
+        let (mut child, log) = spawn(data, args, &[DRIVEN]);
+        shared_deadline(moment);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let log = std::fs::read(&log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(before as usize..).unwrap_or_default()).into_owned()
+    }
+
     /// Address of a door: `tcp`, `udp`, `http` or `health`.
     pub fn address(&self, door: &str) -> SocketAddr {
         self.ready[door].as_str().unwrap_or_else(|| panic!("no {door}")).parse().unwrap()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged so far.
@@ -147,6 +145,12 @@ impl Served {
         self.data.clone()
     }
 
+    /// Waits for its end, which nobody asks it for; gives the exit code.
+    pub fn ended(mut self) -> i32 {
+        let status = wait_for("the process ends", || self.child.try_wait().unwrap());
+        status.code().unwrap_or(-1)
+    }
+
     /// SIGTERM; gives the exit code.
     pub fn terminate(mut self) -> i32 {
         let pid = self.child.id().to_string();
@@ -164,6 +168,31 @@ impl Drop for Served {
             eprintln!("--- log of {} ---\n{}", self.data.display(), self.log());
         }
     }
+}
+
+/// The binary as `urja serve` on free ports, and where it logs.
+fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)]) -> (Child, PathBuf) {
+    let log = data.with_extension("log");
+    let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+    let free = ["tcp", "udp", "http", "health"].map(|door| format!("--{door}"));
+    let ports: Vec<&str> = free
+        .iter()
+        .filter(|door| !args.contains(&door.as_str()))
+        .flat_map(|door| [door.as_str(), "127.0.0.1:0"])
+        .collect();
+    let child = Command::new(BINARY)
+        .arg("--data")
+        .arg(data)
+        .arg("serve")
+        .args(ports)
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    (child, log)
 }
 
 /// One request on a fresh connection.

@@ -81,6 +81,9 @@ fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
             let detail = format!("{} bad lines; nothing was imported", bad.total);
             Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
         }
+        Err(ImportError::Registry(registry::ImportError::Registry(error))) => {
+            Err(Problem::internal(format!("nothing was imported: {:#}", anyhow::Error::from(error))))
+        }
         Err(error @ (ImportError::Registry(_) | ImportError::Refused(_))) => {
             Err(Problem::refused("the file was refused", error.to_string()))
         }

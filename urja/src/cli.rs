@@ -140,6 +140,9 @@ pub struct Fleet {
     /// Without faults: no outages, duplicates, late or revised pushes
     #[arg(long)]
     pub no_faults: bool,
+    /// Seconds without a confirm after which a frame is sent again
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub confirm_timeout: f64,
     /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
     #[arg(long, value_name = "PPM")]
     pub plain_ppm: Option<u32>,

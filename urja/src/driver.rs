@@ -123,11 +123,17 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// A request, repeated while the head-end does not answer.
+    /// A request, repeated while the head-end does not answer, or fails for reasons of its own.
     async fn ask(&self, path: &str, body: &Value) -> Result<Answer> {
         let begun = tokio::time::Instant::now();
         loop {
             match self.owner.send(Method::POST, path, body.to_string().into_bytes()).await {
+                Ok(answer) if answer.status.is_server_error() && begun.elapsed() <= PATIENCE => {
+                    if self.is_stopped() {
+                        return Ok(answer);
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 Ok(answer) => return Ok(answer),
                 Err(error) if begun.elapsed() > PATIENCE => {
                     return Err(error.context(format!("the head-end did not answer for {PATIENCE:?}")));

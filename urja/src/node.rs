@@ -167,7 +167,10 @@ impl Node {
     pub async fn drive_clock(&self, now: Instant) -> Result<Vec<CivilDay>> {
         let _turn = self.turn.lock().await;
         self.clock.drive(now)?;
-        remember_driven(&self.config.data.dir, now)?;
+        if let Err(error) = remember_driven(&self.config.data.dir, now) {
+            // The last record says as well where time stood; a full disk must not stop it.
+            tracing::warn!(%error, "driven time is not remembered over a restart");
+        }
         Ok(self.pipeline.close_due_days().await?)
     }
 

@@ -3,7 +3,7 @@
 //! One checkpoint, in this order: the state is captured while the fold stands at C, at the end of a group; every table
 //! commits its rows up to C; the frames that wait for their registration are stored; the state file is written; the
 //! journal is let go up to C. A step that fails ends it: nothing after it happens, the journal grows, and the next
-//! attempt begins anew, after a pause that doubles up to a minute.
+//! attempt begins anew, after a pause that doubles up to 8 s. After a failed sync there is none: the pipeline fails.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use super::fold::{Captured, FoldJob};
 use super::stats::{position, publish};
 use super::waiting::WaitingJob;
-use super::{Core, Failure, PipelineError, PipelineOptions};
+use super::{Core, Failure, PipelineError, PipelineOptions, with_cause};
 use crate::telemetry;
 
 /// Jobs that may wait: each of the three kinds is there once at most.
 pub(super) const CHECKPOINT_JOBS: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// What the thread is asked to do.
 pub(super) enum CheckpointJob {
@@ -75,10 +75,14 @@ impl CheckpointThread {
                 next = not_before;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            if let Err(PipelineError::Lake(error)) = &taken
-                && self.core.lake.needs_restart(error)
-            {
-                self.core.fail(Failure::Lake(error.to_string()));
+            match &taken {
+                Err(PipelineError::Lake(error)) if self.core.lake.needs_restart(error) => {
+                    self.core.fail(Failure::Lake(error.to_string()));
+                }
+                Err(PipelineError::Checkpoint(error)) if error.is_fatal() => {
+                    self.core.fail(Failure::Checkpoint(with_cause(error)));
+                }
+                _ => {}
             }
             if let Some(reply) = reply {
                 // The caller may have been cancelled.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fold::{FoldGroup, FoldJob};
 use super::stats::{Readiness, publish};
-use super::{Core, Failure};
+use super::{Core, Failure, with_cause};
 use crate::judge::{Becomes, Judge, Judged};
 use crate::queue::{ControlItem, FrameItem, Take, Work};
 use crate::received::{Acked, Disposition};
@@ -313,11 +313,5 @@ impl JournalThread {
 }
 
 fn failure(error: journal::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    Failure::Journal(text)
+    Failure::Journal(with_cause(&error))
 }

@@ -105,11 +105,21 @@ impl Error {
     /// [`Error::Full`] where the system says that there is no space, else [`Error::Io`].
     pub(crate) fn space(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { source },
-            _ => Error::Io { action, path, source },
+        move |source| match source {
+            source if is_full(&source) => Error::Full { source },
+            source => Error::Io { action, path, source },
         }
     }
+
+    pub(crate) fn sync(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Sync { path, source }
+    }
+}
+
+/// Whether the system says that there is no space.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why bytes are not the group or the segment header they should be.

@@ -128,6 +128,8 @@ pub struct Journal {
     blanks: Vec<PathBuf>,
     /// Makes the next segment.
     maker: Option<JoinHandle<Result<Segment, Error>>>,
+    /// What it made, once it has come to its end.
+    made: Option<Result<Segment, Error>>,
 }
 
 /// What was appended since the last sync.
@@ -193,6 +195,7 @@ impl Journal {
             sealed: end.sealed.into(),
             blanks,
             maker: None,
+            made: None,
             current,
             options,
             disk,
@@ -289,6 +292,7 @@ impl Journal {
 
     fn write(&mut self, group: &mut Group, lane: Lane) -> Result<RangeInclusive<Position>, Error> {
         self.check()?;
+        self.look_after_maker()?;
         let (bytes, limit) = (group.byte_len() as u64, self.max_group_bytes());
         if bytes > limit {
             return Err(Error::GroupTooLarge { bytes, limit });
@@ -319,7 +323,7 @@ impl Journal {
 
     /// Goes over to the next segment. The old one is synced first, so that only one segment can have a torn tail.
     fn roll(&mut self, lane: Lane) -> Result<(), Error> {
-        let next = self.next_segment(lane)?;
+        let next = self.next_segment(lane).inspect_err(|error| self.poison_on_sync(error))?;
         self.sync()?;
         self.sealed.push_back(self.current_info());
         self.current = next;
@@ -330,11 +334,31 @@ impl Journal {
         Ok(())
     }
 
-    fn next_segment(&mut self, lane: Lane) -> Result<Segment, Error> {
-        if let Some(Ok(segment)) = self.maker.take().map(join) {
-            return Ok(segment);
+    /// Takes note as soon as a sync of the next segment has failed, long before that segment is needed.
+    fn look_after_maker(&mut self) -> Result<(), Error> {
+        if let Some(maker) = self.maker.take_if(|maker| maker.is_finished()) {
+            self.made = Some(join(maker)).filter(|made| !matches!(made, Err(Error::Full { .. })));
         }
-        // What failed ahead may succeed now, and its reason may be another one.
+        match self.made.take_if(|made| matches!(made, Err(Error::Sync { .. }))) {
+            Some(Err(error)) => {
+                self.poisoned = true;
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn poison_on_sync(&mut self, error: &Error) {
+        self.poisoned |= matches!(error, Error::Sync { .. });
+    }
+
+    fn next_segment(&mut self, lane: Lane) -> Result<Segment, Error> {
+        match self.made.take().or_else(|| self.maker.take().map(join)) {
+            Some(Ok(segment)) => return Ok(segment),
+            Some(Err(error @ Error::Sync { .. })) => return Err(error),
+            // What failed ahead may succeed now, and its reason may be another one.
+            Some(Err(_)) | None => {}
+        }
         let blank = self.spare_blank();
         match self.make_segment(blank) {
             Err(Error::Full { source }) if lane == Lane::Urgent => match self.blanks.pop() {
@@ -366,7 +390,9 @@ impl Journal {
     /// Makes blank files until the reserve is complete, which it nearly always is.
     fn fill_reserve(&mut self) -> Result<(), Error> {
         while self.blanks.len() < self.options.reserve() {
-            self.blanks.push(segment::make_blank(&*self.disk, &self.dir, self.options.segment_bytes)?);
+            let blank = segment::make_blank(&*self.disk, &self.dir, self.options.segment_bytes)
+                .inspect_err(|error| self.poison_on_sync(error))?;
+            self.blanks.push(blank);
         }
         Ok(())
     }
@@ -550,8 +576,7 @@ impl End {
             reason,
         });
         if cut.is_some() {
-            segment::write_zeros(disk, &current.file, self.offset, current.bytes)
-                .map_err(Error::io("write", &current.path))?;
+            segment::write_zeros(disk, &current.file, &current.path, self.offset, current.bytes)?;
         }
         // After a failed sync the system may hold pages for clean that never reached the disk. The last group is
         // written again in any case: without records, nothing tells whether it was synced.
@@ -565,7 +590,7 @@ impl End {
                 .and_then(|()| disk.write_at(&current.file, &bytes, from))
                 .map_err(Error::io("write", &current.path))?;
         }
-        disk.sync(&current.file).map_err(|source| Error::Sync { path: current.path.clone(), source })?;
+        disk.sync(&current.file).map_err(Error::sync(&current.path))?;
         Ok((current, cut))
     }
 }

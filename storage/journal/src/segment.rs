@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use model::Position;
 
 use crate::disk::Disk;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, is_full};
 use crate::group::{self, ALIGN, GroupHeader, u16_at, u32_at, u64_at};
 use crate::read::GroupView;
 
@@ -58,7 +58,7 @@ impl Segment {
     }
 
     /// Makes segment `sequence` out of a blank file, or of nothing, and opens it for writing. Everything about it is
-    /// synced when this returns.
+    /// synced when this returns. Where there is no space the blank file is given up.
     pub(crate) fn make(
         disk: &dyn Disk,
         dir: &Path,
@@ -70,14 +70,29 @@ impl Segment {
             Some(blank) => blank,
             None => make_blank(disk, dir, bytes)?,
         };
+        let made = Segment::make_of(disk, dir, sequence, bytes, &blank);
+        if matches!(made, Err(Error::Full { .. })) {
+            // Nobody knows of it any more; what is left goes at the next start.
+            let _ = fs::remove_file(&blank);
+        }
+        made
+    }
+
+    fn make_of(
+        disk: &dyn Disk,
+        dir: &Path,
+        sequence: u64,
+        bytes: u64,
+        blank: &Path,
+    ) -> Result<Segment, Error> {
         let generation = draw();
         let path = path(dir, sequence);
-        let file = File::options().read(true).write(true).open(&blank).map_err(Error::io("open", &blank))?;
+        let file = File::options().read(true).write(true).open(blank).map_err(Error::io("open", blank))?;
         let mut page = [0; MIN_SEGMENT_BYTES as usize];
         page[..HEADER_BYTES].copy_from_slice(&header(sequence, generation, bytes));
-        disk.write_at(&file, &page, 0).map_err(Error::space("write", &blank))?;
-        disk.sync(&file).map_err(Error::io("sync", &blank))?;
-        fs::rename(&blank, &path).map_err(Error::space("rename", &blank))?;
+        disk.write_at(&file, &page, 0).map_err(Error::space("write", blank))?;
+        disk.sync(&file).map_err(Error::sync(blank))?;
+        fs::rename(blank, &path).map_err(Error::space("rename", blank))?;
         sync_dir(disk, dir)?;
         Ok(Segment { path, file, sequence, generation, bytes })
     }
@@ -231,18 +246,24 @@ pub(crate) fn remove(disk: &dyn Disk, dir: &Path, file: &Path) -> Result<(), Err
 /// Makes names in a directory survive a power cut.
 pub(crate) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     let file = File::open(dir).map_err(Error::io("open", dir))?;
-    disk.sync(&file).map_err(|source| Error::Sync { path: dir.to_owned(), source })
+    disk.sync(&file).map_err(Error::sync(dir))
 }
 
 /// Writes zeros from `from` to `end` and syncs them, piece by piece: one large sync would hold up those of the
 /// groups that are being appended meanwhile.
-pub(crate) fn write_zeros(disk: &dyn Disk, file: &File, from: u64, end: u64) -> io::Result<()> {
+pub(crate) fn write_zeros(
+    disk: &dyn Disk,
+    file: &File,
+    path: &Path,
+    from: u64,
+    end: u64,
+) -> Result<(), Error> {
     let zeros = vec![0; PIECE];
     let mut offset = from;
     while offset < end {
         let length = (end - offset).min(PIECE as u64);
-        disk.write_at(file, &zeros[..length as usize], offset)?;
-        disk.sync(file)?;
+        disk.write_at(file, &zeros[..length as usize], offset).map_err(Error::space("write", path))?;
+        disk.sync(file).map_err(Error::sync(path))?;
         offset += length;
     }
     Ok(())
@@ -277,9 +298,12 @@ fn sequence_of(name: &str) -> Option<u64> {
 
 fn fill(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<(), Error> {
     let file = File::create(path).map_err(Error::space("create", path))?;
-    disk.allocate(&file, bytes)
-        .and_then(|()| write_zeros(disk, &file, 0, bytes))
-        .map_err(Error::space("write", path))
+    disk.allocate(&file, bytes).map_err(Error::space("allocate", path))?;
+    match write_zeros(disk, &file, path, 0, bytes) {
+        // Some file systems find out only now; the file is given up and never synced again.
+        Err(Error::Sync { source, .. }) if is_full(&source) => Err(Error::Full { source }),
+        other => other,
+    }
 }
 
 /// A number that nobody can guess and that does not come twice.

@@ -25,7 +25,10 @@ impl Disk {
             self.create_dir(parent)?;
         }
         fs::create_dir(path).map_err(Error::io("make the directory", path))?;
-        self.sync_dir(parent.unwrap_or(Path::new(".")))
+        self.sync_dir(parent.unwrap_or(Path::new("."))).inspect_err(|_| {
+            // Whoever tries again must not find it made and its name not synced.
+            let _ = fs::remove_dir(path);
+        })
     }
 
     /// Makes the content of a file durable that was written through `file`.
@@ -61,6 +64,11 @@ impl Disk {
         fs::rename(&beside, path).map_err(Error::io("rename to", path))?;
         self.was_renamed(&beside, path);
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Removes a file, which may come back when power goes.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        fs::remove_file(path).map_err(Error::io("remove", path))
     }
 
     /// Moves a file into a folder under a name that is free there, durably.

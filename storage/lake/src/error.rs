@@ -228,10 +228,11 @@ pub enum Fault {
 }
 
 impl Error {
-    /// Whether the process must stop and start again: after a failed sync only that tells what is on disk.
+    /// Whether the process must stop and start again: after a failed sync, and where another program wrote the table,
+    /// only that tells what is on disk.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Error::Sync { .. } | Error::Halted)
+        matches!(self, Error::Sync { .. } | Error::Halted | Error::Contended { .. } | Error::Uncovered { .. })
     }
 
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

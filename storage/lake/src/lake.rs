@@ -1,5 +1,6 @@
 //! The handle to the lake: hot buffer, commits and snapshots.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +88,10 @@ struct Durable {
 
 struct Committer {
     tables: Vec<Delta>,
+    /// Tables in whose folders a commit that failed may have left files.
+    littered: BTreeSet<Table>,
+    /// Tables whose last checkpoint of the log could not be written.
+    owed: BTreeSet<Table>,
     /// Set when a commit failed where only a new start can tell what is on disk.
     halted: bool,
 }
@@ -279,8 +284,8 @@ impl Lake {
         };
         let tables: Vec<Durable> = opened.iter().map(durable).collect();
         let state = State { hot: Hot::new(lowest(&tables)), tables };
-        let committer =
-            Committer { tables: opened.into_iter().map(|opened| opened.delta).collect(), halted: false };
+        let tables = opened.into_iter().map(|opened| opened.delta).collect();
+        let committer = Committer { tables, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
         Ok(Lake(Arc::new(Inner {
             calendar,
             options,
@@ -318,8 +323,8 @@ impl Lake {
     /// their directories, log entries, their directory, sidecars. Blocking, from any thread; one at a time.
     ///
     /// # Errors
-    /// [`Error::Sync`] and [`Error::Halted`] ask for a new start. After any other error, as a full disk, nothing has
-    /// changed for the tables that were not committed, and it may be called again.
+    /// [`Error::is_fatal`] says whether it asks for a new start, as after a failed sync. After any other error, as a
+    /// full disk, nothing has changed for the tables that were not committed, and it may be called again.
     pub fn commit(&self, upto: Position) -> Result<CommitReport, Error> {
         let mut committer = self.0.committer.lock().unwrap_or_else(PoisonError::into_inner);
         if committer.halted {
@@ -330,9 +335,9 @@ impl Lake {
             let Some(work) = self.0.begin(table, upto)? else { continue };
             // Until the table's part is over it is not known what is on disk.
             committer.halted = true;
-            let result = self.0.commit_table(&committer.tables[table.index()], &work, upto);
-            committer.halted = result.as_ref().is_err_and(|failed| failed.in_doubt);
-            report.tables.push(result.map_err(|failed| failed.error)?);
+            let result = self.0.commit_tidily(&mut committer, &work, upto);
+            committer.halted = result.as_ref().is_err_and(Error::is_fatal);
+            report.tables.push(result?);
         }
         self.0.state().hot.forget_group_ends(upto);
         Ok(report)
@@ -429,24 +434,6 @@ struct Work {
     cut: Cut,
 }
 
-/// A commit of a table that failed.
-struct Failed {
-    error: Error,
-    /// Whether only a new start can tell what is on disk.
-    in_doubt: bool,
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        let in_doubt = matches!(error, Error::Sync { .. });
-        Failed { error, in_doubt }
-    }
-}
-
-fn in_doubt(error: Error) -> Failed {
-    Failed { error, in_doubt: true }
-}
-
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -473,10 +460,35 @@ impl Inner {
         Ok(Some(Work { table, version: version + 1, before: committed, cut }))
     }
 
-    fn commit_table(&self, delta: &Delta, work: &Work, upto: Position) -> Result<TableCommit, Failed> {
+    /// One table's part of a commit. What an attempt that failed has left is removed first: this one takes the same
+    /// version.
+    fn commit_tidily(
+        &self,
+        committer: &mut Committer,
+        work: &Work,
+        upto: Position,
+    ) -> Result<TableCommit, Error> {
+        let Committer { tables, littered, owed, .. } = committer;
+        let (table, delta) = (work.table, &tables[work.table.index()]);
+        if !littered.insert(table) {
+            let Durable { version, committed, files } = self.state().tables[table.index()].clone();
+            open::remove_unfinished(&self.disk, delta, version, &files, committed)?;
+        }
+        let report = self.commit_table(delta, work, upto)?;
+        littered.remove(&table);
+        let interval = self.options.checkpoint_interval.max(1);
+        if owed.contains(&table) || (work.version.unsigned_abs() + 1).is_multiple_of(interval) {
+            owed.insert(table);
+            if self.checkpoint_log(delta, work.version, upto)? {
+                owed.remove(&table);
+            }
+        }
+        Ok(report)
+    }
+
+    fn commit_table(&self, delta: &Delta, work: &Work, upto: Position) -> Result<TableCommit, Error> {
         let written = self.write_files(delta, work, upto)?;
-        let entry =
-            delta.append(&self.runtime, &self.options, work.version, upto, &written).map_err(in_doubt)?;
+        let entry = delta.append(&self.runtime, &self.options, work.version, upto, &written)?;
         let entry = Described::of_bytes(Delta::entry_name(work.version), &entry);
         let describe = |written: &Written| Described {
             path: written.name.clone(),
@@ -484,7 +496,7 @@ impl Inner {
             blake3: written.digest.clone(),
         };
         let described = written.iter().map(describe).collect();
-        open::seal(&self.disk, delta, work.version, upto, entry, described).map_err(in_doubt)?;
+        open::seal(&self.disk, delta, work.version, upto, entry, described)?;
         let report = TableCommit {
             table: work.table,
             version: work.version,
@@ -493,7 +505,6 @@ impl Inner {
             bytes: written.iter().map(|written| written.file.bytes).sum(),
         };
         self.publish(work, upto, written);
-        self.checkpoint_when_due(delta, work.version, upto)?;
         Ok(report)
     }
 
@@ -505,7 +516,7 @@ impl Inner {
             match file::write(&self.disk, &self.options, work.table, &delta.dir, positions, part) {
                 Ok(one) => written.push(one),
                 Err(error) => {
-                    // No version will name these; what cannot be removed is set aside when the table is opened.
+                    // No version will name these; what cannot be removed goes before the next attempt.
                     written.iter().for_each(|one| drop(std::fs::remove_file(&one.file.path)));
                     return Err(error);
                 }
@@ -528,21 +539,20 @@ impl Inner {
         hot.trim(work.table, work.cut.end);
     }
 
-    /// A checkpoint is there for whoever opens the table later; when it cannot be written the commit stands.
-    fn checkpoint_when_due(&self, delta: &Delta, version: i64, position: Position) -> Result<(), Error> {
-        if !(version.unsigned_abs() + 1).is_multiple_of(self.options.checkpoint_interval.max(1)) {
-            return Ok(());
-        }
+    /// A checkpoint is there for whoever opens the table later; when it cannot be written the commit stands, and `false`
+    /// asks for one with the next commit.
+    fn checkpoint_log(&self, delta: &Delta, version: i64, position: Position) -> Result<bool, Error> {
         let sealed = delta
             .checkpoint(&self.runtime, version)
             .and_then(|()| open::seal_checkpoint(&self.disk, delta, version, position));
         match sealed {
-            Err(error @ Error::Sync { .. }) => Err(error),
+            Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
                 tracing::warn!(table = delta.table.name(), version, %error, "no checkpoint of the log was written");
-                Ok(())
+                open::remove_checkpoint(&self.disk, delta, version);
+                Ok(false)
             }
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 

@@ -82,6 +82,49 @@ pub(crate) fn seal(
     sidecar.write(disk, &sidecar::path(&delta.dir, version))
 }
 
+/// Removes what a commit above `version` left that failed without a failed sync: its log entry and its data files. The
+/// journal still holds what made them, and on a full disk their space is wanted.
+pub(crate) fn remove_unfinished(
+    disk: &Disk,
+    delta: &Delta,
+    version: i64,
+    files: &[DataFile],
+    committed: Position,
+) -> Result<(), Error> {
+    let found = Found::list(&delta.dir)?;
+    let above: Vec<i64> = found.entries.range(version + 1..).map(|(version, _)| *version).collect();
+    if let [first, .., last] = above[..] {
+        return Err(Error::Uncovered { table: delta.table, first, last });
+    }
+    for version in above {
+        disk.remove(&delta.dir.join(Delta::entry_name(version)))?;
+        disk.sync_dir(&delta.dir.join(LOG_FOLDER))?;
+    }
+    let unnamed = unfinished(&delta.dir, files, committed)?;
+    let begun = found.strange.iter().filter(|name| is_begun(name, version + 1));
+    begun.chain(&unnamed).try_for_each(|name| disk.remove(&delta.dir.join(name)))
+}
+
+/// Whether a file is a log entry or a sidecar that did not get its name: the library writes `<entry>#<number>`, the
+/// disk `<sidecar>.tmp`.
+fn is_begun(name: &str, version: i64) -> bool {
+    name.strip_prefix(Delta::entry_name(version).as_str()).is_some_and(|rest| rest.starts_with('#'))
+        || (name.starts_with(sidecar::FOLDER) && name.ends_with(".tmp"))
+}
+
+/// Removes what is left of a checkpoint of the log that could not be written, as far as that goes: the hint first, so
+/// that no reader follows it.
+pub(crate) fn remove_checkpoint(disk: &Disk, delta: &Delta, version: i64) {
+    let sidecar = sidecar::checkpoint_path(&delta.dir, version);
+    let places = [delta.dir.join(HINT), delta.dir.join(Delta::checkpoint_name(version))];
+    for path in places.into_iter().chain([sidecar.with_extension("tmp"), sidecar]) {
+        match disk.remove(&path) {
+            Err(error) if path.exists() => tracing::warn!(%error, "it is set aside by the next start"),
+            _ => {}
+        }
+    }
+}
+
 /// Makes a checkpoint of the log durable and says so.
 pub(crate) fn seal_checkpoint(
     disk: &Disk,
@@ -227,12 +270,7 @@ impl Recovery<'_> {
 
     /// Sets data files aside that were written for records no version holds.
     fn set_aside_unfinished(&self, files: &[DataFile], committed: Position) -> Result<(), Error> {
-        let referred_to: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-        let unfinished = |name: &&String| {
-            first_position(name).is_some_and(|first| first > committed.0)
-                && !referred_to.contains(self.dir.join(name).as_path())
-        };
-        data_files(self.dir)?.iter().filter(unfinished).try_for_each(|name| self.set_aside(name))
+        unfinished(self.dir, files, committed)?.iter().try_for_each(|name| self.set_aside(name))
     }
 
     fn set_aside(&self, name: &str) -> Result<(), Error> {
@@ -325,6 +363,17 @@ pub(crate) fn data_files(dir: &Path) -> Result<BTreeSet<String>, Error> {
         }
     }
     Ok(files)
+}
+
+/// Data files under a table's folder that were written for records no version holds.
+fn unfinished(dir: &Path, files: &[DataFile], committed: Position) -> Result<Vec<String>, Error> {
+    let referred_to: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
+    let mut names = data_files(dir)?;
+    names.retain(|name| {
+        first_position(name).is_some_and(|first| first > committed.0)
+            && !referred_to.contains(dir.join(name).as_path())
+    });
+    Ok(names.into_iter().collect())
 }
 
 /// First position a data file was written for, from its name.

@@ -28,6 +28,8 @@ impl fmt::Debug for Bystander {
 struct Seen {
     steps: usize,
     stop_at: Option<usize>,
+    /// What fails is no sync: there is no space.
+    full: bool,
     contents: HashSet<PathBuf>,
     names: HashSet<PathBuf>,
 }
@@ -43,6 +45,13 @@ impl Witness {
         let mut seen = self.seen.lock().unwrap();
         seen.steps = 0;
         seen.stop_at = Some(step);
+        seen.full = false;
+    }
+
+    /// Lets the disk be full from the step with this number on.
+    pub(crate) fn fill_at(&self, step: usize) {
+        self.stop_at(step);
+        self.seen.lock().unwrap().full = true;
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -56,6 +65,9 @@ impl Witness {
         let mut seen = self.seen.lock().unwrap();
         seen.steps += 1;
         if seen.stop_at.is_some_and(|stop_at| seen.steps > stop_at) {
+            if seen.full {
+                return Err(Error::io("write", path)(std::io::ErrorKind::StorageFull.into()));
+            }
             let source = std::io::Error::other("stopped by the test");
             return Err(Error::Sync { path: path.to_owned(), source });
         }

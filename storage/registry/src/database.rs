@@ -10,7 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection as _, SqlSafeStr, Sqlite, Transaction};
 
 use crate::vault::Vault;
 use crate::{Error, Kek, Registry, WaitingBounds};
@@ -46,6 +46,9 @@ impl Registry {
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(BUSY_TIMEOUT)
+            // A commit that found the disk full was rolled back by SQLite, and the library still counts it as open: no
+            // transaction could ever begin on that connection.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await?;
         migrations().run(&pool).await?;

@@ -68,7 +68,7 @@ pub struct Checked {
 ///
 /// # Errors
 /// [`Error::Behind`] when there is a checkpoint at a higher position, [`Error::Section`] when a section cannot be
-/// written, [`Error::Io`] for the rest.
+/// written, [`Error::Sync`] after which the process stops, [`Error::Io`] for the rest.
 pub fn write(dir: &Path, position: Position, sections: &[Section]) -> Result<PathBuf, Error> {
     create_dir(dir)?;
     let (mut positions, unfinished) = list(dir)?;
@@ -81,10 +81,10 @@ pub fn write(dir: &Path, position: Position, sections: &[Section]) -> Result<Pat
     let head = layout::encode(position, sections)?;
     let unfinished = dir.join(format!("{:020}{UNFINISHED}", position.0));
     let path = path_of(dir, position);
-    if let Err(source) = fill(&unfinished, &head, sections) {
+    if let Err(error) = fill(&unfinished, &head, sections) {
         // The space is wanted back; what stays goes with the next checkpoint.
         let _ = fs::remove_file(&unfinished);
-        return Err(Error::io("write", unfinished)(source));
+        return Err(error);
     }
     fs::rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
     sync_dir(dir)?;
@@ -211,13 +211,13 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn fill(path: &Path, head: &[u8], sections: &[Section]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(head)?;
+fn fill(path: &Path, head: &[u8], sections: &[Section]) -> Result<(), Error> {
+    let mut file = File::create(path).map_err(Error::io("create", path))?;
+    file.write_all(head).map_err(Error::io("write", path))?;
     for section in sections {
-        file.write_all(&section.bytes)?;
+        file.write_all(&section.bytes).map_err(Error::io("write", path))?;
     }
-    file.sync_all()
+    file.sync_all().map_err(Error::sync(path))
 }
 
 fn create_dir(dir: &Path) -> Result<(), Error> {
@@ -226,13 +226,16 @@ fn create_dir(dir: &Path) -> Result<(), Error> {
     }
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => sync_dir(parent),
+        Some(parent) => sync_dir(parent).inspect_err(|_| {
+            // Whoever tries again must not find it made and its name not synced.
+            let _ = fs::remove_dir(dir);
+        }),
         None => Ok(()),
     }
 }
 
 fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
+    File::open(dir).map_err(Error::io("open", dir))?.sync_all().map_err(Error::sync(dir))
 }
 
 /// Positions of the checkpoints, rising, and files that were never finished.

@@ -18,6 +18,15 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A sync failed. What was written may be lost although it can still be read: the process must stop, and the sync
+    /// must not be tried again on the same file.
+    #[error("cannot sync {}", path.display())]
+    Sync {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A checkpoint is not what was written.
     #[error("damaged checkpoint {} at offset {offset}: {fault}", path.display())]
     Damaged {
@@ -55,6 +64,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the process must stop and start again: after a failed sync only that tells what is on disk.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Error::Sync { .. })
+    }
+
+    pub(crate) fn sync(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Sync { path, source }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { action, path, source }

@@ -100,7 +100,8 @@ fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
     options.calendar = config.calendar()?;
     options.truth = Some(args.out.join("truth.jsonl"));
     options.targets = args.to.iter().map(|to| target(to, args.transport)).collect::<Result<_>>()?;
-    options.confirm_timeout = std::time::Duration::from_secs(3);
+    options.confirm_timeout =
+        std::time::Duration::try_from_secs_f64(args.confirm_timeout).context("--confirm-timeout")?;
     if args.no_faults {
         options.faults = Faults::NONE;
     }

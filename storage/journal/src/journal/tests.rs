@@ -741,6 +741,21 @@ fn a_failed_sync_between_segments_poisons_the_journal() {
 }
 
 #[test]
+fn a_failed_sync_of_the_segment_made_ahead_poisons_the_journal_before_it_is_needed() {
+    let dir = TempDir::new().unwrap();
+    let (mut journal, _) = open(&dir, &SMALL, &TestDisk::healthy());
+    wait_for_maker(&mut journal);
+    let lost = || Err(Error::sync("next.segment")(io::Error::other("lost pages")));
+    journal.maker = Some(thread::spawn(lost));
+    while !journal.maker.as_ref().is_some_and(JoinHandle::is_finished) {
+        thread::yield_now();
+    }
+    assert!(matches!(append(&mut journal, "more"), Err(Error::Sync { .. })));
+    assert!(matches!(append(&mut journal, "more"), Err(Error::Poisoned)));
+    assert!(matches!(journal.sync(), Err(Error::Poisoned)));
+}
+
+#[test]
 fn a_full_disk_leaves_the_journal_usable() {
     let dir = TempDir::new().unwrap();
     let disk = TestDisk::healthy();

@@ -105,6 +105,38 @@ fn replay_after_a_crash_between_any_two_steps_of_a_commit_gives_each_row_once() 
 }
 
 #[test]
+fn a_commit_that_finds_the_disk_full_is_tried_again_and_leaves_nothing_behind() {
+    let stand = Stand::new();
+    let upto = stand.groups[35].upto;
+    let dir = folder();
+    let steps = stand.commit(&dir.path().join("whole"), usize::MAX).1.unwrap();
+    for step in (0..24).chain((24..steps).step_by(11)).chain([steps - 1]) {
+        let place = dir.path().join(format!("{step}"));
+        copy(stand.dir.path(), &place);
+        let lake = open(&place);
+        absorb(&lake, &stand.groups[24..]);
+        lake.0.disk.witness.fill_at(step);
+        for _ in 0..2 {
+            // Where only a checkpoint of a log found no space the commit stands.
+            assert!(lake.commit(upto).err().is_none_or(|error| !error.is_fatal()), "step {step}");
+        }
+        lake.0.disk.witness.stop_at(usize::MAX);
+        lake.commit(upto).unwrap();
+        assert_eq!(contents(&lake.snapshot()), expected(&stand.groups), "step {step} of {steps}");
+        let owed: Vec<_> = lake
+            .verify()
+            .differences
+            .into_iter()
+            .filter(|it| !it.path.ends_with("_last_checkpoint"))
+            .collect();
+        assert!(owed.is_empty(), "step {step} of {steps}: {owed:?}");
+        drop(lake);
+        assert_eq!(contents(&open(&place).snapshot()), expected(&stand.groups), "step {step} of {steps}");
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[test]
 fn a_crash_while_the_tables_are_made_leaves_nothing_in_the_way() {
     let groups = Market::new(12).groups(6);
     let steps = {
