@@ -1,5 +1,6 @@
 //! A fleet that runs.
 
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,20 +97,7 @@ impl Fleet {
     /// hold the keys; empty where there are none.
     #[must_use]
     pub fn new_keys(&self, day: Option<CivilDay>) -> Vec<u8> {
-        let FleetOptions { seed, faults, calendar, .. } = &self.options;
-        if faults.key_change_ppm == 0 {
-            return Vec::new();
-        }
-        let changes = |meter: &&Arc<SimulatedMeter>| {
-            let change = spell::key_change(*seed, meter, faults, calendar);
-            change.is_some_and(|(on, _)| day.is_none_or(|day| day == on))
-        };
-        let lines = self.meters.iter().filter(changes).map(|meter| {
-            let (guek, gak) = spell::second_keys(*seed, meter.index);
-            format!("{},{},{}\n", meter.title, hex::encode(guek), hex::encode(gak))
-        });
-        let lines: String = lines.collect();
-        if lines.is_empty() { Vec::new() } else { format!("system_title,guek,gak\n{lines}").into_bytes() }
+        new_keys(&self.options, &self.meters, day)
     }
 
     /// The truth file, for what only the driver knows: recharges and closed days.
@@ -230,6 +218,29 @@ impl Fleet {
         progress(stats);
         outcome.map(|()| stats)
     }
+}
+
+/// As [`Fleet::new_keys`], of these meters.
+#[must_use]
+pub fn new_keys(
+    options: &FleetOptions,
+    meters: &[impl Borrow<SimulatedMeter>],
+    day: Option<CivilDay>,
+) -> Vec<u8> {
+    let FleetOptions { seed, faults, calendar, .. } = options;
+    if faults.key_change_ppm == 0 {
+        return Vec::new();
+    }
+    let changes = |meter: &&SimulatedMeter| {
+        let change = spell::key_change(*seed, meter, faults, calendar);
+        change.is_some_and(|(on, _)| day.is_none_or(|day| day == on))
+    };
+    let lines = meters.iter().map(Borrow::borrow).filter(changes).map(|meter| {
+        let (guek, gak) = spell::second_keys(*seed, meter.index);
+        format!("{},{},{}\n", meter.title, hex::encode(guek), hex::encode(gak))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { Vec::new() } else { format!("system_title,guek,gak\n{lines}").into_bytes() }
 }
 
 fn check(options: &FleetOptions) -> Result<(), Error> {

@@ -27,7 +27,7 @@ mod weather;
 
 pub use encode::{Encoder, Frame, Kind};
 pub use error::Error;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, new_keys};
 pub use household::{DayUse, Household, IntervalUse};
 pub use link::Redirect;
 pub use options::{Cadence, Faults, FleetOptions, Mix, MqttTarget, Target};

@@ -214,10 +214,10 @@ impl Faults {
     /// Everything at once, so that a small fleet has all of it within weeks.
     pub const STORM: Faults = Faults {
         garbage_time_ppm: 25_000,
-        newest_first_ppm: 80_000,
+        newest_first_ppm: 150_000,
         clock_drift_ppm: 200_000,
-        key_change_ppm: 250_000,
-        silent_ppm: 100_000,
+        key_change_ppm: 300_000,
+        silent_ppm: 200_000,
         ..Faults::USUAL
     };
 }
