@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::crash::{check_balances, provision, settle};
-use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, wait_for};
+use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, urja_ok, wait_for};
 
 /// Long enough for the longest silence to end.
 const DAYS: &str = "47";
@@ -42,6 +42,7 @@ fn under_every_fault_of_a_fleet_nothing_is_lost_or_doubled_and_the_books_are_the
     check_balances(&served, &file);
     check_charges(&served, &file);
     let seen = check_effects(&served, &truth);
+    check_rebuilt(served);
     let injected: usize = KINDS.iter().map(|kind| truth.struck(kind).count()).sum();
     let result = format!("{}: {seen}; {} frames confirmed", truth.counts(), summary["confirmed"]);
     evidence(
@@ -50,6 +51,15 @@ fn under_every_fault_of_a_fleet_nothing_is_lost_or_doubled_and_the_books_are_the
         u32::try_from(injected).unwrap(),
         &result,
     );
+}
+
+/// The lake alone gives the same state, counter windows of both key epochs included.
+fn check_rebuilt(served: Served) {
+    let data = served.data.clone();
+    assert_eq!(served.terminate(), 0);
+    let rebuilt = urja_ok(&data, &["rebuild", "--check"]);
+    assert_eq!(rebuilt["compared"], true, "{rebuilt}");
+    assert_eq!(rebuilt["differences"].as_array().map(Vec::len), Some(0), "{rebuilt}");
 }
 
 fn run(served: &Served, out: &Path, seed: u64, broker: Option<&Broker>) -> Value {
