@@ -44,6 +44,27 @@ pub fn registered(dir: &Path) -> std::path::PathBuf {
 }
 
 #[test]
+fn new_keys_are_taken_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let line = |title: &str, first: &str| {
+        format!("{title},{first}1f93c2e85b06d4419ce2f07b3d8a56,{first}94d7e2316fa85cc4e01b7f92d6385a\n")
+    };
+    let header = "system_title,guek,gak\n".to_owned();
+    let bad = header.clone() + &line("55524a0000000001", "11") + &line("55524a00000000ff", "22");
+    let refused = urja(&data, &["meter", "rekey", &written(dir.path(), "bad.csv", &bad)]);
+    assert!(
+        !refused.status.success() && text(&refused).contains("line 3, system_title"),
+        "{}",
+        text(&refused)
+    );
+    let file = written(dir.path(), "keys.csv", &(header + &line("55524a0000000001", "11")));
+    assert_eq!(urja_ok(&data, &["meter", "rekey", &file])["rekeyed"], 1);
+    let again = urja_ok(&data, &["meter", "rekey", &file]);
+    assert_eq!((&again["rekeyed"], &again["unchanged"]), (&0.into(), &1.into()));
+}
+
+#[test]
 fn decode_prints_a_tree_and_tells_a_bad_frame_with_kind_and_offset() {
     let dir = tempfile::tempdir().unwrap();
     let good = "0001000100400011 0f4000000100 02020905 4142434445 1101";

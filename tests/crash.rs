@@ -55,7 +55,7 @@ pub fn wait_for_published(served: &Served, truth: &Path) {
 }
 
 /// Closes one more day, so that what came after the last close is booked as well.
-fn settle(served: &Served, truth: &Path) {
+pub fn settle(served: &Served, truth: &Path) {
     let text = std::fs::read_to_string(truth).unwrap();
     let closed = text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let last = closed

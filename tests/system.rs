@@ -10,6 +10,7 @@ mod browser;
 mod command;
 mod crash;
 mod demo;
+mod fleet_faults;
 mod harness;
 mod interop;
 mod kills;

@@ -11,9 +11,11 @@ use model::{Calendar, Channel, Digest, EventWord, Instant, ObisCode, Values};
 use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 
 use crate::Error;
-use crate::plan::{Content, Measured, PlannedFrame, Wrong};
+use crate::options::Faults;
+use crate::plan::{Content, Garbage, Measured, PlannedFrame, Wrong};
 use crate::provision::{Deviation, RowStyle, SimulatedMeter};
 use crate::rng::Rng;
+use crate::spell::{self, Drift};
 
 const PURPOSE_INVOKE: u64 = 11;
 /// Ports of the wrapper: the management logical device pushes to the push client.
@@ -21,6 +23,9 @@ const METER_PORT: u16 = 1;
 const PUSH_CLIENT_PORT: u16 = 64;
 /// Bits of the event status word.
 const WORD_BITS: usize = 128;
+/// How far ahead a stamp is that is ahead: its key's own value comes that much later.
+const INTERVAL_AHEAD_S: i64 = 36 * 3600;
+const DAILY_AHEAD_S: i64 = 48 * 3600;
 /// Up to here float32 in kWh has room for every Wh.
 const FLOAT_EXACT_MAX: i64 = 16_384_000;
 /// Current, voltage and energy shares of the phases R, Y and B, percent.
@@ -33,6 +38,8 @@ pub struct Frame {
     pub meter: u32,
     /// Its serial number: the node of its topics.
     pub node: Arc<str>,
+    /// Which of the meter's successive keys it is made with.
+    pub key_epoch: u16,
     /// Invocation counter; `None` for a plain push.
     pub counter: Option<u32>,
     /// What it carries.
@@ -51,6 +58,8 @@ pub struct Frame {
     pub readings: Vec<(Instant, Values)>,
     /// The event status word.
     pub event_word: Option<EventWord>,
+    /// What is wrong with its stamp.
+    pub garbage: Option<Garbage>,
 }
 
 /// What a push carries.
@@ -84,6 +93,7 @@ impl Kind {
 pub struct Encoder {
     seed: u64,
     calendar: Calendar,
+    faults: Faults,
     profile: Arc<Profile>,
     keys: Keys,
     node: Arc<str>,
@@ -92,8 +102,10 @@ pub struct Encoder {
 
 /// One reading that is to be written.
 struct Row {
-    /// End of the interval, or moment of the capture.
+    /// End of the interval, or moment of the capture, as the meter's clock has it.
     end: Instant,
+    /// What stands in place of the stamp.
+    instead: Option<DateTime>,
     values: Measurement,
 }
 
@@ -130,6 +142,7 @@ impl Encoder {
         seed: u64,
         meter: Arc<SimulatedMeter>,
         calendar: Calendar,
+        faults: Faults,
         known: &[Arc<Profile>],
     ) -> Result<Encoder, Error> {
         let found = known.iter().find(|profile| profile.name == meter.profile);
@@ -137,6 +150,7 @@ impl Encoder {
         let encoder = Encoder {
             seed,
             calendar,
+            faults,
             keys: Keys::new(meter.guek, meter.gak),
             node: meter.serial.as_str().into(),
             profile,
@@ -160,15 +174,17 @@ impl Encoder {
         let mut readings = Vec::with_capacity(rows.len());
         let event_word = match planned.content {
             Content::Event(at, word) => {
-                self.event(layout, at, word, &mut body);
+                self.event(layout, self.shown(at), word, &mut body);
                 Some(word)
             }
             Content::Intervals(_) => {
-                self.nested(layout, planned.due, &rows, &mut body, &mut readings);
+                self.nested(layout, self.shown(planned.due), &rows, &mut body, &mut readings);
                 None
             }
-            Content::Interval(_) | Content::IntervalRevised(_) if self.meter.nested => {
-                self.nested(layout, planned.due, &rows, &mut body, &mut readings);
+            Content::Interval(_) | Content::IntervalRevised(_) | Content::IntervalGarbled(..)
+                if self.meter.nested =>
+            {
+                self.nested(layout, self.shown(planned.due), &rows, &mut body, &mut readings);
                 None
             }
             _ => {
@@ -200,18 +216,22 @@ impl Encoder {
             Rng::keyed(self.seed, &[PURPOSE_INVOKE, u64::from(meter.index), u64::from(planned.counter)])
                 .next_u64();
         let invoke_id = LongInvokeId::new((draw & 0x00ff_ffff) as u32, meter.confirmed, kind == Kind::Event);
-        let date_time = (draw >> 24).is_multiple_of(5).then(|| self.date_time(planned.due));
+        let date_time = (draw >> 24).is_multiple_of(5).then(|| self.date_time(self.shown(planned.due)));
         let mut apdu = Vec::with_capacity(body.len() + 32);
         DataNotificationRepr { invoke_id, date_time }.emit(body, &mut apdu);
         let counter = meter.security_control.map(|control| {
             let plain = std::mem::take(&mut apdu);
             let title = &meter.title.0;
+            let second = (planned.key_epoch > 1).then(|| {
+                let (guek, gak) = spell::second_keys(self.seed, meter.index);
+                Keys::new(guek, gak)
+            });
             security::seal(
                 &RustCrypto,
                 SecurityControl(control),
                 title,
                 planned.counter,
-                &self.keys,
+                second.as_ref().unwrap_or(&self.keys),
                 &plain,
                 &mut apdu,
             );
@@ -222,6 +242,7 @@ impl Encoder {
         Frame {
             meter: meter.index,
             node: Arc::clone(&self.node),
+            key_epoch: planned.key_epoch,
             counter,
             kind,
             confirmed: meter.confirmed,
@@ -231,19 +252,25 @@ impl Encoder {
             bytes: bytes.into(),
             readings,
             event_word,
+            garbage: planned.content.garbage(),
         }
     }
 
-    fn head(&self, elements: usize, setup: ObisCode, clock: Instant, out: &mut Vec<u8>) {
+    /// What the meter's clock shows at that moment.
+    fn shown(&self, at: Instant) -> Instant {
+        Drift::of(self.seed, &self.meter, &self.faults).map_or(at, |drift| drift.shown(at))
+    }
+
+    fn head(&self, elements: usize, setup: ObisCode, clock: DateTime, out: &mut Vec<u8>) {
         Writer::new(out)
             .structure(elements)
             .octet_string(self.meter.device_id.as_bytes())
             .octet_string(&setup.0);
-        Cell::Time(self.date_time(clock)).write(self.meter.tagged_time, out);
+        Cell::Time(clock).write(self.meter.tagged_time, out);
     }
 
     fn event(&self, layout: &PushLayout, at: Instant, word: EventWord, out: &mut Vec<u8>) {
-        self.head(4, layout.setup, at, out);
+        self.head(4, layout.setup, self.date_time(at), out);
         Writer::new(out).bit_string(WORD_BITS, &word.0);
     }
 
@@ -255,10 +282,10 @@ impl Encoder {
         readings: &mut Vec<(Instant, Values)>,
     ) {
         for row in rows {
-            self.head(3 + layout.columns.len(), layout.setup, self.stamp(layout.kind, row.end), out);
+            self.head(3 + layout.columns.len(), layout.setup, self.stamp(layout.kind, row), out);
             let (cells, values) = self.cells(layout, row);
             cells.iter().for_each(|cell| cell.write(self.meter.tagged_time, out));
-            readings.push((row.end, values));
+            row.tell(values, readings);
         }
     }
 
@@ -270,13 +297,13 @@ impl Encoder {
         out: &mut Vec<u8>,
         readings: &mut Vec<(Instant, Values)>,
     ) {
-        self.head(4, layout.setup, pushed_at, out);
+        self.head(4, layout.setup, self.date_time(pushed_at), out);
         let mut table = Vec::with_capacity(rows.len());
         for row in rows {
             let (mut cells, values) = self.cells(layout, row);
-            cells.insert(0, Cell::Time(self.date_time(self.stamp(layout.kind, row.end))));
+            cells.insert(0, Cell::Time(self.stamp(layout.kind, row)));
             table.push(cells);
-            readings.push((row.end, values));
+            row.tell(values, readings);
         }
         if self.meter.row_style == RowStyle::Compact {
             self.compact(&table, out);
@@ -374,11 +401,31 @@ impl Encoder {
         (Cell::of(channel, raw), carried)
     }
 
-    fn stamp(&self, kind: PushKind, end: Instant) -> Instant {
-        match (kind, self.profile.stamps) {
-            (PushKind::Interval, Stamps::Start) => end.plus_seconds(-i64::from(self.profile.period_s)),
-            _ => end,
-        }
+    fn stamp(&self, kind: PushKind, row: &Row) -> DateTime {
+        let before_end_s = match (kind, self.profile.stamps) {
+            (PushKind::Interval, Stamps::Start) => i64::from(self.profile.period_s),
+            _ => 0,
+        };
+        row.instead.unwrap_or_else(|| self.date_time(row.end.plus_seconds(-before_end_s)))
+    }
+
+    /// Stamps a row by the meter's clock.
+    fn stamped(&self, end: Instant, values: Measurement) -> Row {
+        Row { end: self.shown(end), instead: None, values }
+    }
+
+    /// Stamps a row with garbage, which keeps to the grid where it is a time at all.
+    fn garbled(&self, row: Row, garbage: Garbage, ahead_s: i64) -> Row {
+        let into = row.end.seconds() - self.calendar.start_of(self.calendar.usage_day(row.end)).seconds();
+        let first_of = |year| self.calendar.instant_of(year, 1, 1, 0, 0, 0).unwrap_or(row.end);
+        let (end, instead) = match garbage {
+            Garbage::Past => (first_of(1999).plus_seconds(into), None),
+            Garbage::FarAhead => (first_of(2099).plus_seconds(into), None),
+            Garbage::Ahead => (row.end.plus_seconds(ahead_s), None),
+            Garbage::Unspecified => (row.end, Some(DateTime([0xff; 12]))),
+            Garbage::Impossible => (row.end, Some(DateTime::new(2026, 2, 30, 1, 0, 0, 0, 0, 330, 0))),
+        };
+        Row { end, instead, ..row }
     }
 
     fn date_time(&self, at: Instant) -> DateTime {
@@ -398,28 +445,41 @@ impl Encoder {
 
     fn rows(&self, measured: &Measured, content: &Content) -> Vec<Row> {
         let (registers, vah) = measured.registers_after();
-        let daily = |wh| vec![Row { end: measured.used.end(), values: Measurement::Registers { wh, vah } }];
+        let daily = |wh| self.stamped(measured.used.end(), Measurement::Registers { wh, vah });
+        let interval = |slot, wrong_wh| self.interval(measured, slot, wrong_wh);
         match (content, measured.wrong) {
             (Content::Interval(slot), Some(Wrong::Interval { slot: wrong, wh })) if *slot == wrong => {
-                vec![interval(measured, *slot, Some(wh))]
+                vec![interval(*slot, Some(wh))]
             }
-            (Content::Interval(slot) | Content::IntervalRevised(slot), _) => {
-                vec![interval(measured, *slot, None)]
+            (Content::Interval(slot) | Content::IntervalRevised(slot), _) => vec![interval(*slot, None)],
+            (Content::IntervalGarbled(slot, garbage), _) => {
+                vec![self.garbled(interval(*slot, None), *garbage, INTERVAL_AHEAD_S)]
             }
             (Content::Intervals(slots), wrong) => slots
                 .iter()
                 .map(|&slot| {
                     let first = matches!(wrong, Some(Wrong::Interval { slot: wrong, .. }) if wrong == slot);
-                    interval(measured, slot, wrong.filter(|_| first).map(|wrong| wrong.wh()))
+                    interval(slot, wrong.filter(|_| first).map(|wrong| wrong.wh()))
                 })
                 .collect(),
-            (Content::Daily, Some(Wrong::Register { wh })) => daily(wh),
-            (Content::Daily | Content::DailyRevised, _) => daily(registers),
+            (Content::Daily, Some(Wrong::Register { wh })) => vec![daily(wh)],
+            (Content::Daily | Content::DailyRevised, _) => vec![daily(registers)],
+            (Content::DailyGarbled(garbage), _) => {
+                vec![self.garbled(daily(registers), *garbage, DAILY_AHEAD_S)]
+            }
             (Content::Moment(at), _) => {
-                vec![Row { end: *at, values: Measurement::Moment(self.moment(measured, *at)) }]
+                vec![self.stamped(*at, Measurement::Moment(self.moment(measured, *at)))]
             }
             (Content::Event(..), _) => Vec::new(),
         }
+    }
+
+    fn interval(&self, measured: &Measured, slot: usize, wrong_wh: Option<i64>) -> Row {
+        let used = &measured.used;
+        let interval = used.intervals[slot];
+        let wh = wrong_wh.unwrap_or(interval.wh);
+        let (vah, voltage_dv, period_s) = (interval.vah, interval.voltage_dv, used.period_s);
+        self.stamped(used.end_of(slot), Measurement::Interval { wh, vah, voltage_dv, period_s })
     }
 
     fn moment(&self, measured: &Measured, at: Instant) -> Moment {
@@ -456,6 +516,15 @@ impl Encoder {
     }
 }
 
+impl Row {
+    /// Notes what the row says, if its stamp is a time.
+    fn tell(&self, values: Values, readings: &mut Vec<(Instant, Values)>) {
+        if self.instead.is_none() {
+            readings.push((self.end, values));
+        }
+    }
+}
+
 impl Wrong {
     fn wh(self) -> i64 {
         match self {
@@ -466,21 +535,14 @@ impl Wrong {
 
 fn kind_of(content: &Content) -> (Kind, PushKind) {
     match content {
-        Content::Interval(_) | Content::Intervals(_) | Content::IntervalRevised(_) => {
-            (Kind::Interval, PushKind::Interval)
-        }
-        Content::Daily | Content::DailyRevised => (Kind::Daily, PushKind::Daily),
+        Content::Interval(_)
+        | Content::Intervals(_)
+        | Content::IntervalRevised(_)
+        | Content::IntervalGarbled(..) => (Kind::Interval, PushKind::Interval),
+        Content::Daily | Content::DailyRevised | Content::DailyGarbled(_) => (Kind::Daily, PushKind::Daily),
         Content::Moment(_) => (Kind::Instant, PushKind::Instant),
         Content::Event(..) => (Kind::Event, PushKind::Event),
     }
-}
-
-fn interval(measured: &Measured, slot: usize, wrong_wh: Option<i64>) -> Row {
-    let used = &measured.used;
-    let interval = used.intervals[slot];
-    let wh = wrong_wh.unwrap_or(interval.wh);
-    let (vah, voltage_dv, period_s) = (interval.vah, interval.voltage_dv, used.period_s);
-    Row { end: used.end_of(slot), values: Measurement::Interval { wh, vah, voltage_dv, period_s } }
 }
 
 /// Digest by which frames are told apart: BLAKE3, the first 16 bytes.

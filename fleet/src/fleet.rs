@@ -1,5 +1,6 @@
 //! A fleet that runs.
 
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::link::{Link, Place};
 use crate::options::{FleetOptions, Target};
 use crate::provision::{SimulatedMeter, provision, write_accounts, write_meters};
 use crate::schedule::{Pace, Schedule};
+use crate::spell;
 use crate::stats::{Counters, Stats};
 use crate::{Error, Redirect, Truth};
 
@@ -71,7 +73,8 @@ impl Fleet {
         &self.meters
     }
 
-    /// Writes `accounts.csv` and `meters.csv` for the registry into a directory. The second holds the keys.
+    /// Writes `accounts.csv` and `meters.csv` for the registry into a directory, and where meters change their keys
+    /// `rekey.csv` with the new ones. The last two hold keys.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -82,7 +85,19 @@ impl Fleet {
             written.map_err(|source| Error::Write { path, source })
         };
         write("accounts.csv", |meters, file| write_accounts(meters, std::io::BufWriter::new(file)))?;
-        write("meters.csv", |meters, file| write_meters(meters, std::io::BufWriter::new(file)))
+        write("meters.csv", |meters, file| write_meters(meters, std::io::BufWriter::new(file)))?;
+        let (new_keys, path) = (self.new_keys(None), dir.join("rekey.csv"));
+        if new_keys.is_empty() {
+            return Ok(());
+        }
+        std::fs::write(&path, new_keys).map_err(|source| Error::Write { path, source })
+    }
+
+    /// The lines that `urja meter rekey` reads, of the meters that go over to new keys on that day, or on any. They
+    /// hold the keys; empty where there are none.
+    #[must_use]
+    pub fn new_keys(&self, day: Option<CivilDay>) -> Vec<u8> {
+        new_keys(&self.options, &self.meters, day)
     }
 
     /// The truth file, for what only the driver knows: recharges and closed days.
@@ -205,6 +220,29 @@ impl Fleet {
     }
 }
 
+/// As [`Fleet::new_keys`], of these meters.
+#[must_use]
+pub fn new_keys(
+    options: &FleetOptions,
+    meters: &[impl Borrow<SimulatedMeter>],
+    day: Option<CivilDay>,
+) -> Vec<u8> {
+    let FleetOptions { seed, faults, calendar, .. } = options;
+    if faults.key_change_ppm == 0 {
+        return Vec::new();
+    }
+    let changes = |meter: &&SimulatedMeter| {
+        let change = spell::key_change(*seed, meter, faults, calendar);
+        change.is_some_and(|(on, _)| day.is_none_or(|day| day == on))
+    };
+    let lines = meters.iter().map(Borrow::borrow).filter(changes).map(|meter| {
+        let (guek, gak) = spell::second_keys(*seed, meter.index);
+        format!("{},{},{}\n", meter.title, hex::encode(guek), hex::encode(gak))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { Vec::new() } else { format!("system_title,guek,gak\n{lines}").into_bytes() }
+}
+
 fn check(options: &FleetOptions) -> Result<(), Error> {
     let cadence = &options.cadence;
     let divides = |part: u32, whole: u32| part == 0 || whole.is_multiple_of(part);
@@ -239,10 +277,19 @@ fn links(
     for (number, target) in options.targets.iter().enumerate() {
         let own: Vec<_> = meters.iter().skip(number).step_by(options.targets.len()).cloned().collect();
         for shared in own.chunks(meters_per_connection(target)) {
-            let schedule = Schedule::with(options, shared, &profiles, Arc::clone(counters), truth.clone())?;
+            let share_concentrator = matches!(target, Target::Tcp { .. }) && shared.len() > 1;
+            let (counters, truth) = (Arc::clone(counters), truth.clone());
+            let schedule = Schedule::with(
+                options,
+                shared,
+                &profiles,
+                share_concentrator,
+                Arc::clone(&counters),
+                truth.clone(),
+            )?;
             let place =
                 Place { target: target.clone(), number, link: links.len(), redirect: redirect.clone() };
-            links.push(Link::new(place, schedule, options, Arc::clone(counters), truth.clone()));
+            links.push(Link::new(place, schedule, options, counters, truth));
         }
     }
     Ok(links)

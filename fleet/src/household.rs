@@ -23,6 +23,7 @@ const PURPOSE_HABIT: u64 = 5;
 const PURPOSE_ABSENCE: u64 = 6;
 const PURPOSE_OUTAGE: u64 = 7;
 const PURPOSE_GRID: u64 = 8;
+const PURPOSE_SAG: u64 = 12;
 
 /// A household and how it uses electricity.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub struct Household {
     meter: u64,
     period_s: i64,
     power_outage_ppm: u32,
+    voltage_sag_ppm: u32,
     cap_w: i64,
     standby_w: i64,
     fridge_w: i64,
@@ -67,6 +69,8 @@ pub struct DayUse {
     pub intervals: Vec<IntervalUse>,
     /// Spans without supply.
     pub outages: Vec<(Instant, Instant)>,
+    /// Spans with low voltage.
+    pub sags: Vec<(Instant, Instant)>,
 }
 
 /// What a meter measured in one interval.
@@ -144,6 +148,7 @@ impl Household {
             meter: index,
             period_s: i64::from(meter.period_s),
             power_outage_ppm: faults.power_outage_ppm,
+            voltage_sag_ppm: faults.voltage_sag_ppm,
             cap_w: i64::from(meter.sanctioned_w) * rng.between(95, 125) / 100,
             standby_w: when(standby, rng.between(3, if urban { 45 } else { 15 })),
             fridge_w: when(fridge, rng.between(85, 150)),
@@ -175,6 +180,7 @@ impl Household {
         let length_s = calendar.start_of(day.next()).seconds() - start.seconds();
         let steps = usize::try_from(length_s / STEP_S).unwrap_or(0);
         let outage = self.outage(day, steps);
+        let sag = self.sag(day, steps).filter(|sag| outage.is_none_or(|outage| !sag.touches(outage)));
         let mut load = vec![0; steps];
         self.draw(day, weekday(day), &mut load);
         for watts in &mut load {
@@ -188,8 +194,9 @@ impl Household {
             day,
             start,
             period_s: self.period_s,
-            intervals: self.intervals(day, &load, outage),
+            intervals: self.intervals(day, &load, outage, sag),
             outages: outage.map(|(from, to)| (at(from), at(to))).into_iter().collect(),
+            sags: sag.map(|sag| (at(sag.from), at(sag.to))).into_iter().collect(),
         }
     }
 
@@ -203,6 +210,17 @@ impl Household {
             1 + rng.below(24) as usize + if rng.chance(150_000) { rng.below(60) as usize } else { 0 };
         let from = 1 + rng.below(steps.saturating_sub(length + 2) as u64) as usize;
         Some((from, from + length))
+    }
+
+    /// Low voltage for 20 minutes to 2.5 hours, within the day.
+    fn sag(&self, day: CivilDay, steps: usize) -> Option<Sag> {
+        let rng = &mut Rng::keyed(self.seed, &[PURPOSE_SAG, self.meter, key(day)]);
+        if !rng.chance(self.voltage_sag_ppm) {
+            return None;
+        }
+        let length = 4 + rng.below(27) as usize;
+        let from = 1 + rng.below(steps.saturating_sub(length + 2) as u64) as usize;
+        Some(Sag { from, to: from + length, percent: rng.between(55, 80) })
     }
 
     fn draw(&self, day: CivilDay, weekday: i64, load: &mut [i64]) {
@@ -322,7 +340,13 @@ impl Household {
         }
     }
 
-    fn intervals(&self, day: CivilDay, load: &[i64], outage: Option<(usize, usize)>) -> Vec<IntervalUse> {
+    fn intervals(
+        &self,
+        day: CivilDay,
+        load: &[i64],
+        outage: Option<(usize, usize)>,
+        low: Option<Sag>,
+    ) -> Vec<IntervalUse> {
         let rng = &mut Rng::keyed(self.seed, &[PURPOSE_GRID, self.meter, key(day)]);
         let steps = usize::try_from(self.period_s / STEP_S).unwrap_or(1).max(1);
         let dark = |first: usize| outage.is_some_and(|(from, to)| from <= first && first + steps <= to);
@@ -339,10 +363,15 @@ impl Household {
                 let peak = if (18..23).contains(&hour) { 60 } else { 0 };
                 let drop = wh * STEPS_IN_HOUR / steps as i64 / 60;
                 let power_factor = self.power_factor_milli + rng.between(-15, 15);
+                let voltage_dv = self.voltage_dv - peak - drop + sag;
                 IntervalUse {
                     wh,
                     vah: (wh * 1000 + power_factor - 1) / power_factor,
-                    voltage_dv: if dark(slot * steps) { 0 } else { self.voltage_dv - peak - drop + sag },
+                    voltage_dv: if dark(slot * steps) {
+                        0
+                    } else {
+                        low.map_or(voltage_dv, |low| low.mean(voltage_dv, slot * steps, steps))
+                    },
                 }
             })
             .collect()
@@ -351,6 +380,27 @@ impl Household {
     /// Power factor of the whole household, thousandths.
     pub(crate) fn power_factor_milli(&self) -> i64 {
         self.power_factor_milli
+    }
+}
+
+/// Low voltage from one step up to, not including, another.
+#[derive(Clone, Copy)]
+struct Sag {
+    from: usize,
+    to: usize,
+    /// What is left of the voltage.
+    percent: i64,
+}
+
+impl Sag {
+    fn touches(&self, (from, to): (usize, usize)) -> bool {
+        self.from <= to && from <= self.to
+    }
+
+    /// The average voltage of so many steps from `first` on, which is `voltage_dv` outside of the sag.
+    fn mean(&self, voltage_dv: i64, first: usize, steps: usize) -> i64 {
+        let low = self.to.min(first + steps).saturating_sub(self.from.max(first));
+        voltage_dv - voltage_dv * (100 - self.percent) * low as i64 / (100 * steps as i64)
     }
 }
 
@@ -505,6 +555,28 @@ mod tests {
                 let begin = day.end_of(slot).plus_seconds(-day.period_s);
                 if from <= begin && day.end_of(slot) <= to {
                     assert_eq!((interval.wh, interval.voltage_dv), (0, 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_sag_lowers_the_voltage_and_nothing_else() {
+        let faults = Faults { voltage_sag_ppm: 1_000_000, ..Faults::NONE };
+        let (low, level) = (households(50, &faults), households(50, &Faults::NONE));
+        for ((_, low), (_, level)) in low.iter().zip(&level) {
+            let day = "2026-06-05".parse().unwrap();
+            let (low, level) = (low.day(day, &Calendar::india()), level.day(day, &Calendar::india()));
+            let (from, to) = low.sags[0];
+            assert!(low.start < from && from < to && to < low.end() && level.sags.is_empty());
+            for (slot, (low_use, level_use)) in low.intervals.iter().zip(&level.intervals).enumerate() {
+                let (begin, end) = (low.end_of(slot).plus_seconds(-low.period_s), low.end_of(slot));
+                assert_eq!((low_use.wh, low_use.vah), (level_use.wh, level_use.vah));
+                let percent = low_use.voltage_dv * 100 / level_use.voltage_dv;
+                match (from <= begin && end <= to, begin < to && from < end) {
+                    (true, _) => assert!((54..=80).contains(&percent), "{percent}"),
+                    (false, true) => assert!((54..100).contains(&percent), "{percent}"),
+                    (false, false) => assert_eq!(low_use.voltage_dv, level_use.voltage_dv),
                 }
             }
         }

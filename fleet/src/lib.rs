@@ -20,17 +20,18 @@ mod plan;
 mod provision;
 mod rng;
 mod schedule;
+mod spell;
 mod stats;
 pub mod truth;
 mod weather;
 
 pub use encode::{Encoder, Frame, Kind};
 pub use error::Error;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, new_keys};
 pub use household::{DayUse, Household, IntervalUse};
 pub use link::Redirect;
 pub use options::{Cadence, Faults, FleetOptions, Mix, MqttTarget, Target};
-pub use plan::{Carry, Content, Measured, Plan, PlannedFrame, Planner, Wrong};
+pub use plan::{Carry, Content, Garbage, Measured, Plan, PlannedFrame, Planner, Wrong};
 pub use provision::{
     Category, Deviation, Policy, RowStyle, SimulatedMeter, provision, write_accounts, write_meters,
 };

@@ -136,7 +136,8 @@ impl Default for Mix {
     }
 }
 
-/// What goes wrong, as chances in a million.
+/// What goes wrong, as chances in a million: of a meter and day, of a push, of a concentrator and day, or, for what
+/// befalls a meter once, of a meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// A meter and day with a supply outage: the household uses nothing, the meter tells of it.
@@ -157,6 +158,22 @@ pub struct Faults {
     pub reordered_ppm: u32,
     /// A meter and day with a wrong value that is revised: same key, other value, higher counter.
     pub revision_ppm: u32,
+    /// A meter and day with a voltage sag: for 20 minutes to 2.5 hours the voltage is 55 to 80 % of what it is
+    /// otherwise; the meter raises its flag for low voltage and takes it back.
+    pub voltage_sag_ppm: u32,
+    /// A meter and day with a reading whose stamp is garbage: decades ago, decades ahead, a day and more ahead, not
+    /// specified, or no date at all. Hours later the same reading comes with its right stamp and a higher counter.
+    pub garbage_time_ppm: u32,
+    /// A concentrator (a TCP connection that meters share) and day on which its way to the head-end fails for 2 to 20
+    /// hours; what it held back meanwhile it sends newest first.
+    pub newest_first_ppm: u32,
+    /// A meter whose clock runs wrong by 2 to 20 seconds a day, fast or slow, for 10 to 25 days, until it is set.
+    pub clock_drift_ppm: u32,
+    /// A meter that goes over to new keys between its fifth and its thirtieth day; its counters begin anew.
+    pub key_change_ppm: u32,
+    /// A meter that is silent for two to five weeks within its first 45 days, and sends everything at once when it is
+    /// back.
+    pub silent_ppm: u32,
 }
 
 impl Faults {
@@ -171,22 +188,43 @@ impl Faults {
         late_max_s: 0,
         reordered_ppm: 0,
         revision_ppm: 0,
+        voltage_sag_ppm: 0,
+        garbage_time_ppm: 0,
+        newest_first_ppm: 0,
+        clock_drift_ppm: 0,
+        key_change_ppm: 0,
+        silent_ppm: 0,
+    };
+
+    /// What a good network has, every day.
+    pub const USUAL: Faults = Faults {
+        power_outage_ppm: 60_000,
+        link_outage_ppm: 20_000,
+        never_delivered_ppm: 250_000,
+        daily_lost_ppm: 5_000,
+        duplicate_ppm: 10_000,
+        late_ppm: 10_000,
+        late_max_s: 36 * 3600,
+        reordered_ppm: 10_000,
+        revision_ppm: 4_000,
+        voltage_sag_ppm: 40_000,
+        ..Faults::NONE
+    };
+
+    /// Everything at once, so that a small fleet has all of it within weeks.
+    pub const STORM: Faults = Faults {
+        garbage_time_ppm: 25_000,
+        newest_first_ppm: 150_000,
+        clock_drift_ppm: 200_000,
+        key_change_ppm: 300_000,
+        silent_ppm: 200_000,
+        ..Faults::USUAL
     };
 }
 
 impl Default for Faults {
     fn default() -> Faults {
-        Faults {
-            power_outage_ppm: 60_000,
-            link_outage_ppm: 20_000,
-            never_delivered_ppm: 250_000,
-            daily_lost_ppm: 5_000,
-            duplicate_ppm: 10_000,
-            late_ppm: 10_000,
-            late_max_s: 36 * 3600,
-            reordered_ppm: 10_000,
-            revision_ppm: 4_000,
-        }
+        Faults::USUAL
     }
 }
 

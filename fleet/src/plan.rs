@@ -10,15 +10,21 @@ use model::{Calendar, CivilDay, CivilMonth, EventWord, Instant};
 
 use crate::household::{DayUse, Household};
 use crate::options::{Cadence, Faults};
-use crate::provision::{Category, SimulatedMeter};
+use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
+use crate::spell::{self, Silence};
 use crate::stats::Planned;
+use crate::truth::Struck;
 use crate::weather::key;
 
 const PURPOSE_PLAN: u64 = 9;
 const PURPOSE_PLACE: u64 = 10;
+const PURPOSE_GARBAGE: u64 = 17;
 /// Counters of one day; more pushes than any cadence makes.
 const COUNTERS_A_DAY: u32 = 4096;
+/// Number of a meter's first keys, and of those it may go over to.
+const FIRST_KEYS: u16 = 1;
+const SECOND_KEYS: u16 = 2;
 /// Most rows of the buffer that brings intervals after an outage.
 const RECOVERY_ROWS: usize = 48;
 
@@ -67,8 +73,12 @@ pub struct Plan {
     pub measured: Arc<Measured>,
     /// The pushes, by rising counter.
     pub frames: Vec<PlannedFrame>,
+    /// What was measured on days of silence that end today, and the pushes that bring it.
+    pub backlog: Vec<(Arc<Measured>, Vec<PlannedFrame>)>,
     /// Faults in it.
     pub faults: Planned,
+    /// Those of them that the truth tells of one by one.
+    pub struck: Vec<Struck>,
 }
 
 /// What a meter measured on one day, and what it makes of it.
@@ -104,7 +114,9 @@ pub enum Wrong {
 /// One push, before its bytes are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedFrame {
-    /// Invocation counter.
+    /// Which of the meter's successive keys it is made with.
+    pub key_epoch: u16,
+    /// Invocation counter: it begins anew with each key.
     pub counter: u32,
     /// When the meter makes it.
     pub due: Instant,
@@ -123,16 +135,64 @@ pub enum Content {
     Interval(usize),
     /// Intervals that could not be pushed in time, or that are pushed together.
     Intervals(Vec<usize>),
+    /// The interval of that number, under a stamp that is garbage.
+    IntervalGarbled(usize, Garbage),
     /// The right value of an interval that was pushed wrong.
     IntervalRevised(usize),
     /// The registers at the end of the day.
     Daily,
+    /// The registers at the end of the day, under a stamp that is garbage.
+    DailyGarbled(Garbage),
     /// The right register at the end of the day.
     DailyRevised,
     /// Values of that moment.
     Moment(Instant),
     /// The event status word since that moment.
     Event(Instant, EventWord),
+}
+
+/// What is wrong with a stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Garbage {
+    /// On the first of January 1999, as after a battery that failed: older than anything that is charged.
+    Past,
+    /// A day and a half ahead of the true time, two days for registers: the true value of the key is still to come.
+    Ahead,
+    /// On the first of January 2099.
+    FarAhead,
+    /// No field is specified.
+    Unspecified,
+    /// The 30th of February.
+    Impossible,
+}
+
+impl Garbage {
+    /// All of them.
+    pub const ALL: [Garbage; 5] =
+        [Garbage::Past, Garbage::Ahead, Garbage::FarAhead, Garbage::Unspecified, Garbage::Impossible];
+
+    /// The word in the truth file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Garbage::Past => "past",
+            Garbage::Ahead => "ahead",
+            Garbage::FarAhead => "far_ahead",
+            Garbage::Unspecified => "unspecified",
+            Garbage::Impossible => "impossible",
+        }
+    }
+}
+
+impl Content {
+    /// What is wrong with its stamp.
+    #[must_use]
+    pub fn garbage(&self) -> Option<Garbage> {
+        match self {
+            Content::IntervalGarbled(_, garbage) | Content::DailyGarbled(garbage) => Some(*garbage),
+            _ => None,
+        }
+    }
 }
 
 impl PlannedFrame {
@@ -198,14 +258,40 @@ impl Planner {
         let before = self.carry;
         self.carry = after(before, &used);
         self.next_day = day.next();
+        let silence = Silence::of(self.seed, &self.meter, &self.faults, &self.calendar);
         let mut day_plan = DayPlan::new(self, used, before, rng);
+        if silence.is_some_and(|silence| silence.holds(day)) {
+            return day_plan.finish();
+        }
         day_plan.blocks();
         day_plan.daily();
         day_plan.moments();
         day_plan.events(rng);
         day_plan.revision(rng);
+        day_plan.garbage();
         day_plan.on_the_way(rng);
-        day_plan.finish(day)
+        if let Some(silence) = silence {
+            day_plan.silence(&silence);
+        }
+        day_plan.spells();
+        day_plan.finish()
+    }
+
+    /// What the meter measured on the days of a silence that ends with the day before `before` was carried.
+    fn measured_in(&self, silence: &Silence, before: Carry) -> Vec<Measured> {
+        let days = (silence.first.0..silence.back.0).map(CivilDay);
+        let used: Vec<DayUse> = days.map(|day| self.household.day(day, &self.calendar)).collect();
+        let (wh, vah) = (used.iter().map(DayUse::wh).sum::<i64>(), used.iter().map(DayUse::vah).sum::<i64>());
+        let first =
+            Carry { register_wh: before.register_wh - wh, register_vah: before.register_vah - vah, ..before };
+        let days = used.into_iter().scan(first, |carry, used| {
+            let before = *carry;
+            (carry.register_wh, carry.register_vah) =
+                (before.register_wh + used.wh(), before.register_vah + used.vah());
+            let power_factor_milli = self.household.power_factor_milli();
+            Some(Measured { used, before, wrong: None, power_factor_milli })
+        });
+        days.collect()
     }
 }
 
@@ -232,7 +318,9 @@ struct DayPlan<'p> {
     place_s: i64,
     cut_off: Option<CutOff>,
     frames: Vec<PlannedFrame>,
+    backlog: Vec<(Arc<Measured>, Vec<PlannedFrame>)>,
     faults: Planned,
+    struck: Vec<Struck>,
 }
 
 /// A communication outage: intervals from the first slot up to, not including, the other are not pushed in time.
@@ -249,6 +337,9 @@ impl<'p> DayPlan<'p> {
         let mut place = Rng::keyed(planner.seed, &[PURPOSE_PLACE, u64::from(planner.meter.index)]);
         let cut_off = cut_off(&planner.faults, used.intervals.len(), rng);
         let mut faults = Planned { days: 1, power_outages: used.outages.len() as u64, ..Planned::default() };
+        let struck: Vec<Struck> =
+            used.sags.iter().map(|(from, until)| Struck::new("voltage_sag", *from, *until)).collect();
+        faults.voltage_sags += struck.len() as u64;
         if let Some(cut_off) = &cut_off {
             faults.link_outages += 1;
             faults.never_delivered += u64::from(cut_off.delivered_after_s.is_none());
@@ -259,11 +350,12 @@ impl<'p> DayPlan<'p> {
             None
         };
         let place_s = place.below(spread) as i64;
-        DayPlan { planner, used, before, wrong, place_s, cut_off, frames: Vec::new(), faults }
+        let (frames, backlog) = (Vec::new(), Vec::new());
+        DayPlan { planner, used, before, wrong, place_s, cut_off, frames, backlog, faults, struck }
     }
 
     fn push(&mut self, due: Instant, content: Content) {
-        self.frames.push(PlannedFrame { counter: 0, due, sent: due, again: None, content });
+        self.frames.push(planned(due, content));
     }
 
     /// The moment at which a meter that is to push at `at` does so: after a supply outage, not during it.
@@ -341,14 +433,8 @@ impl<'p> DayPlan<'p> {
                 (to.plus_seconds(590), BIT_FIRST_BREATH, false),
             ]);
         }
-        let low_voltage_ppm = if self.planner.meter.category == Category::Urban { 10_000 } else { 80_000 };
-        let evening = self.used.start.plus_seconds(rng.between(18 * 3600, 20 * 3600));
-        let spell = rng.between(1200, 9000);
-        if rng.chance(low_voltage_ppm) {
-            changes.extend([
-                (evening, BIT_LOW_VOLTAGE, true),
-                (evening.plus_seconds(spell), BIT_LOW_VOLTAGE, false),
-            ]);
+        for (from, to) in &self.used.sags {
+            changes.extend([(*from, BIT_LOW_VOLTAGE, true), (*to, BIT_LOW_VOLTAGE, false)]);
         }
         let moment = self.used.start.plus_seconds(rng.between(600, 20 * 3600));
         if rng.chance(2_000) {
@@ -390,10 +476,33 @@ impl<'p> DayPlan<'p> {
         self.faults.revisions += 1;
     }
 
-    /// Late, overtaken and doubled pushes.
+    /// A reading under a stamp that is garbage, and the same with its right stamp hours later.
+    fn garbage(&mut self) {
+        let Planner { seed, meter, faults, .. } = self.planner;
+        let rng = &mut Rng::keyed(*seed, &[PURPOSE_GARBAGE, u64::from(meter.index), key(self.used.day)]);
+        let happens = rng.chance(faults.garbage_time_ppm) && self.wrong.is_none() && self.cut_off.is_none();
+        let garbage = *rng.pick(&Garbage::ALL);
+        let slot = rng.below(self.used.intervals.len() as u64) as usize;
+        let (before, garbled, after) = if rng.below(6) == 0 {
+            (Content::Daily, Content::DailyGarbled(garbage), Content::DailyRevised)
+        } else {
+            (Content::Interval(slot), Content::IntervalGarbled(slot, garbage), Content::Intervals(vec![slot]))
+        };
+        let right_after_s = rng.between(3600, 20 * 3600);
+        let Some(frame) = self.frames.iter_mut().find(|frame| happens && frame.content == before) else {
+            return;
+        };
+        frame.content = garbled;
+        let (from, until) = (frame.due, frame.due.plus_seconds(right_after_s));
+        self.push(until, after);
+        self.faults.garbage_times += 1;
+        self.struck.push(Struck::new("garbage_time", from, until));
+    }
+
+    /// Late, overtaken and doubled pushes. A stamp ahead of its time is not: it must be so when it arrives.
     fn on_the_way(&mut self, rng: &mut Rng) {
         let faults = &self.planner.faults;
-        for frame in &mut self.frames {
+        for frame in self.frames.iter_mut().filter(|frame| frame.content.garbage().is_none()) {
             let late = rng.chance(faults.late_ppm);
             let delay = rng.between(600, i64::from(faults.late_max_s));
             let overtaken = rng.chance(faults.reordered_ppm);
@@ -413,22 +522,91 @@ impl<'p> DayPlan<'p> {
         }
     }
 
-    fn finish(mut self, day: CivilDay) -> Plan {
-        self.frames.sort_by_key(|frame| frame.due);
-        let days = u32::try_from(day.0 - self.planner.meter.from.0).unwrap_or(0);
-        let first = days.saturating_mul(COUNTERS_A_DAY) + 1;
-        for (counter, frame) in (first..).zip(&mut self.frames) {
-            frame.counter = counter;
+    /// Nothing arrives while the meter is silent. What it measured meanwhile is pushed when it is back.
+    fn silence(&mut self, silence: &Silence) {
+        for frame in &mut self.frames {
+            frame.sent = silence.heard(frame.sent);
+            frame.again = frame.again.map(|at| silence.heard(at));
         }
+        if self.used.day != silence.back {
+            return;
+        }
+        for measured in self.planner.measured_in(silence, self.before) {
+            let slots: Vec<usize> = (0..measured.used.intervals.len()).collect();
+            let blocks = slots.chunks(RECOVERY_ROWS).map(|rows| Content::Intervals(rows.to_vec()));
+            let frames =
+                blocks.chain([Content::Daily]).map(|content| planned(silence.until, content)).collect();
+            self.backlog.push((Arc::new(measured), frames));
+        }
+        self.faults.silences += 1;
+        self.struck.push(Struck::new("silence", silence.from, silence.until));
+    }
+
+    /// Tells of what befalls the meter once, on the day it begins.
+    fn spells(&mut self) {
+        let Planner { seed, meter, faults, calendar, .. } = self.planner;
+        if let Some((_, at)) =
+            spell::key_change(*seed, meter, faults, calendar).filter(|(_, at)| self.is_today(*at))
+        {
+            self.faults.key_changes += 1;
+            self.struck.push(Struck::new("key_change", at, at));
+        }
+        if let Some(drift) = spell::Drift::of(*seed, meter, faults).filter(|drift| self.is_today(drift.from))
+        {
+            self.faults.clock_drifts += 1;
+            self.struck.push(Struck::new("clock_drift", drift.from, drift.until));
+        }
+    }
+
+    fn is_today(&self, at: Instant) -> bool {
+        self.used.start <= at && at < self.used.end()
+    }
+
+    /// Numbers the pushes in the order in which the meter makes them.
+    fn number(&mut self) {
+        let Planner { seed, meter, faults, calendar, .. } = self.planner;
+        let change = spell::key_change(*seed, meter, faults, calendar);
+        let first_of = |since: CivilDay| {
+            let days = u32::try_from(self.used.day.0 - since.0).unwrap_or(0);
+            days.saturating_mul(COUNTERS_A_DAY) + 1
+        };
+        let mut first_keys = first_of(meter.from)..;
+        let mut second_keys = change.map_or(0, |(day, _)| first_of(day))..;
+        self.frames.sort_by_key(|frame| frame.due);
+        let backlog = self.backlog.iter_mut().flat_map(|(_, frames)| frames);
+        let mut all: Vec<&mut PlannedFrame> = self.frames.iter_mut().chain(backlog).collect();
+        all.sort_by_key(|frame| frame.due);
+        for frame in all {
+            let is_second = change.is_some_and(|(_, at)| at <= frame.due);
+            let numbers = if is_second { &mut second_keys } else { &mut first_keys };
+            frame.key_epoch = if is_second { SECOND_KEYS } else { FIRST_KEYS };
+            frame.counter = numbers.next().unwrap_or(u32::MAX);
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        self.number();
         self.faults.frames += self.frames.len() as u64;
+        self.faults.frames += self.backlog.iter().map(|(_, frames)| frames.len() as u64).sum::<u64>();
         let measured = Measured {
             used: self.used,
             before: self.before,
             wrong: self.wrong,
             power_factor_milli: self.planner.household.power_factor_milli(),
         };
-        Plan { measured: Arc::new(measured), frames: self.frames, faults: self.faults }
+        Plan {
+            measured: Arc::new(measured),
+            frames: self.frames,
+            backlog: self.backlog,
+            faults: self.faults,
+            struck: self.struck,
+        }
     }
+}
+
+/// A push that goes its way as it should; it is numbered later.
+fn planned(due: Instant, content: Content) -> PlannedFrame {
+    PlannedFrame { key_epoch: FIRST_KEYS, counter: 0, due, sent: due, again: None, content }
 }
 
 fn cut_off(faults: &Faults, slots: usize, rng: &mut Rng) -> Option<CutOff> {
@@ -518,13 +696,67 @@ mod tests {
     }
 
     #[test]
-    fn counters_rise_with_the_time_a_push_is_made_and_never_come_twice() {
-        for mut planner in planners(20, Faults::default()) {
-            let frames: Vec<PlannedFrame> = (0..10).flat_map(|_| planner.plan().frames).collect();
-            let counters: HashSet<u32> = frames.iter().map(|frame| frame.counter).collect();
+    fn counters_rise_with_the_time_a_push_is_made_under_each_key_and_never_come_twice() {
+        let mut second = 0;
+        for mut planner in planners(20, Faults::STORM) {
+            let frames: Vec<PlannedFrame> = (0..46)
+                .flat_map(|_| {
+                    let Plan { frames, backlog, .. } = planner.plan();
+                    let mut all: Vec<_> = frames
+                        .into_iter()
+                        .chain(backlog.into_iter().flat_map(|(_, frames)| frames))
+                        .collect();
+                    all.sort_by_key(|frame| frame.due);
+                    all
+                })
+                .collect();
+            let counters: HashSet<(u16, u32)> =
+                frames.iter().map(|frame| (frame.key_epoch, frame.counter)).collect();
             assert_eq!(counters.len(), frames.len());
-            assert!(frames.is_sorted_by_key(|frame| frame.counter));
+            assert!(frames.is_sorted_by_key(|frame| (frame.key_epoch, frame.counter)));
+            let of_second: Vec<_> = frames.iter().filter(|frame| frame.key_epoch == SECOND_KEYS).collect();
+            second += usize::from(of_second.first().is_some_and(|frame| frame.counter == 1));
         }
+        assert!(second > 0, "nobody changed keys and began anew");
+    }
+
+    #[test]
+    fn after_weeks_of_silence_every_day_comes_at_once_and_none_twice() {
+        let faults = Faults { silent_ppm: 1_000_000, ..Faults::NONE };
+        for mut planner in planners(20, faults) {
+            let days: Vec<Plan> = (0..46).map(|_| planner.plan()).collect();
+            let silent = days.iter().filter(|plan| plan.frames.is_empty()).count();
+            assert!((14..=35).contains(&silent), "{silent}");
+            let back = days.iter().find(|plan| !plan.backlog.is_empty()).unwrap();
+            assert_eq!((back.backlog.len(), back.faults.silences), (silent, 1));
+            let registers = |measured: &Measured| (measured.before, measured.registers_after());
+            for (brought, frames) in &back.backlog {
+                let lived = days.iter().find(|plan| plan.measured.used.day == brought.used.day).unwrap();
+                assert!(lived.frames.is_empty() && lived.measured.used == brought.used);
+                assert_eq!(registers(brought).1, registers(&lived.measured).1);
+                let until = back.struck.iter().find(|struck| struck.kind == "silence").unwrap().until;
+                assert!(frames.iter().all(|frame| frame.sent == until));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reading_under_a_garbage_stamp_comes_again_with_its_own() {
+        let faults = Faults { garbage_time_ppm: 1_000_000, ..Faults::NONE };
+        let mut kinds = HashSet::new();
+        for plan in plans(50, 4, faults) {
+            let place =
+                |content: &Content| plan.frames.iter().position(|frame| frame.content == *content).unwrap();
+            let garbled = plan.frames.iter().find(|frame| frame.content.garbage().is_some()).unwrap();
+            kinds.insert(garbled.content.garbage().unwrap().name());
+            let right = match garbled.content {
+                Content::IntervalGarbled(slot, _) => Content::Intervals(vec![slot]),
+                _ => Content::DailyRevised,
+            };
+            assert!(place(&garbled.content) < place(&right));
+            assert_eq!((plan.faults.garbage_times, plan.struck.len()), (1, 1));
+        }
+        assert_eq!(kinds.len(), Garbage::ALL.len());
     }
 
     #[test]
@@ -540,6 +772,9 @@ mod tests {
             late_max_s: 86_400,
             reordered_ppm: rate,
             revision_ppm: rate,
+            voltage_sag_ppm: rate,
+            garbage_time_ppm: rate,
+            ..Faults::NONE
         };
         let mut all = Planned::default();
         for plan in plans(100, 40, faults) {
@@ -552,6 +787,7 @@ mod tests {
         near(all.link_outages, all.days, "link outages");
         near(all.daily_lost, all.days, "lost registers");
         near(all.revisions, all.days, "revisions");
+        near(all.voltage_sags, all.days, "voltage sags");
         near(all.duplicates, all.frames, "duplicates");
         near(all.late, all.frames, "late pushes");
         near(all.reordered, all.frames, "overtaken pushes");

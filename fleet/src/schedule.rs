@@ -10,8 +10,13 @@ use crate::encode::{Encoder, Frame};
 use crate::options::{Cadence, FleetOptions};
 use crate::plan::{Content, Measured, PlannedFrame, Planner};
 use crate::provision::SimulatedMeter;
-use crate::stats::Counters;
+use crate::rng::Rng;
+use crate::stats::{self, Counters, count};
+use crate::truth::Struck;
+use crate::weather::key;
 use crate::{Error, Truth};
+
+const PURPOSE_UPLINK: u64 = 18;
 
 /// How time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,7 @@ pub struct Schedule {
     merging: BTreeMap<usize, Vec<Planned>>,
     window_end: Option<Instant>,
     ready: VecDeque<(usize, Planned)>,
+    uplink: Uplink,
     counters: Arc<Counters>,
     truth: Truth,
 }
@@ -54,10 +60,48 @@ struct Worker {
     encoder: Encoder,
 }
 
-/// Order of pushes: by time, then meter, then counter; the second copy behind the first.
+/// The way from the meters to the head-end.
+#[derive(Debug)]
+struct Uplink {
+    seed: u64,
+    /// Chance of a failure on a day; 0 for what is no concentrator.
+    newest_first_ppm: u32,
+    /// Spans in which it fails, by time, as far as days are planned.
+    failures: VecDeque<(Instant, Instant)>,
+}
+
+impl Uplink {
+    /// Draws whether it fails on that day.
+    fn plan(&mut self, first_meter: u32, day: CivilDay, begins: Instant) -> Option<Struck> {
+        let rng = &mut Rng::keyed(self.seed, &[PURPOSE_UPLINK, u64::from(first_meter), key(day)]);
+        let fails = self.newest_first_ppm > 0 && rng.chance(self.newest_first_ppm);
+        let from = begins.plus_seconds(rng.between(3600, 23 * 3600));
+        let until = from.plus_seconds(rng.between(2 * 3600, 20 * 3600));
+        // A failure that goes on into the next day is one.
+        let is_over = self.failures.back().is_none_or(|(_, before)| *before < from);
+        if !(fails && is_over) {
+            return None;
+        }
+        while self.failures.front().is_some_and(|(_, over)| *over < begins) && self.failures.len() > 1 {
+            self.failures.pop_front();
+        }
+        self.failures.push_back((from, until));
+        Some(Struck::new("newest_first", from, until))
+    }
+
+    /// When what is sent at `at` gets through, if the way fails then.
+    fn through(&self, at: Instant) -> Option<Instant> {
+        self.failures.iter().find(|(from, until)| *from <= at && at < *until).map(|(_, until)| *until)
+    }
+}
+
+/// Order of pushes: by time, then meter, then counter; the second copy behind the first. What was held back goes before
+/// all else of its time, the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     at: Instant,
+    /// 0, or the time by which it was held back.
+    held: i64,
     meter: usize,
     counter: u32,
     copy: bool,
@@ -70,29 +114,33 @@ struct Planned {
 }
 
 impl Schedule {
-    /// The pushes of these meters, from their first day on.
+    /// The pushes of these meters, from their first day on. Where they are several, they share a concentrator.
     ///
     /// # Errors
     /// When a meter's profile is not known.
     pub fn new(options: &FleetOptions, meters: &[Arc<SimulatedMeter>]) -> Result<Schedule, Error> {
         let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
-        Schedule::with(options, meters, &profiles, Arc::default(), Truth::default())
+        Schedule::with(options, meters, &profiles, meters.len() > 1, Arc::default(), Truth::default())
     }
 
     pub(crate) fn with(
         options: &FleetOptions,
         meters: &[Arc<SimulatedMeter>],
         profiles: &[Arc<Profile>],
+        share_concentrator: bool,
         counters: Arc<Counters>,
         truth: Truth,
     ) -> Result<Schedule, Error> {
         let worker = |meter: &Arc<SimulatedMeter>| {
             let (calendar, meter) = (options.calendar.clone(), Arc::clone(meter));
-            let encoder = Encoder::new(options.seed, Arc::clone(&meter), calendar.clone(), profiles)?;
+            let encoder =
+                Encoder::new(options.seed, Arc::clone(&meter), calendar.clone(), options.faults, profiles)?;
             let planner = Planner::new(options.seed, meter, calendar, options.faults, options.cadence);
             Ok(Worker { planner, encoder })
         };
+        let newest_first_ppm = if share_concentrator { options.faults.newest_first_ppm } else { 0 };
         Ok(Schedule {
+            uplink: Uplink { seed: options.seed, newest_first_ppm, failures: VecDeque::new() },
             meters: meters.iter().map(worker).collect::<Result<_, Error>>()?,
             calendar: options.calendar.clone(),
             last: options.last,
@@ -146,17 +194,28 @@ impl Schedule {
             let closes = self.window_end.map(|end| end.plus_seconds(i64::from(self.cadence.spread_s)));
             match (first, closes) {
                 (_, Some(_)) if pace == Pace::Live => self.part(),
-                (Some(at), Some(close)) if close < at => self.merge(),
-                (None, Some(close)) if close <= until => self.merge(),
+                (Some(at), Some(close)) if close < at => self.merge(close),
+                (None, Some(close)) if close <= until => self.merge(close),
                 (None, _) => return Ok(None),
                 (Some(_), _) => {
                     let Some((key, planned)) = self.due.pop_first() else { return Ok(None) };
+                    let Some(planned) = self.get_through(key, planned) else { continue };
                     if let Some(due) = self.take(key, planned, pace) {
                         return Ok(Some(due));
                     }
                 }
             }
         }
+    }
+
+    /// Puts a push off whose way fails; gives back any other. Second copies come behind all that was held back.
+    fn get_through(&mut self, key: Key, mut planned: Planned) -> Option<Planned> {
+        let Some(through) = self.uplink.through(key.at) else { return Some(planned) };
+        planned.frame.sent = through;
+        let held = if key.copy { 0 } else { -key.at.0 };
+        count(&self.counters.held_back, 1);
+        self.due.insert(Key { at: through, held, ..key }, planned);
+        None
     }
 
     /// What is to be done with a push whose time has come: send it, let it wait for its neighbours, or leave it out.
@@ -195,16 +254,24 @@ impl Schedule {
     }
 
     fn plan_day(&mut self, note: bool) -> Result<(), Error> {
+        self.plan_uplink(note)?;
         for (place, worker) in self.meters.iter_mut().enumerate() {
             let plan = worker.planner.plan();
             self.counters.planned(&plan.faults);
             if note {
                 self.truth.used(worker.planner.meter().index, &plan.measured)?;
+                for struck in &plan.struck {
+                    self.truth.struck(worker.planner.meter().index, struck)?;
+                }
             }
-            for frame in plan.frames {
-                let planned = Planned { measured: Arc::clone(&plan.measured), frame };
-                let key =
-                    Key { at: planned.frame.sent, meter: place, counter: planned.frame.counter, copy: false };
+            let today = plan.frames.into_iter().map(|frame| (Arc::clone(&plan.measured), frame));
+            let backlog = plan.backlog.into_iter().flat_map(|(measured, frames)| {
+                frames.into_iter().map(move |frame| (Arc::clone(&measured), frame))
+            });
+            for (measured, frame) in today.chain(backlog) {
+                let planned = Planned { measured, frame };
+                let (at, counter) = (planned.frame.sent, planned.frame.counter);
+                let key = Key { at, held: 0, meter: place, counter, copy: false };
                 if let Some(again) = planned.frame.again {
                     self.due.insert(Key { at: again, copy: true, ..key }, planned.clone());
                 }
@@ -212,6 +279,14 @@ impl Schedule {
             }
         }
         Ok(())
+    }
+
+    fn plan_uplink(&mut self, note: bool) -> Result<(), Error> {
+        let Some(first) = self.meters.first() else { return Ok(()) };
+        let (index, day) = (first.planner.meter().index, first.planner.next_day());
+        let Some(struck) = self.uplink.plan(index, day, self.calendar.start_of(day)) else { return Ok(()) };
+        self.counters.planned(&stats::Planned { newest_first: 1, ..stats::Planned::default() });
+        if note { self.truth.struck(index, &struck) } else { Ok(()) }
     }
 
     /// The end of the window of intervals that go out together, which holds the push.
@@ -232,7 +307,7 @@ impl Schedule {
     }
 
     /// The window is over: its intervals go out together, under the counter of the last.
-    fn merge(&mut self) {
+    fn merge(&mut self, at: Instant) {
         self.window_end = None;
         for (meter, waiting) in std::mem::take(&mut self.merging) {
             let slots: Vec<usize> =
@@ -241,7 +316,9 @@ impl Schedule {
             if slots.len() > 1 {
                 last.frame.content = Content::Intervals(slots);
             }
-            self.ready.push_back((meter, last));
+            let key = Key { at, held: 0, meter, counter: last.frame.counter, copy: false };
+            let through = self.get_through(key, last);
+            self.ready.extend(through.map(|last| (meter, last)));
         }
     }
 

@@ -26,6 +26,18 @@ pub struct Planned {
     pub reordered: u64,
     /// Wrong values that are revised.
     pub revisions: u64,
+    /// Voltage sags.
+    pub voltage_sags: u64,
+    /// Readings whose stamp is garbage.
+    pub garbage_times: u64,
+    /// Times that a concentrator held back pushes and sent them newest first.
+    pub newest_first: u64,
+    /// Clocks that began to run wrong.
+    pub clock_drifts: u64,
+    /// Meters that went over to new keys.
+    pub key_changes: u64,
+    /// Meters that came back after weeks.
+    pub silences: u64,
 }
 
 impl Planned {
@@ -41,6 +53,12 @@ impl Planned {
         self.late += other.late;
         self.reordered += other.reordered;
         self.revisions += other.revisions;
+        self.voltage_sags += other.voltage_sags;
+        self.garbage_times += other.garbage_times;
+        self.newest_first += other.newest_first;
+        self.clock_drifts += other.clock_drifts;
+        self.key_changes += other.key_changes;
+        self.silences += other.silences;
     }
 }
 
@@ -57,6 +75,8 @@ pub struct Stats {
     pub resent: u64,
     /// Second copies of faults.
     pub duplicates: u64,
+    /// Frames that a concentrator held back.
+    pub held_back: u64,
     /// Frames confirmed by the head-end, which has stored them.
     pub confirmed: u64,
     /// Frames acknowledged by the broker, which has taken them on.
@@ -77,6 +97,7 @@ pub struct Counters {
     pub(crate) intervals: AtomicU64,
     pub(crate) resent: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    pub(crate) held_back: AtomicU64,
     pub(crate) confirmed: AtomicU64,
     pub(crate) published: AtomicU64,
     pub(crate) connections: AtomicU64,
@@ -95,6 +116,7 @@ impl Counters {
             intervals: read(&self.intervals),
             resent: read(&self.resent),
             duplicates: read(&self.duplicates),
+            held_back: read(&self.held_back),
             confirmed: read(&self.confirmed),
             published: read(&self.published),
             connections: read(&self.connections),

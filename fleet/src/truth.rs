@@ -9,28 +9,30 @@
 //! | `fleet` | `format` (1), `seed`, `meters`, `zone`, `from` | first |
 //! | `meter` | `meter` (number in the fleet), `title`, `serial`, `account`, `tariff`, `sanctioned_w`, `from` (first charged day), `opening_register_wh`, `opening_balance_paise`, `period_s`, `profile`, `policy` | then, once a meter |
 //! | `used` | `meter`, `day`, `first_end` (end of the first interval), `period_s`, `wh` (each interval), `register_wh` (at the end of the day) | when a day is planned |
-//! | `frame` | (this and the next two only where the options ask for them) `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex) | before its first byte is sent |
+//! | `fault` | `kind`, `meter` (for `newest_first` the first of those behind the concentrator), `from`, `until`; the kinds are those whose effect can be looked for one by one: `voltage_sag`, `garbage_time` (until the right stamp), `newest_first` (until the flush), `clock_drift` (until it is set), `key_change`, `silence` (until it is back) | when a day is planned: a silence when it ends, the others when they begin |
+//! | `frame` | (this and the next two only where the options ask for them) `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `key_epoch` (1, or 2 after a change of keys), `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex), `garbage` (what is wrong with its stamp: `past`, `ahead`, `far_ahead`, and without `ends` and `values` `unspecified` and `impossible`) | before its first byte is sent |
 //! | `again` | `digest`, `sent`, `why` (`duplicate`: a fault; `resent`: not acknowledged in time) | before it is sent again |
 //! | `acknowledged` | `digest`, `how` (`confirmed`: the head-end has stored it; `published`: the broker has taken it on) | when the acknowledgement came |
 //! | `recharge` | `account`, `paise`, `payment_id`, `outcome` (`posted`: booked; `exists`: booked before, as after an answer that was lost; any other word: not booked) | by who drives, after the answer |
 //! | `day_closed` | `day` | by who drives, when all accounts are closed |
 //!
-//! A fleet that is started again appends to its file and may write `meter`, `used` and `frame` lines a second time;
+//! A fleet that is started again appends to its file and may write `meter`, `used`, `fault` and `frame` lines a second time;
 //! they are equal to the first, and a `frame` is the same frame where the digest is. What is in force of two values of
-//! one key is the one whose frame has the higher (counter, digest).
+//! one key is the one whose frame has the higher (key epoch, counter, digest). A stamp more than 15 minutes ahead of
+//! `sent` moves nothing, and one that is no time is not taken at all.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{AccountNumber, CivilDay, Digest, Paise, Source};
+use model::{AccountNumber, CivilDay, Digest, Instant, Paise, Source};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::Error;
 use crate::encode::Frame;
 use crate::options::FleetOptions;
-use crate::plan::Measured;
+use crate::plan::{Garbage, Measured};
 use crate::provision::SimulatedMeter;
 
 /// The truth file of a fleet, or nothing where none is kept. Clones write to the same file.
@@ -43,6 +45,23 @@ struct Kept {
     file: Mutex<File>,
     /// Whether frames and their acknowledgements are written down.
     of_frames: bool,
+}
+
+/// A fault that is told of by itself, of one meter or of those behind one concentrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// Its name, as in the module's table.
+    pub kind: &'static str,
+    /// When it begins.
+    pub from: Instant,
+    /// When it is over.
+    pub until: Instant,
+}
+
+impl Struck {
+    pub(crate) fn new(kind: &'static str, from: Instant, until: Instant) -> Struck {
+        Struck { kind, from, until }
+    }
 }
 
 /// Why a frame is sent again.
@@ -94,9 +113,16 @@ enum Line<'a> {
         wh: Vec<i64>,
         register_wh: i64,
     },
+    Fault {
+        kind: &'a str,
+        meter: u32,
+        from: i64,
+        until: i64,
+    },
     Frame {
         digest: String,
         meter: u32,
+        key_epoch: u16,
         counter: Option<u32>,
         kind: &'a str,
         transport: &'a str,
@@ -106,6 +132,8 @@ enum Line<'a> {
         values: ByChannel<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         word: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        garbage: Option<&'a str>,
     },
     Again {
         digest: String,
@@ -210,6 +238,12 @@ impl Truth {
         })
     }
 
+    /// A fault of a meter, or of the concentrator whose first meter it is.
+    pub(crate) fn struck(&self, meter: u32, struck: &Struck) -> Result<(), Error> {
+        let Struck { kind, from, until } = *struck;
+        self.write(&Line::Fault { kind, meter, from: from.seconds(), until: until.seconds() })
+    }
+
     /// A frame that is about to be sent for the first time.
     pub(crate) fn frame(&self, frame: &Frame, transport: Source) -> Result<(), Error> {
         if !self.tells_of_frames() {
@@ -218,6 +252,7 @@ impl Truth {
         self.write(&Line::Frame {
             digest: frame.digest.to_string(),
             meter: frame.meter,
+            key_epoch: frame.key_epoch,
             counter: frame.counter,
             kind: frame.kind.name(),
             transport: transport.name(),
@@ -226,6 +261,7 @@ impl Truth {
             ends: frame.readings.iter().map(|(end, _)| end.seconds()).collect(),
             values: ByChannel(frame),
             word: frame.event_word.map(|word| hex::encode(word.0)),
+            garbage: frame.garbage.map(Garbage::name),
         })
     }
 

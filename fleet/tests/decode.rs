@@ -61,7 +61,7 @@ struct Decoded {
     deltas: bool,
 }
 
-fn decode(frame: &Frame, meter: &SimulatedMeter, profile: &Profile) -> Decoded {
+fn decode(frame: &Frame, meter: &SimulatedMeter, profile: &Profile, keys: &Keys) -> Decoded {
     let wrapper = Wrapper::new_checked(&frame.bytes).unwrap();
     assert_eq!(wrapper.total_len(), frame.bytes.len());
     let mut scratch = Scratch::new();
@@ -71,8 +71,7 @@ fn decode(frame: &Frame, meter: &SimulatedMeter, profile: &Profile) -> Decoded {
                 fleet::Policy::Authenticated => security::Policy::Authenticated,
                 fleet::Policy::Transport => security::Policy::Transport,
             };
-            let keys = Keys::new(meter.guek, meter.gak);
-            let plain = match security::open(&RustCrypto, &ciphered, &keys, policy, &mut scratch).unwrap() {
+            let plain = match security::open(&RustCrypto, &ciphered, keys, policy, &mut scratch).unwrap() {
                 Opened::Authentic(bytes) => bytes.into_inner(),
                 Opened::Unauthenticated(bytes) => bytes,
             };
@@ -117,6 +116,17 @@ fn decode(frame: &Frame, meter: &SimulatedMeter, profile: &Profile) -> Decoded {
         }
     }
     decoded
+}
+
+/// The keys that meters go over to, as the file for the registry has them.
+fn second_keys(options: &FleetOptions, meters: &[Arc<SimulatedMeter>]) -> HashMap<String, Keys> {
+    let file = String::from_utf8(fleet::new_keys(options, meters, None)).unwrap();
+    let key = |text: &str| <[u8; 16]>::try_from(hex::decode(text).unwrap()).unwrap();
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        (fields[0].to_owned(), Keys::new(key(fields[1]), key(fields[2])))
+    };
+    file.lines().skip(1).map(line).collect()
 }
 
 fn table(rows: Elements<'_>, columns: &[Column], kind: PushKind, profile: &Profile, decoded: &mut Decoded) {
@@ -203,7 +213,7 @@ fn frames_decode_to_what_they_were_made_from() {
         let frame = due.frame;
         let meter = &meters[frame.meter as usize];
         let profile = &profiles[&meter.profile];
-        let decoded = decode(&frame, meter, profile);
+        let decoded = decode(&frame, meter, profile, &Keys::new(meter.guek, meter.gak));
         assert_eq!((decoded.counter, decoded.confirmed), (frame.counter, frame.confirmed));
         assert_eq!(decoded.invoke_id, frame.invoke_id);
         assert_eq!(decoded.title, meter.security_control.map(|_| meter.title.0));
@@ -283,8 +293,76 @@ fn without_faults_the_frames_hold_every_interval_and_register_that_was_used() {
 }
 
 #[test]
+fn under_every_fault_frames_decode_with_the_keys_of_their_epoch_to_what_they_say() {
+    let (options, meters) = fleet(30, Faults::STORM);
+    let profiles: HashMap<String, Profile> =
+        Profile::builtin().into_iter().map(|profile| (profile.name.clone(), profile)).collect();
+    let second = second_keys(&options, &meters);
+    let mut schedule = Schedule::new(&options, &meters).unwrap();
+    let (mut under_second, mut off_grid, mut garbage) = (0, 0, HashSet::new());
+    for due in all_due(&mut schedule, until(46), Pace::Loading) {
+        let frame = due.frame;
+        let meter = &meters[frame.meter as usize];
+        garbage.extend(frame.garbage.map(fleet::Garbage::name));
+        if frame.readings.is_empty() && frame.event_word.is_none() {
+            assert!(frame.garbage.is_some());
+            continue;
+        }
+        let first = Keys::new(meter.guek, meter.gak);
+        let keys = if frame.key_epoch == 2 { &second[&meter.title.to_string()] } else { &first };
+        let decoded = decode(&frame, meter, &profiles[&meter.profile], keys);
+        assert_eq!((&decoded.readings, decoded.word), (&frame.readings, frame.event_word));
+        under_second += usize::from(frame.key_epoch == 2);
+        off_grid += decoded.readings.iter().filter(|(end, _)| end.seconds() % 900 != 0).count();
+    }
+    assert!(under_second > 0 && off_grid > 0 && garbage.len() == fleet::Garbage::ALL.len(), "{garbage:?}");
+}
+
+#[test]
+fn a_concentrator_sends_what_it_held_back_newest_first() {
+    let faults = Faults { newest_first_ppm: 1_000_000, ..Faults::NONE };
+    let (options, meters) = fleet(10, faults);
+    let mut schedule = Schedule::new(&options, &meters).unwrap();
+    let mut flushes: HashMap<(Instant, u32), Vec<u32>> = HashMap::new();
+    let (mut last, mut keys) = (Instant(0), HashSet::new());
+    for due in all_due(&mut schedule, until(5), Pace::Live) {
+        assert!(last <= due.frame.sent, "the head-end sees them in this order");
+        last = due.frame.sent;
+        if due.frame.kind == Kind::Interval {
+            keys.extend(due.frame.readings.iter().map(|(end, _)| (due.frame.meter, *end)));
+        }
+        let Some(counter) = due.frame.counter else { continue };
+        flushes.entry((due.frame.sent, due.frame.meter)).or_default().push(counter);
+    }
+    let flushes: Vec<Vec<u32>> = flushes.into_values().filter(|counters| counters.len() > 3).collect();
+    assert!(flushes.iter().all(|counters| counters.is_sorted_by(|one, other| one > other)));
+    let beyond_the_window = |counters: &&Vec<u32>| counters[0] - counters[counters.len() - 1] > 64;
+    assert!(flushes.iter().filter(beyond_the_window).count() > 5, "{} flushes", flushes.len());
+    let intervals: usize = meters.iter().map(|meter| 5 * 86_400 / meter.period_s as usize).sum();
+    assert!(keys.len() >= intervals - 10 * 100, "{} of {intervals}", keys.len());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_in_the_same_order_under_every_fault() {
+    let run = || {
+        let (options, meters) = fleet(12, Faults::STORM);
+        let mut schedule = Schedule::new(&options, &meters).unwrap();
+        let due = all_due(&mut schedule, until(46), Pace::Loading).into_iter();
+        due.map(|due| (due.copy, due.frame.sent, due.frame.digest)).collect::<Vec<_>>()
+    };
+    let one = run();
+    assert!(one.len() > 2_000 && one == run(), "{}", one.len());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_whatever_the_steps() {
-    let (options, meters) = fleet(20, Faults::default());
+    for faults in [Faults::default(), Faults::STORM] {
+        the_same_bytes_whatever_the_steps(faults);
+    }
+}
+
+fn the_same_bytes_whatever_the_steps(faults: Faults) {
+    let (options, meters) = fleet(20, faults);
     let bytes = |steps: &[i64]| {
         let mut schedule = Schedule::new(&options, &meters).unwrap();
         let begin = options.calendar.start_of(first_day());
@@ -342,6 +420,20 @@ fn a_skipped_fleet_goes_on_as_one_that_ran() {
     let mut skipped = Schedule::new(&options, &meters).unwrap();
     skipped.skip(change).unwrap();
     assert_eq!(all_due(&mut ran, end, Pace::Loading), all_due(&mut skipped, end, Pace::Loading));
+}
+
+#[test]
+fn a_fleet_that_is_skipped_while_a_concentrator_holds_back_still_sends_what_is_held() {
+    let faults = Faults { newest_first_ppm: 1_000_000, ..Faults::NONE };
+    let (options, meters) = fleet(10, faults);
+    for hours in [30, 37, 44] {
+        let (change, end) = (until(0).plus_seconds(hours * 3600), until(4));
+        let mut ran = Schedule::new(&options, &meters).unwrap();
+        all_due(&mut ran, change, Pace::Live);
+        let mut skipped = Schedule::new(&options, &meters).unwrap();
+        skipped.skip(change).unwrap();
+        assert_eq!(all_due(&mut ran, end, Pace::Live), all_due(&mut skipped, end, Pace::Live));
+    }
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //! used before is judged by the journal thread, before what is decoded here has any effect.
 
 use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
-use codec::security::{self, Opened, RustCrypto, Scratch, SecurityError};
+use codec::security::{self, Keys, Opened, RustCrypto, Scratch, SecurityError};
 use codec::wrapper::{HEADER_LEN, Wrapper};
 use codec::{Error, ErrorKind};
 use model::{Calendar, Digest, Fact, Instant, MeterId, Quality, QuarantineReason, Source, SystemTitle};
 use profiles::Profile;
 
-use crate::keys::{Entry, KeyTable};
+use crate::keys::{Entry, KeyTable, ReplacedKeys};
 use crate::normalize::{self, Normalized};
 use crate::received::{Framing, Received};
 
@@ -54,6 +54,11 @@ pub(crate) struct Frame {
     pub(crate) title: Option<SystemTitle>,
 }
 
+/// How far ahead of its receipt a stamp may lie, seconds. A clock that is wrong by less gives a reading that is stored and
+/// moves nothing until its key comes again; one that is wrong by more would keep its meter's keys under suspicion for
+/// years.
+const FAR_AHEAD_S: i64 = 3 * 86_400;
+
 /// What a frame says.
 #[derive(Debug)]
 pub(crate) enum Content {
@@ -76,6 +81,8 @@ pub(crate) struct Evidence {
 pub(crate) struct Verified {
     pub(crate) meter: MeterId,
     pub(crate) key_epoch: u16,
+    /// Where these keys were replaced: up to when they are taken once the meter has used newer ones.
+    pub(crate) taken_until: Option<Instant>,
     /// `None` for a push in the clear.
     pub(crate) counter: Option<u32>,
     /// What it carries, or why that cannot be used.
@@ -133,8 +140,8 @@ impl Decoder<'_> {
             return Err(undecodable(Error { kind: ErrorKind::FrameTooLong(length), offset: at }));
         }
         match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
-            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received.identity, scratch),
-            Apdu::DataNotification(push) => self.clear(&push, received.identity),
+            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received, scratch),
+            Apdu::DataNotification(push) => self.clear(&push, received),
             Apdu::DataNotificationConfirm(_) => {
                 let unasked = ErrorKind::UnsupportedApdu(apdu::DATA_NOTIFICATION_CONFIRM);
                 Err(undecodable(Error { kind: unasked, offset: at }))
@@ -146,24 +153,24 @@ impl Decoder<'_> {
         &self,
         glo: &GeneralGlo<'_>,
         at: usize,
-        identity: Option<SystemTitle>,
+        received: &Received,
         scratch: &mut Scratch,
     ) -> Result<(SystemTitle, Verified), Refusal> {
         let title = title_of(glo);
         let known = self.keys.with(title, |entry| {
-            check_identity(title, identity, entry)?;
-            let opened = security::open(&RustCrypto, glo, &entry.keys, entry.policy, scratch)
-                .map_err(|error| refused(title, entry, reason_of(error), error.to_string()))?;
-            let (plaintext, authentic) = match opened {
-                Opened::Authentic(plaintext) => (plaintext.into_inner(), true),
-                Opened::Unauthenticated(plaintext) => (plaintext, false),
-            };
-            Ok(Verified {
-                meter: entry.meter,
-                key_epoch: entry.key_epoch,
-                counter: Some(glo.invocation_counter()),
-                push: self.plaintext(plaintext, entry, authentic),
-            })
+            check_identity(title, received.identity, entry)?;
+            let now = received.received_at;
+            let mut opened = self.open(glo, entry, Tried::present(entry), now, scratch);
+            for replaced in &entry.replaced {
+                if !opened.is_doubtful() {
+                    break;
+                }
+                let other = self.open(glo, entry, Tried::replaced(replaced), now, scratch);
+                if !other.is_doubtful() {
+                    opened = other;
+                }
+            }
+            opened.0.map_err(|error| refused(title, entry, reason_of(error), error.to_string()))
         });
         let unknown = || {
             let detail = format!("system title {title} is not registered, byte {}", at + 2);
@@ -172,11 +179,44 @@ impl Decoder<'_> {
         known.unwrap_or_else(unknown).map(|verified| (title, verified))
     }
 
-    fn plaintext(&self, plaintext: &[u8], entry: &Entry, authentic: bool) -> Result<Push, Unfit> {
+    /// What a frame says under one of its meter's keys.
+    fn open(
+        &self,
+        glo: &GeneralGlo<'_>,
+        entry: &Entry,
+        tried: Tried<'_>,
+        received_at: Instant,
+        scratch: &mut Scratch,
+    ) -> Attempt {
+        let opened = match security::open(&RustCrypto, glo, tried.keys, entry.policy, scratch) {
+            Ok(opened) => opened,
+            Err(error) => return Attempt(Err(error), false),
+        };
+        let (plaintext, authentic) = match opened {
+            Opened::Authentic(plaintext) => (plaintext.into_inner(), true),
+            Opened::Unauthenticated(plaintext) => (plaintext, false),
+        };
+        let verified = Verified {
+            meter: entry.meter,
+            key_epoch: tried.key_epoch,
+            taken_until: tried.taken_until,
+            counter: Some(glo.invocation_counter()),
+            push: self.plaintext(plaintext, entry, authentic, received_at),
+        };
+        Attempt(Ok(verified), authentic)
+    }
+
+    fn plaintext(
+        &self,
+        plaintext: &[u8],
+        entry: &Entry,
+        authentic: bool,
+        received_at: Instant,
+    ) -> Result<Push, Unfit> {
         let undecodable =
             |detail: String| Unfit { reason: QuarantineReason::Undecodable, detail, confirm: None };
         match apdu::parse(plaintext).map_err(|error| undecodable(format!("in plaintext: {error}")))? {
-            Apdu::DataNotification(push) => self.push(&push, entry, authentic),
+            Apdu::DataNotification(push) => self.push(&push, entry, authentic, received_at),
             Apdu::GeneralGlo(_) | Apdu::DataNotificationConfirm(_) => {
                 Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned()))
             }
@@ -187,19 +227,20 @@ impl Decoder<'_> {
     fn clear(
         &self,
         push: &DataNotification<'_>,
-        identity: Option<SystemTitle>,
+        received: &Received,
     ) -> Result<(SystemTitle, Verified), Refusal> {
         let body = push.body();
         let device = normalize::device_id(&body).unwrap_or_default();
-        let title = identity.or_else(|| self.keys.title_of_device(device));
+        let title = received.identity.or_else(|| self.keys.title_of_device(device));
         let known = title.and_then(|title| {
             self.keys.with(title, |entry| {
                 if !security::plain_allowed(entry.policy) {
                     let detail = "a push in the clear is refused by policy authenticated".to_owned();
                     return Err(refused(title, entry, QuarantineReason::PolicyRefused, detail));
                 }
-                let push = self.push(push, entry, false);
-                Ok((title, Verified { meter: entry.meter, key_epoch: entry.key_epoch, counter: None, push }))
+                let push = self.push(push, entry, false, received.received_at);
+                let (meter, key_epoch) = (entry.meter, entry.key_epoch);
+                Ok((title, Verified { meter, key_epoch, taken_until: None, counter: None, push }))
             })
         });
         known.unwrap_or_else(|| {
@@ -208,7 +249,13 @@ impl Decoder<'_> {
         })
     }
 
-    fn push(&self, push: &DataNotification<'_>, entry: &Entry, authentic: bool) -> Result<Push, Unfit> {
+    fn push(
+        &self,
+        push: &DataNotification<'_>,
+        entry: &Entry,
+        authentic: bool,
+        received_at: Instant,
+    ) -> Result<Push, Unfit> {
         let confirm = Some(push.invoke_id()).filter(LongInvokeId::confirmed);
         let profile = &self.profiles[usize::from(entry.profile)];
         let normalized = normalize::normalize(&push.body(), push.date_time(), profile, self.calendar);
@@ -217,6 +264,13 @@ impl Decoder<'_> {
             detail: format!("profile {}: {mismatch}", profile.name),
             confirm,
         })?;
+        let latest = received_at.plus_seconds(FAR_AHEAD_S);
+        if let Some((place, far)) = (0..).zip(&normalized.readings).find(|(_, reading)| reading.end > latest)
+        {
+            let (place, end): (usize, Instant) = (place, far.end);
+            let detail = format!("reading {place} ends {end}, more than {FAR_AHEAD_S} s after its receipt");
+            return Err(Unfit { reason: QuarantineReason::FarAhead, detail, confirm });
+        }
         if !authentic {
             for reading in &mut normalized.readings {
                 reading.quality = reading.quality.with(Quality::UNAUTHENTICATED);
@@ -228,6 +282,37 @@ impl Decoder<'_> {
 }
 
 type Refusal = (Option<SystemTitle>, Evidence);
+
+/// Keys that a frame is tried with.
+struct Tried<'k> {
+    keys: &'k Keys,
+    key_epoch: u16,
+    taken_until: Option<Instant>,
+}
+
+impl<'k> Tried<'k> {
+    fn present(entry: &'k Entry) -> Tried<'k> {
+        Tried { keys: &entry.keys, key_epoch: entry.key_epoch, taken_until: None }
+    }
+
+    fn replaced(replaced: &'k ReplacedKeys) -> Tried<'k> {
+        let ReplacedKeys { keys, key_epoch, taken_until } = replaced;
+        Tried { keys, key_epoch: *key_epoch, taken_until: Some(*taken_until) }
+    }
+}
+
+/// What came of trying one of a meter's keys, and whether a tag proved it.
+struct Attempt(Result<Verified, SecurityError>, bool);
+
+impl Attempt {
+    /// Whether other keys may fit better: the tag is wrong, or without a tag nothing sensible came out.
+    fn is_doubtful(&self) -> bool {
+        match &self.0 {
+            Ok(verified) => !self.1 && verified.push.is_err(),
+            Err(error) => matches!(error, SecurityError::Tag),
+        }
+    }
+}
 
 /// The APDU of a frame and where in the frame it begins.
 fn unframe(received: &Received) -> Result<(&[u8], usize), Error> {

@@ -6,6 +6,7 @@
 //! | any | the same bytes were taken in | redelivered: counted, no record |
 //! | above the highest, or unseen among the 64 below | | accepted |
 //! | below those | | accepted as late |
+//! | any, under keys that were replaced, once newer ones were used | | accepted as late, for a time |
 //! | seen | the same values | repeated |
 //! | seen | other values | quarantined: a security event |
 //! | seen | no longer remembered | quarantined, and confirmed |
@@ -115,11 +116,18 @@ impl Judge {
     }
 
     fn verified(&mut self, frame: Frame, verified: Verified) -> Judged {
-        let Verified { meter, key_epoch, counter, push } = verified;
+        let Verified { meter, key_epoch, taken_until, counter, push } = verified;
         let sender = Sender { meter, key_epoch, counter };
         let Some(counter) = counter else { return taken_or_unfit(frame, sender, push, false) };
         let mut window = *self.window_mut(meter);
-        if window.key_epoch != key_epoch {
+        if key_epoch < window.key_epoch {
+            return if taken_until.is_some_and(|until| frame.received_at > until) {
+                replaced_key(frame, sender)
+            } else {
+                taken_or_unfit(frame, sender, push, true)
+            };
+        }
+        if window.key_epoch < key_epoch {
             window = CounterWindow::new(key_epoch);
         }
         let key = (meter, key_epoch, counter);
@@ -213,6 +221,12 @@ fn forgotten(frame: Frame, meter: MeterId, counter: u32, confirm: Option<LongInv
     quarantined(frame, Evidence { meter: Some(meter), reason, detail }, confirm)
 }
 
+fn replaced_key(frame: Frame, Sender { meter, key_epoch, .. }: Sender) -> Judged {
+    let detail = format!("made with keys number {key_epoch}, which the meter has stopped using");
+    let reason = QuarantineReason::ReplacedKey;
+    quarantined(frame, Evidence { meter: Some(meter), reason, detail }, None)
+}
+
 fn quarantined(frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) -> Judged {
     let fact = Fact::Quarantined(QuarantinedFrame {
         source: frame.source,
@@ -250,7 +264,13 @@ mod tests {
     fn push(bytes: u8, counter: u32, values: u8) -> Decoded {
         let normalized = Normalized { event_word: Some(EventWord([values; 16])), ..Normalized::default() };
         let push = Push { normalized, values: Digest([values; 16]), confirm: Some(LongInvokeId(1 << 30)) };
-        let verified = Verified { meter: METER, key_epoch: 1, counter: Some(counter), push: Ok(push) };
+        let verified = Verified {
+            meter: METER,
+            key_epoch: 1,
+            taken_until: None,
+            counter: Some(counter),
+            push: Ok(push),
+        };
         Decoded { frame: frame(bytes), content: Content::Verified(verified) }
     }
 
@@ -261,7 +281,13 @@ mod tests {
 
     fn unfit(bytes: u8, counter: u32) -> Decoded {
         let unfit = Unfit { reason: QuarantineReason::ProfileMismatch, detail: String::new(), confirm: None };
-        let verified = Verified { meter: METER, key_epoch: 1, counter: Some(counter), push: Err(unfit) };
+        let verified = Verified {
+            meter: METER,
+            key_epoch: 1,
+            taken_until: None,
+            counter: Some(counter),
+            push: Err(unfit),
+        };
         Decoded { frame: frame(bytes), content: Content::Verified(verified) }
     }
 
@@ -351,6 +377,33 @@ mod tests {
         }
         let judged = judge.judge(next, 1);
         assert_eq!((judged.disposition, is_late(&judged)), (Disposition::Accepted, false));
+    }
+
+    #[test]
+    fn frames_under_replaced_keys_are_late_for_a_time_and_leave_the_new_window_alone() {
+        let under = |bytes: u8, counter: u32, epoch: u16, received_at: i64| {
+            let mut decoded = push(bytes, counter, bytes);
+            decoded.frame.received_at = Instant(received_at);
+            if let Content::Verified(verified) = &mut decoded.content {
+                verified.key_epoch = epoch;
+                verified.taken_until = (epoch == 1).then_some(Instant(100));
+            }
+            decoded
+        };
+        let mut judge = Judge::new(100);
+        // Nothing came under the new keys yet: however late, the old ones are the meter's.
+        let before = judge.judge(under(1, 500, 1, 200), 1);
+        assert_eq!((before.disposition, is_late(&before)), (Disposition::Accepted, false));
+        assert_eq!(judge.judge(under(2, 1, 2, 50), 1).disposition, Disposition::Accepted);
+        let in_flight = judge.judge(under(3, 501, 1, 60), 1);
+        assert_eq!((in_flight.disposition, is_late(&in_flight)), (Disposition::Accepted, true));
+        let reused = judge.judge(under(4, 1, 2, 60), 1);
+        assert_eq!(reused.disposition, Disposition::Quarantined(QuarantineReason::CounterReused));
+        let too_old = judge.judge(under(5, 502, 1, 101), 1);
+        assert_eq!(
+            (too_old.disposition, too_old.confirm),
+            (Disposition::Quarantined(QuarantineReason::ReplacedKey), None)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{PoisonError, RwLock};
 
 use codec::security::{Keys, Policy};
-use model::{MeterId, SystemTitle};
+use model::{Instant, MeterId, SystemTitle};
 
 const SHARDS: usize = 64;
 
@@ -19,6 +19,16 @@ pub(crate) struct Entry {
     pub(crate) policy: Policy,
     /// Index of its profile.
     pub(crate) profile: u16,
+    /// Keys it had before, newest first; of most meters none.
+    pub(crate) replaced: Box<[ReplacedKeys]>,
+}
+
+/// Keys that were replaced. Frames under them may still be on their way.
+pub(crate) struct ReplacedKeys {
+    pub(crate) keys: Keys,
+    pub(crate) key_epoch: u16,
+    /// Up to when they are taken once the meter has used newer ones.
+    pub(crate) taken_until: Instant,
 }
 
 /// Titles and their entries, sharded so that decoding tasks do not meet at one lock.
@@ -93,6 +103,7 @@ mod tests {
             key_epoch: 1,
             policy: Policy::Authenticated,
             profile: 0,
+            replaced: Box::default(),
         }
     }
 

@@ -47,7 +47,8 @@ impl Meter {
         }
     }
 
-    /// Takes a frame's counter in. True when the frame is newer than all before it, so that it may set state.
+    /// Takes a frame's counter in. True when the frame is newer than all before it, so that it may set state. New keys
+    /// begin a new window with the first frame under them, not before: until then the meter speaks under the old.
     pub(crate) fn accept_counter(&mut self, frame: &AcceptedFrame) -> bool {
         if frame.late || frame.key_epoch < self.counters.key_epoch {
             return false;

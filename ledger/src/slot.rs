@@ -183,12 +183,13 @@ impl Grid {
         }
     }
 
-    /// Slot of the interval that ends at `end`, rounded up to the slot it falls in, and whether it lies on the grid.
+    /// Slot of the interval that ends nearest to `end`, and how far from that it ends, µs. So a clock that is some
+    /// seconds fast or slow leaves no gap behind.
     #[must_use]
-    pub fn slot_of(&self, end: Instant) -> (i64, bool) {
+    pub fn slot_of(&self, end: Instant) -> (i64, u64) {
         let local = end.0.saturating_add(self.offset_us);
-        let on_grid = local.rem_euclid(self.period_us) == 0;
-        (local.div_euclid(self.period_us) + i64::from(!on_grid), on_grid)
+        let slot = local.saturating_add(self.period_us / 2).div_euclid(self.period_us);
+        (slot, local.abs_diff(slot.saturating_mul(self.period_us)))
     }
 
     /// End of the interval of a slot.
@@ -263,14 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn the_grid_stands_on_civil_midnight_and_rounds_up() {
+    fn the_grid_stands_on_civil_midnight_and_takes_the_nearest() {
         let grid = Grid::new(1800, &Calendar::india());
         let at = |text: &str| text.parse::<Instant>().unwrap();
-        let (midnight, on_grid) = grid.slot_of(at("2026-06-01T00:00:00+05:30"));
-        assert!(on_grid);
+        let (midnight, off_us) = grid.slot_of(at("2026-06-01T00:00:00+05:30"));
+        assert_eq!(off_us, 0);
         assert_eq!(midnight.rem_euclid(48), 0);
-        assert_eq!(grid.slot_of(at("2026-06-01T00:30:00+05:30")), (midnight + 1, true));
-        assert_eq!(grid.slot_of(at("2026-06-01T00:00:01+05:30")), (midnight + 1, false));
+        assert_eq!(grid.slot_of(at("2026-06-01T00:30:00+05:30")), (midnight + 1, 0));
+        assert_eq!(grid.slot_of(at("2026-06-01T00:00:01+05:30")), (midnight, 1_000_000));
+        assert_eq!(grid.slot_of(at("2026-05-31T23:59:50+05:30")), (midnight, 10_000_000));
+        assert_eq!(grid.slot_of(at("2026-06-01T00:15:00+05:30")), (midnight + 1, 900_000_000));
         assert_eq!(grid.end_of(midnight + 1), at("2026-06-01T00:30:00+05:30"));
     }
 
@@ -281,6 +284,6 @@ mod tests {
         let day: model::CivilDay = "2026-03-29".parse().unwrap();
         let slots = grid.slot_of(berlin.end_of(day)).0 - grid.slot_of(berlin.start_of(day)).0;
         assert_eq!(slots, 23);
-        assert!(grid.slot_of(berlin.end_of(day)).1);
+        assert_eq!(grid.slot_of(berlin.end_of(day)).1, 0);
     }
 }

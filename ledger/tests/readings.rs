@@ -171,12 +171,71 @@ fn an_end_off_the_grid_is_another_key_of_the_same_slot() {
 }
 
 #[test]
+fn a_clock_some_seconds_fast_loses_and_doubles_nothing_and_leaves_no_gap() {
+    let mut world = World::with_account("2026-06-01T10:35:00");
+    // Right, then seven seconds fast, then set right again.
+    for (end, now, wh) in [
+        ("2026-06-01T10:30:00", "2026-06-01T10:31:00", 1),
+        ("2026-06-01T11:00:07", "2026-06-01T11:01:00", 10),
+        ("2026-06-01T11:30:07", "2026-06-01T11:31:00", 100),
+        ("2026-06-01T12:00:00", "2026-06-01T12:01:00", 1_000),
+    ] {
+        world.until(now).push(1, vec![interval(end, wh)]);
+    }
+    assert_eq!(world.view(1).month_energy_wh, 1_111);
+    assert_eq!(qualities(&world), [Quality::GOOD, Quality::OFF_GRID, Quality::OFF_GRID, Quality::GOOD]);
+    let first = at("2026-06-01T10:30:00");
+    assert!(world.fold.gaps(9).iter().all(|gap| gap.last_end < first), "{:?}", world.fold.gaps(9));
+}
+
+#[test]
+fn a_clock_more_than_a_minute_off_is_told() {
+    let mut world = World::with_account("2026-06-01T10:35:00");
+    let drift = Quality::CLOCK_DRIFT;
+    for (end, wh) in [("2026-06-01T10:31:00", 1), ("2026-06-01T10:01:01", 2), ("2026-06-01T10:28:59", 4)] {
+        world.push(1, vec![interval(end, wh)]);
+    }
+    world.push(1, vec![reading(ReadingKind::Instant, at("2026-06-01T10:36:01"), values(9))]);
+    let off = Quality::OFF_GRID;
+    assert_eq!(qualities(&world), [off, off.with(drift), off.with(drift), drift]);
+    assert_eq!(world.view(1).month_energy_wh, 7);
+}
+
+#[test]
+fn a_meter_speaks_under_its_old_keys_until_it_uses_the_new_ones() {
+    let mut world = World::with_account("2026-06-01T10:00:00");
+    let word = |byte: u8, key_epoch: u16, counter: u32| {
+        let event_word = Some(EventWord([byte; 16]));
+        Fact::Frame(AcceptedFrame { event_word, key_epoch, ..frame(1, counter, vec![]) })
+    };
+    world.apply(word(1, 1, 50));
+    let mut terms = world.meter_terms(1, Some(1));
+    terms.key_epoch = 2;
+    assert_eq!(world.apply(Fact::MeterTerms(terms)), Outcome::TermsApplied);
+    let late = |world: &World| {
+        let events = world.rows.iter().filter_map(|row| match row {
+            Row::Event(event) => Some(event.late),
+            _ => None,
+        });
+        events.last().unwrap()
+    };
+    world.apply(word(2, 1, 51));
+    assert!(!late(&world), "nothing came under the new keys yet");
+    world.apply(word(3, 2, 1));
+    assert!(!late(&world));
+    world.apply(word(4, 1, 52));
+    assert!(late(&world), "the meter has gone over");
+    let window = world.fold.counter_windows().find(|(meter, _)| *meter == MeterId(1)).unwrap().1;
+    assert_eq!((window.key_epoch, window.high), (2, 1));
+}
+
+#[test]
 fn a_register_that_is_not_of_midnight_anchors_nothing() {
     let mut world = World::with_account("2026-06-01T10:35:00");
     let noon = reading(ReadingKind::Daily, at("2026-06-01T10:30:00"), values(9_000));
     world.push(1, vec![noon]);
     assert_eq!(world.view(1).month_energy_wh, 0);
-    assert_eq!(qualities(&world), [Quality::OFF_GRID]);
+    assert_eq!(qualities(&world), [Quality::OFF_GRID.with(Quality::CLOCK_DRIFT)]);
 }
 
 #[test]
@@ -237,7 +296,7 @@ fn a_wrong_clock_moves_no_money_and_does_not_close_the_door() {
     let mut world = World::with_account("2026-06-01T10:00:00");
     world.push(1, vec![interval("2026-06-01T10:00:00", 10)]);
     world.push(1, vec![interval("2026-06-01T10:30:00", 700), interval("2031-01-01T00:00:00", 800)]);
-    let future = Quality::FUTURE;
+    let future = Quality::FUTURE.with(Quality::CLOCK_DRIFT);
     assert_eq!(qualities(&world), [Quality::GOOD, future, future]);
     assert_eq!(world.view(1).month_energy_wh, 10);
     // The true value of the same key, in its time: it is found to be stored already, and charged now.

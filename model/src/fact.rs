@@ -108,11 +108,15 @@ pub enum QuarantineReason {
     /// The counter was used before, so long ago that neither bytes nor values are remembered: a copy that comes late,
     /// or a reuse. It has no effect.
     CounterForgotten = 9,
+    /// A stamp lies so far ahead of receipt that the meter's clock is garbage; position and stamp are in the detail.
+    FarAhead = 10,
+    /// Verified by a key that was replaced, longer ago than frames are on their way.
+    ReplacedKey = 11,
 }
 
 impl QuarantineReason {
     /// All of them.
-    pub const ALL: [QuarantineReason; 9] = [
+    pub const ALL: [QuarantineReason; 11] = [
         QuarantineReason::UnknownTitle,
         QuarantineReason::Undecodable,
         QuarantineReason::TagMismatch,
@@ -122,6 +126,8 @@ impl QuarantineReason {
         QuarantineReason::IdentityMismatch,
         QuarantineReason::NoTerms,
         QuarantineReason::CounterForgotten,
+        QuarantineReason::FarAhead,
+        QuarantineReason::ReplacedKey,
     ];
 
     /// The word used in SQL, metrics and logs.
@@ -137,6 +143,8 @@ impl QuarantineReason {
             QuarantineReason::IdentityMismatch => "identity_mismatch",
             QuarantineReason::NoTerms => "no_terms",
             QuarantineReason::CounterForgotten => "counter_forgotten",
+            QuarantineReason::FarAhead => "far_ahead",
+            QuarantineReason::ReplacedKey => "replaced_key",
         }
     }
 }

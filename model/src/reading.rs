@@ -85,9 +85,11 @@ impl Quality {
     pub const REGISTER_WENT_BACK: Quality = Quality(1 << 7);
     /// Lies in the future of the moment of receipt.
     pub const FUTURE: Quality = Quality(1 << 8);
+    /// The end lies more than a minute off the profile's grid or ahead of receipt: the meter's clock runs wrong.
+    pub const CLOCK_DRIFT: Quality = Quality(1 << 9);
 
     /// Names of the bits, lowest first, as they appear in documentation.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "clock_doubtful",
         "deviation_unexpected",
         "off_grid",
@@ -97,6 +99,7 @@ impl Quality {
         "estimated",
         "register_went_back",
         "future",
+        "clock_drift",
     ];
 
     /// Both sets together.

@@ -10,7 +10,7 @@
 -- import_kwh         | kWh       | active energy imported in the interval
 -- deviation_min      | min       | deviation from UTC as the meter sent it; empty when not specified
 -- clock_status       | -         | clock status byte as the meter sent it; 255 when not specified
--- quality            | -         | bits: 1 clock_doubtful, 2 deviation_unexpected, 4 off_grid, 8 too_late, 16 counter_late, 32 unauthenticated, 64 estimated, 128 register_went_back, 256 future
+-- quality            | -         | bits: 1 clock_doubtful, 2 deviation_unexpected, 4 off_grid, 8 too_late, 16 counter_late, 32 unauthenticated, 64 estimated, 128 register_went_back, 256 future, 512 clock_drift
 -- import_wh          | Wh        | active energy imported
 -- export_wh          | Wh        | active energy exported
 -- import_vah         | VAh       | apparent energy imported

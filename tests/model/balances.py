@@ -8,6 +8,8 @@ import zoneinfo
 from rating import HEADS, Tariffs, charge_to_date
 
 ONE_DAY = datetime.timedelta(days=1)
+# A stamp further ahead of its frame than this is a wrong clock's, and moves nothing.
+AHEAD_S = 15 * 60
 
 
 class Truth:
@@ -60,7 +62,7 @@ class Frame:
 
     def __init__(self, line):
         self.meter, self.kind, self.sent = line["meter"], line["kind"], line["sent"]
-        self.rank = (line["counter"] or 0, line["digest"])
+        self.rank = (line.get("key_epoch", 1), line["counter"] or 0, line["digest"])
         self.import_wh = []
         if self.kind in ("interval", "daily"):
             self.import_wh = list(zip(line["ends"], line["values"].get("import_wh", [])))
@@ -105,7 +107,8 @@ class Known:
         oldest = self.calendar.day_of(frame.sent) - late_days * ONE_DAY
         for end, wh in frame.import_wh:
             too_late = self.calendar.usage_day(end) < oldest
-            if wh is not None and not too_late and (end not in values or values[end][0] < frame.rank):
+            ahead = end > frame.sent + AHEAD_S
+            if wh is not None and not too_late and not ahead and (end not in values or values[end][0] < frame.rank):
                 values[end] = (frame.rank, wh)
 
 

@@ -37,10 +37,10 @@ def head(**changed):
     return [fleet, meter | changed]
 
 
-def frame(digest, counter, kind, values, sent=None):
+def frame(digest, counter, kind, values, sent=None, key_epoch=1):
     ends = [at(end) for end in values]
     return {
-        "line": "frame", "digest": digest, "meter": 0, "counter": counter, "kind": kind, "transport": "tcp",
+        "line": "frame", "digest": digest, "meter": 0, "key_epoch": key_epoch, "counter": counter, "kind": kind, "transport": "tcp",
         "confirmed": True, "sent": at(sent) if sent else ends[-1], "ends": ends,
         "values": {"import_wh": list(values.values())},
     }
@@ -103,6 +103,26 @@ class Energy(unittest.TestCase):
         self.assertEqual(account(lines)["booked_paise"], 5000 - 90)
         lines = head() + [frame("b", None, "interval", revised), frame("a", None, "interval", values), closed("2026-06-29")]
         self.assertEqual(account(lines)["booked_paise"], 5000 - 90)
+
+    def test_new_keys_outrank_the_counters_of_the_old(self):
+        old, new = {"2026-06-29T10:00": 100}, {"2026-06-29T10:00": 90}
+        lines = head() + [
+            frame("a", 1, "interval", new, key_epoch=2), frame("b", 900, "interval", old), closed("2026-06-29"),
+        ]
+        self.assertEqual(account(lines)["booked_paise"], 5000 - 90)
+
+    def test_a_stamp_ahead_of_its_frame_moves_nothing_until_its_key_comes_again(self):
+        garbled = frame("a", 1, "interval", {"2026-06-30T22:00": 700}, sent="2026-06-29T10:01")
+        decades = frame("b", 2, "daily", {"2099-01-01T00:00": 9000}, sent="2026-06-29T10:31")
+        nothing = frame("c", 3, "interval", {}, sent="2026-06-29T10:31")
+        lines = head() + [garbled, decades, nothing, closed("2026-06-29")]
+        self.assertEqual(account(lines)["balance_paise"], 5000)
+        lines += [frame("d", 4, "interval", {"2026-06-30T22:00": 30}), closed("2026-06-30")]
+        self.assertEqual(account(lines)["balance_paise"], 4970)
+
+    def test_a_stamp_of_another_century_moves_nothing(self):
+        lines = head() + [frame("a", 1, "interval", {"1999-01-01T10:00": 700}, sent="2026-06-29T10:01"), closed("2026-06-29")]
+        self.assertEqual(account(lines)["balance_paise"], 5000)
 
     def test_readings_older_than_the_late_days_are_not_charged(self):
         values = {"2026-06-29T10:00": 100}

@@ -26,6 +26,7 @@ const BODY_BYTES: usize = 512 << 20;
 pub fn router(node: Node) -> Router {
     let routes = Router::new()
         .route("/admin/meters", post(import_meters))
+        .route("/admin/meters/keys", post(rekey_meters))
         .route("/admin/accounts", post(import_accounts))
         .route("/admin/tariffs", post(apply_tariff).get(list_tariffs))
         .route("/admin/recharges", post(recharge))
@@ -62,23 +63,27 @@ fn bind(path: &Path) -> Result<UnixListener> {
 type Answer = Result<Json<Value>, Problem>;
 
 async fn import_meters(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
-    imported(node.import_meters(&body).await)
+    imported("added", node.import_meters(&body).await)
+}
+
+async fn rekey_meters(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
+    imported("rekeyed", node.rekey_meters(&body).await)
 }
 
 async fn import_accounts(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
-    imported(node.import_accounts(&body).await)
+    imported("added", node.import_accounts(&body).await)
 }
 
-fn imported(result: Result<registry::Imported, ImportError>) -> Answer {
+fn imported(what: &str, result: Result<registry::Imported, ImportError>) -> Answer {
     match result {
-        Ok(done) => Ok(Json(json!({ "added": done.added, "unchanged": done.unchanged }))),
+        Ok(done) => Ok(Json(json!({ what: done.added, "unchanged": done.unchanged }))),
         Err(ImportError::Registry(registry::ImportError::Lines(bad))) => {
             let lines: Vec<Value> = bad
                 .listed
                 .iter()
                 .map(|bad| json!({ "line": bad.line, "column": bad.column, "reason": bad.reason }))
                 .collect();
-            let detail = format!("{} bad lines; nothing was imported", bad.total);
+            let detail = format!("{} bad lines; nothing was changed", bad.total);
             Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
         }
         Err(ImportError::Registry(registry::ImportError::Registry(error))) => {

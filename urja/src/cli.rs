@@ -102,6 +102,9 @@ pub struct Demo {
     /// Address of pages and SQL
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub http: String,
+    /// What goes wrong with the meters
+    #[arg(long, value_enum, default_value_t = FleetFaults::Usual)]
+    pub faults: FleetFaults,
     /// End with a summary once the history is loaded
     #[arg(long)]
     pub exit: bool,
@@ -131,14 +134,18 @@ pub struct Fleet {
     /// Directory for meters.csv, accounts.csv and truth.jsonl
     #[arg(long, value_name = "DIR", default_value = "urja-fleet")]
     pub out: PathBuf,
-    /// Only write meters.csv and accounts.csv, for `urja account import` and `urja meter import`
+    /// Only write meters.csv and accounts.csv, for `urja account import` and `urja meter import`, and where meters change
+    /// their keys rekey.csv, for `urja meter rekey`
     #[arg(long)]
     pub provision: bool,
     /// Move the head-end's driven clock with the simulation, over its admin socket in --data
     #[arg(long)]
     pub drive: bool,
-    /// Without faults: no outages, duplicates, late or revised pushes
-    #[arg(long)]
+    /// What goes wrong
+    #[arg(long, value_enum, default_value_t = FleetFaults::Usual)]
+    pub faults: FleetFaults,
+    /// The same as `--faults none`
+    #[arg(long, conflicts_with = "faults")]
     pub no_faults: bool,
     /// Seconds without a confirm after which a frame is sent again
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
@@ -146,6 +153,20 @@ pub struct Fleet {
     /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
     #[arg(long, value_name = "PPM")]
     pub plain_ppm: Option<u32>,
+}
+
+/// What goes wrong with simulated meters; chances are of a meter and day where nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FleetFaults {
+    /// Nothing, not even the supply
+    None,
+    /// Outages of supply (6 %) and link (2 %), lost registers (0.5 %), revised values (0.4 %), voltage sags (4 %); of
+    /// pushes 1 % doubled, 1 % late by up to 36 hours, 1 % overtaken
+    Usual,
+    /// As usual, and readings under garbage stamps (2.5 %), concentrators that flush hours newest first (15 % of
+    /// concentrators and days); once in a meter's time: a clock that drifts for weeks (20 % of meters), new keys (30 %),
+    /// two to five weeks of silence (20 %)
+    Storm,
 }
 
 /// How simulated meters reach the head-end.
@@ -208,6 +229,15 @@ pub enum Meter {
     ///
     /// Columns: system_title, serial, guek, gak, profile, policy, account_number, policy_reason
     Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+    },
+    /// Replace the keys of registered meters by those of a CSV: all lines or none
+    ///
+    /// Columns: system_title, guek, gak. To be done before a meter goes over to its new keys. The replaced ones stay
+    /// valid until its first push under the new ones, and then, for what is still on its way, billing.late_days from
+    /// now on; such pushes bring readings only.
+    Rekey {
         /// The file; `-` is standard input
         file: PathBuf,
     },

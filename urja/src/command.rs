@@ -44,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         #[cfg(feature = "query")]
         Command::Sql(args) => sql::run(&config, args, cli.json).await,
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
+        Command::Meter(cli::Meter::Rekey { file }) => registry::rekey_meters(&config, file, cli.json).await,
         Command::Account(cli::Account::Import { file }) => {
             registry::import_accounts(&config, file, cli.json).await
         }

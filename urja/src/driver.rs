@@ -1,4 +1,5 @@
-//! Drives a head-end through simulated days: its clock moves, meters push, consumers recharge, days close.
+//! Drives a head-end through simulated days: its clock moves, meters push and change their keys, consumers recharge,
+//! days close.
 //!
 //! The head-end's clock is moved to each step first and the pushes that are due by then follow, so history is taken in
 //! as if it happened. Requests are repeated while the head-end is away: all of them may be given twice.
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use axum::http::Method;
 use fleet::{Fleet, Rng, Stats};
 use model::{AccountNumber, Calendar, CivilDay, Instant, Paise};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::owner::{Answer, Owner};
@@ -63,6 +64,7 @@ impl<'a> Driver<'a> {
         until: Instant,
         mut progress: impl FnMut(Stats),
     ) -> Result<()> {
+        self.rekey(Some(day)).await?;
         for (hour, minute) in STEPS {
             let step = self.calendar.at(day, hour, minute);
             if step > until || self.is_stopped() {
@@ -89,9 +91,21 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Tells the head-end the keys that meters go over to on a day, or on any. It may be told twice.
+    ///
+    /// # Errors
+    /// When the head-end refuses, or stays away.
+    pub async fn rekey(&self, day: Option<CivilDay>) -> Result<()> {
+        let csv = self.fleet.new_keys(day);
+        if !csv.is_empty() {
+            self.ask("/admin/meters/keys", csv).await?.json()?;
+        }
+        Ok(())
+    }
+
     async fn drive(&mut self, now: Instant) -> Result<()> {
         let body = json!({ "now": now.to_string() });
-        let answer = self.ask("/admin/clock", &body).await?.json()?;
+        let answer = self.ask("/admin/clock", body.to_string().into_bytes()).await?.json()?;
         let Some(upto) = answer["closed_until"].as_str() else { return Ok(()) };
         let upto: CivilDay = upto.parse()?;
         let mut day = self.closed.map_or(upto, CivilDay::next);
@@ -115,7 +129,7 @@ impl<'a> Driver<'a> {
             let amount = Paise::from_rupees(rupees).context("an amount of a few hundred rupees fits")?;
             let id = format!("fleet-{seed}-{day}-{index}");
             let body = json!({ "account": account.as_str(), "amount_paise": amount.0, "payment_id": id });
-            let answer = self.ask("/admin/recharges", &body).await?.json()?;
+            let answer = self.ask("/admin/recharges", body.to_string().into_bytes()).await?.json()?;
             let outcome = answer["outcome"].as_str().unwrap_or_default();
             self.fleet.truth().recharge(&account, amount, &id, outcome)?;
             self.recharges += 1;
@@ -124,10 +138,10 @@ impl<'a> Driver<'a> {
     }
 
     /// A request, repeated while the head-end does not answer, or fails for reasons of its own.
-    async fn ask(&self, path: &str, body: &Value) -> Result<Answer> {
+    async fn ask(&self, path: &str, body: Vec<u8>) -> Result<Answer> {
         let begun = tokio::time::Instant::now();
         loop {
-            match self.owner.send(Method::POST, path, body.to_string().into_bytes()).await {
+            match self.owner.send(Method::POST, path, body.clone()).await {
                 Ok(answer) if answer.status.is_server_error() && begun.elapsed() <= PATIENCE => {
                     if self.is_stopped() {
                         return Ok(answer);

@@ -108,6 +108,19 @@ impl Node {
         Ok(imported)
     }
 
+    /// Replaces keys of meters by those of a CSV, all lines or none; they are in force when this returns.
+    ///
+    /// # Errors
+    /// With the bad lines, or when the journal fails.
+    pub async fn rekey_meters(&self, csv: &[u8]) -> Result<registry::Imported, ImportError> {
+        let _turn = self.turn.lock().await;
+        let late_s = i64::from(self.config.billing.late_days) * 86_400;
+        let taken_until = self.pipeline.clock().now().plus_seconds(late_s);
+        let imported = self.registry.rekey_meters(csv, taken_until).await?;
+        self.pipeline.drain_outbox().await.map_err(|error| ImportError::Journal(error.to_string()))?;
+        Ok(imported)
+    }
+
     /// Imports accounts from CSV, all lines or none; their facts are durable and folded when this returns.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use codec::security::{Keys, Policy};
 use model::{Fact, MeterId, OutboxId};
 
 use super::{Core, Pipeline, PipelineError};
-use crate::keys::Entry;
+use crate::keys::{Entry, ReplacedKeys};
 
 /// Entries drained, and keys read, at a time.
 const BATCH: usize = 1000;
@@ -107,6 +107,11 @@ impl Core {
             );
             return false;
         };
+        let replaced = record.replaced.iter().map(|replaced| ReplacedKeys {
+            keys: Keys::new(replaced.keys.guek, replaced.keys.gak),
+            key_epoch: replaced.key_epoch,
+            taken_until: replaced.taken_until,
+        });
         let policy = if record.authenticated { Policy::Authenticated } else { Policy::Transport };
         let entry = Entry {
             meter: record.meter,
@@ -114,6 +119,7 @@ impl Core {
             key_epoch: record.key_epoch,
             policy,
             profile,
+            replaced: replaced.collect(),
         };
         self.keys.insert(record.title, serial, entry);
         true

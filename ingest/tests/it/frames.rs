@@ -38,6 +38,12 @@ impl Meter {
         }
     }
 
+    /// The same meter with the keys of another.
+    pub(crate) fn with_keys_of(&self, other: u32) -> Meter {
+        let Meter { guek, gak, .. } = Meter::new(other);
+        Meter { guek, gak, ..self.clone() }
+    }
+
     /// Registered with policy `transport`.
     pub(crate) fn of_transport(number: u32) -> Meter {
         Meter { authenticated: false, ..Meter::new(number) }

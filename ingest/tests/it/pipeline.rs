@@ -201,6 +201,74 @@ async fn overtaken_frames_are_late_below_the_window_and_bring_readings_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn frames_under_replaced_keys_are_taken_until_the_new_ones_are_used_and_for_a_time_after() {
+    let old = Meter::new(1);
+    let new = old.with_keys_of(100);
+    let world = World::of(&[&old]).await;
+    let block = |hour: u8| old.block(june(4, hour, 0), u32::from(hour));
+    assert_eq!(world.disposition(old.frame(50, &block(1))).await, Disposition::Accepted);
+    assert_eq!(world.disposition(new.frame(1, &block(2))).await, TAG, "the new keys are not known yet");
+    world.rekey(&new, june(6, 0, 0)).await;
+    assert_eq!(world.disposition(old.frame(51, &block(3))).await, Disposition::Accepted);
+    assert_eq!(world.disposition(new.frame(1, &block(2))).await, Disposition::Accepted, "looked at again");
+    assert_eq!(world.disposition(old.frame(52, &block(4))).await, Disposition::Accepted);
+    assert_eq!(world.disposition(old.frame(51, &block(5))).await, Disposition::Accepted, "as any late one");
+    let frames = |world: &World| -> Vec<_> {
+        let frames = world.journaled().into_iter().filter_map(|(fact, _)| match fact {
+            Fact::Frame(frame) => Some((frame.key_epoch, frame.counter.unwrap(), frame.late)),
+            _ => None,
+        });
+        frames.collect()
+    };
+    let before = frames(&world);
+    assert_eq!(before, [(1, 50, false), (1, 51, false), (2, 1, false), (1, 52, true), (1, 51, true)]);
+    let world = world.crash().await;
+    assert_eq!(world.disposition(old.frame(53, &block(6))).await, Disposition::Accepted);
+    assert_eq!(frames(&world).last(), Some(&(1, 53, true)));
+    world.clock.set(june(6, 0, 1));
+    let replaced = Disposition::Quarantined(QuarantineReason::ReplacedKey);
+    assert_eq!(world.disposition(old.frame(54, &block(7))).await, replaced);
+    assert_eq!(world.disposition(new.frame(2, &block(8))).await, Disposition::Accepted);
+    assert_conserved(&world.tally(Source::Tcp).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_tag_the_keys_that_make_sense_of_a_frame_are_taken() {
+    let old = Meter::of_transport(1);
+    let new = old.with_keys_of(100);
+    let world = World::of(&[&old]).await;
+    world.rekey(&new, june(6, 0, 0)).await;
+    let encrypted = |meter: &Meter, counter: u32, hour: u8| {
+        let apdu = meter.block(june(4, hour, 0), 5);
+        wrap(&meter.protect(codec::security::SecurityControl::ENCRYPTED, counter, &apdu))
+    };
+    assert_eq!(world.disposition(encrypted(&old, 7, 1)).await, Disposition::Accepted);
+    assert_eq!(world.disposition(encrypted(&new, 1, 2)).await, Disposition::Accepted);
+    let epochs: Vec<u16> = world
+        .journaled()
+        .into_iter()
+        .filter_map(|(fact, _)| if let Fact::Frame(frame) = fact { Some(frame.key_epoch) } else { None })
+        .collect();
+    assert_eq!(epochs, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stamp_far_ahead_is_evidence_and_one_a_day_ahead_is_stored() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let far = Disposition::Quarantined(QuarantineReason::FarAhead);
+    let end = "2099-01-01T00:30:00+05:30".parse().unwrap();
+    let acked = world.send(meter.frame(1, &meter.block(end, 700))).await;
+    assert_eq!((acked.disposition, acked.confirm.is_some()), (far, true), "kept for good");
+    assert_eq!(world.disposition(meter.frame(2, &meter.block(june(8, 12, 30), 700))).await, far);
+    assert_eq!(
+        world.disposition(meter.frame(3, &meter.block(june(7, 0, 0), 700))).await,
+        Disposition::Accepted
+    );
+    assert_conserved(&world.tally(Source::Tcp).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_frame_are_kept_with_kind_and_offset() {
     let meter = Meter::new(1);
     let world = World::of(&[&meter]).await;

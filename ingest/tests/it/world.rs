@@ -136,6 +136,14 @@ impl World {
         assert!(applied.outcome.is_success(), "{}", applied.outcome);
     }
 
+    /// Replaces the keys of a meter; those before are taken until then once the new ones were used.
+    pub(crate) async fn rekey(&self, meter: &Meter, taken_until: Instant) {
+        let (guek, gak) = (hex::encode(meter.guek), hex::encode(meter.gak));
+        let csv = format!("system_title,guek,gak\n{},{guek},{gak}\n", meter.title);
+        self.registry.rekey_meters(csv.as_bytes(), taken_until).await.unwrap();
+        assert_eq!(self.pipeline.drain_outbox().await.unwrap(), 1);
+    }
+
     /// A payment for account 1.
     pub(crate) async fn recharge(&self, payment_id: &str) -> Outcome {
         let recharge =

@@ -16,6 +16,11 @@ use crate::slot::SlotVerdict;
 /// How far a reading may lie ahead of its receipt before it is no data but a wrong clock, seconds.
 const FUTURE_AFTER_S: i64 = 15 * 60;
 
+/// How far a stamp may be off its grid, or ahead of its receipt, before the clock is said to run wrong, seconds.
+const DRIFT_AFTER_S: u32 = 60;
+/// Seconds from a civil midnight within which a register counts to it: half a day on either side.
+const HALF_DAY_S: i64 = 12 * 3600;
+
 /// A reading with its place: civil day and slot.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
@@ -117,11 +122,14 @@ impl Fold {
         let day = self.calendar.usage_day(reading.end);
         let late_before = self.calendar.day_of(received_at).plus(-i32::from(self.limits.late_days));
         let is_future = reading.end > received_at.plus_seconds(FUTURE_AFTER_S);
-        let (slot, on_grid) = self.slot_of(meter, reading, day);
+        let (slot, off_us) = self.slot_of(meter, reading);
+        let drift_us = u64::from(DRIFT_AFTER_S) * 1_000_000;
+        let is_ahead = reading.end > received_at.plus_seconds(i64::from(DRIFT_AFTER_S));
         let flags = [
             (Quality::TOO_LATE, day < late_before),
             (Quality::FUTURE, is_future),
-            (Quality::OFF_GRID, !on_grid || reading.quality.has(Quality::OFF_GRID)),
+            (Quality::OFF_GRID, off_us > 0 || reading.quality.has(Quality::OFF_GRID)),
+            (Quality::CLOCK_DRIFT, off_us > drift_us || is_ahead),
             (Quality::REGISTER_WENT_BACK, false),
         ];
         let quality = flags.into_iter().fold(reading.quality, |quality, (bit, up)| {
@@ -130,11 +138,16 @@ impl Fold {
         Placed { reading: Reading { quality, ..reading.clone() }, day, slot }
     }
 
-    pub(super) fn slot_of(&self, meter: MeterId, reading: &Reading, day: CivilDay) -> (i64, bool) {
+    /// Slot of a reading and how far off its grid it ends, µs. A register's is the day that ends with the midnight next
+    /// to it.
+    pub(super) fn slot_of(&self, meter: MeterId, reading: &Reading) -> (i64, u64) {
         match (reading.kind, self.meters.get(meter.0)) {
             (ReadingKind::Interval, Some(meter)) => meter.grid.slot_of(reading.end),
-            (ReadingKind::Daily, _) => (i64::from(day.0), reading.end == self.calendar.end_of(day)),
-            (ReadingKind::Interval | ReadingKind::Instant, _) => (0, true),
+            (ReadingKind::Daily, _) => {
+                let day = self.calendar.day_of(reading.end.plus_seconds(-HALF_DAY_S));
+                (i64::from(day.0), reading.end.0.abs_diff(self.calendar.end_of(day).0))
+            }
+            (ReadingKind::Interval | ReadingKind::Instant, _) => (0, 0),
         }
     }
 

@@ -40,7 +40,7 @@ impl Fold {
         let rank = open.rank;
         let since_w = open.since_w;
         let day = self.calendar.usage_day(open.reading.end);
-        let slot = self.slot_of(meter, &open.reading, day).0;
+        let slot = self.slot_of(meter, &open.reading).0;
         let placed = Placed { reading: open.reading, day, slot };
         match verdict {
             Verdict::Absent => self.first_value(frame, meter, placed, out),

@@ -218,9 +218,6 @@ fn change_meter(meter: &mut Meter, terms: &MeterTerms) -> Result<(), TermsRefusa
     if terms.key_epoch < meter.counters.key_epoch {
         return Err(TermsRefusal::KeyEpoch);
     }
-    if terms.key_epoch > meter.counters.key_epoch {
-        meter.counters = crate::CounterWindow::new(terms.key_epoch);
-    }
     meter.account = terms.account;
     meter.authenticated = terms.authenticated;
     Ok(())

@@ -377,7 +377,7 @@ impl Lake {
 
     /// Highest demand of the intervals in force that end in (`from`, `to`], without the one that ends at
     /// `without_end`: energy of the interval times 3600 through `period_s`, in W, rounded down. Values that came too
-    /// late to be charged do not count.
+    /// late to be charged, or ahead of their time, do not count.
     ///
     /// # Errors
     /// When a file cannot be read, or the frame of a value is not there.

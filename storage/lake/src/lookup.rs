@@ -70,9 +70,10 @@ pub(crate) fn demand_w(
 const LOWEST: Rank =
     Rank { class: RankClass::Estimate, key_epoch: 0, counter: 0, digest: model::Digest([0; 16]) };
 
-/// Whether a value may have moved a demand: what came too late is stored only.
+/// Whether a value may have moved a demand: what came too late is stored only, and so is what came ahead of its time,
+/// until its key comes again.
 fn is_charged(quality: Quality) -> bool {
-    !quality.has(Quality::TOO_LATE)
+    !quality.has(Quality::TOO_LATE) && !quality.has(Quality::FUTURE)
 }
 
 fn demand_of(energy_wh: i64, period_s: u32) -> i64 {

@@ -432,7 +432,7 @@ fn reading_columns() -> Vec<Column> {
             "quality",
             DataType::Int32,
             "bits: 1 clock_doubtful, 2 deviation_unexpected, 4 off_grid, 8 too_late, 16 counter_late, \
-             32 unauthenticated, 64 estimated, 128 register_went_back, 256 future",
+             32 unauthenticated, 64 estimated, 128 register_went_back, 256 future, 512 clock_drift",
         ),
     ]
 }
@@ -536,8 +536,8 @@ fn quarantine_columns() -> Vec<Column> {
         column(
             "reason",
             DataType::Utf8,
-            "why: unknown_title, undecodable, tag_mismatch, policy_refused, counter_reused, counter_forgotten, profile_mismatch, \
-             identity_mismatch, no_terms",
+            "why: unknown_title, undecodable, tag_mismatch, policy_refused, counter_reused, counter_forgotten, \
+             profile_mismatch, identity_mismatch, no_terms, far_ahead, replaced_key",
         ),
         column("detail", DataType::Utf8, "kind and byte offset of the fault, or what else helps"),
         column("raw", DataType::Binary, "the frame as received"),

@@ -77,14 +77,13 @@ fn make_private(path: &Path) -> Result<(), Error> {
 }
 
 fn migrations() -> Migrator {
-    let first = Migration::new(
-        1,
-        Cow::Borrowed("registry"),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_registry.sql").into_sql_str(),
-        false,
-    );
-    Migrator::with_migrations(vec![first])
+    let migration = |version, name, text: &'static str| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "registry", include_str!("../migrations/0001_registry.sql")),
+        migration(2, "replaced_keys", include_str!("../migrations/0002_replaced_keys.sql")),
+    ])
 }
 
 /// Unwraps the data key, or makes it in a database that has none and holds no keys yet.

@@ -3,11 +3,12 @@
 //! The file is read in chunks, so that memory does not grow with it but for what finds repeats within it. Every fault
 //! is told by line, column and reason; after the first one nothing is written any more, but the rest of the file is
 //! still checked. A line that says what is registered already counts as unchanged; one that says something else of a
-//! registered account or meter is refused: terms are changed by orders, not by an import.
+//! registered account or meter is refused: terms are changed by orders, not by an import, and keys by a file of new keys.
 
 mod accounts;
 mod decimal;
 mod meters;
+mod rekey;
 mod table;
 
 use std::fmt;
@@ -32,10 +33,10 @@ pub struct Known<'a> {
     pub profiles: &'a [(&'a str, u32)],
 }
 
-/// What an import did.
+/// What an import, or a change of keys, did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Accounts or meters that are new.
+    /// Accounts or meters that are new, or have new keys.
     pub added: usize,
     /// Lines that say what is registered already.
     pub unchanged: usize,

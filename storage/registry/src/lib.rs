@@ -35,7 +35,7 @@ pub use import::{
 };
 pub use kek::{KEK_FILE, Kek, KekError};
 pub use keys::{MeterKeys, WeakKey};
-pub use meters::{FIRST_KEY_EPOCH, MeterInfo, MeterRecord};
+pub use meters::{FIRST_KEY_EPOCH, MeterInfo, MeterRecord, ReplacedKeys};
 pub use waiting::{Put, WaitingBounds, WaitingCounts, WaitingFrame};
 
 use vault::Vault;

@@ -1,6 +1,6 @@
 //! Meters as they are registered.
 
-use model::{AccountId, MeterId, SystemTitle};
+use model::{AccountId, Instant, MeterId, SystemTitle};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -29,6 +29,19 @@ pub struct MeterRecord {
     pub period_s: u32,
     /// The account it measures for.
     pub account: Option<AccountId>,
+    /// Keys it had before, newest first.
+    pub replaced: Vec<ReplacedKeys>,
+}
+
+/// Keys that were replaced, for frames still on their way under them.
+#[derive(Debug)]
+pub struct ReplacedKeys {
+    /// The keys, unwrapped.
+    pub keys: MeterKeys,
+    /// Their number.
+    pub key_epoch: u16,
+    /// Up to when they are taken once the meter has used newer ones.
+    pub taken_until: Instant,
 }
 
 /// A meter without its keys.
@@ -59,7 +72,7 @@ impl Registry {
             .bind(sql_limit(limit))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(|row| self.meter_record(row)).collect()
+        self.meter_records(&rows).await
     }
 
     /// The meter with that system title, with its keys.
@@ -71,7 +84,8 @@ impl Registry {
             .bind(title.0.to_vec())
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| self.meter_record(&row)).transpose()
+        let rows: Vec<SqliteRow> = row.into_iter().collect();
+        Ok(self.meter_records(&rows).await?.pop())
     }
 
     /// Up to `limit` meters with an id above `after`, by rising id, without their keys.
@@ -80,7 +94,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn meters(&self, after: MeterId, limit: usize) -> Result<Vec<MeterInfo>, Error> {
         let rows = sqlx::query(
-            "SELECT id, title, serial, profile, policy, account_id FROM meter WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, title, serial, profile, policy, account_id, key_epoch, period_s FROM meter WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(i64::from(after.0))
         .bind(sql_limit(limit))
@@ -89,7 +103,7 @@ impl Registry {
         rows.iter()
             .map(|row| {
                 let serial = row.try_get("serial")?;
-                let (meter, title, profile, authenticated, account) = common(row)?;
+                let MeterTermsRow { meter, title, profile, authenticated, account, .. } = common(row)?;
                 Ok(MeterInfo { meter, title, serial, profile, authenticated, account })
             })
             .collect()
@@ -104,25 +118,62 @@ impl Registry {
         number(count, "meter count")
     }
 
+    /// Reads meters and the keys that they had before, which lie beside them.
+    async fn meter_records(&self, rows: &[SqliteRow]) -> Result<Vec<MeterRecord>, Error> {
+        let mut records = rows.iter().map(|row| self.meter_record(row)).collect::<Result<Vec<_>, Error>>()?;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+        let replaced = sqlx::query(
+            "SELECT meter_id, key_epoch, wrapped_keys, taken_until FROM replaced_key \
+             WHERE meter_id BETWEEN ? AND ? ORDER BY meter_id, key_epoch DESC",
+        )
+        .bind(i64::from(first.meter.0))
+        .bind(i64::from(last.meter.0))
+        .fetch_all(&self.pool)
+        .await?;
+        for row in &replaced {
+            let meter = MeterId(number(row.try_get("meter_id")?, "meter id")?);
+            let Ok(place) = records.binary_search_by_key(&meter, |record| record.meter) else { continue };
+            let record = &mut records[place];
+            let key_epoch = number(row.try_get("key_epoch")?, "key epoch")?;
+            let keys = self.vault.unwrap_keys(record.title, key_epoch, row.try_get("wrapped_keys")?)?;
+            let taken_until = Instant(row.try_get("taken_until")?);
+            record.replaced.push(ReplacedKeys { keys, key_epoch, taken_until });
+        }
+        Ok(records)
+    }
+
     fn meter_record(&self, row: &SqliteRow) -> Result<MeterRecord, Error> {
-        let (meter, title, profile, authenticated, account) = common(row)?;
-        let key_epoch = number(row.try_get("key_epoch")?, "key epoch")?;
+        let MeterTermsRow { meter, title, profile, authenticated, account, key_epoch, period_s } =
+            common(row)?;
         let keys = self.vault.unwrap_keys(title, key_epoch, row.try_get("wrapped_keys")?)?;
-        let period_s = number(row.try_get("period_s")?, "capture period")?;
-        Ok(MeterRecord { meter, title, keys, profile, authenticated, key_epoch, period_s, account })
+        let replaced = Vec::new();
+        Ok(MeterRecord { meter, title, keys, profile, authenticated, key_epoch, period_s, account, replaced })
     }
 }
 
-type Common = (MeterId, SystemTitle, String, bool, Option<AccountId>);
+/// What a meter's row says but for its keys.
+pub(crate) struct MeterTermsRow {
+    pub(crate) meter: MeterId,
+    pub(crate) title: SystemTitle,
+    pub(crate) profile: String,
+    pub(crate) authenticated: bool,
+    pub(crate) account: Option<AccountId>,
+    pub(crate) key_epoch: u16,
+    pub(crate) period_s: u32,
+}
 
-fn common(row: &SqliteRow) -> Result<Common, Error> {
-    let meter = MeterId(number(row.try_get("id")?, "meter id")?);
-    let title = SystemTitle(fixed(row.try_get("title")?, "system title")?);
+pub(crate) fn common(row: &SqliteRow) -> Result<MeterTermsRow, Error> {
     let policy: &str = row.try_get("policy")?;
-    let authenticated = policy_of(policy).ok_or_else(|| Error::Damaged(format!("policy {policy:?}")))?;
     let account: Option<i64> = row.try_get("account_id")?;
-    let account = account.map(|id| number(id, "account id").map(AccountId)).transpose()?;
-    Ok((meter, title, row.try_get("profile")?, authenticated, account))
+    Ok(MeterTermsRow {
+        meter: MeterId(number(row.try_get("id")?, "meter id")?),
+        title: SystemTitle(fixed(row.try_get("title")?, "system title")?),
+        profile: row.try_get("profile")?,
+        authenticated: policy_of(policy).ok_or_else(|| Error::Damaged(format!("policy {policy:?}")))?,
+        account: account.map(|id| number(id, "account id").map(AccountId)).transpose()?,
+        key_epoch: number(row.try_get("key_epoch")?, "key epoch")?,
+        period_s: number(row.try_get("period_s")?, "capture period")?,
+    })
 }
 
 pub(crate) fn policy_name(authenticated: bool) -> &'static str {

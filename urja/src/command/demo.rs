@@ -63,7 +63,7 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
         }
     });
     let (mut plan, fresh) = plan(&node, args)?;
-    let mut fleet = fleet(&node, &plan, &doors, broker.as_ref(), stop.clone())?;
+    let mut fleet = fleet(&node, &plan, &doors, broker.as_ref(), args, stop.clone())?;
     if fresh {
         register(&node, &fleet, &scratch.dir).await?;
     } else {
@@ -222,9 +222,11 @@ fn fleet(
     plan: &Plan,
     doors: &Doors,
     broker: Option<&Broker>,
+    args: &Demo,
     stop: CancellationToken,
 ) -> Result<Fleet> {
     let mut options = FleetOptions::new(plan.seed, plan.meters, plan.from.parse()?);
+    options.faults = super::fleet::faults(args.faults);
     options.calendar = node.calendar.clone();
     options.shutdown = stop;
     options.cadence.instant_s = 60;
@@ -297,6 +299,8 @@ async fn load_history(
         day = day.next();
     }
     let recharges = driver.recharges;
+    // Nobody drives the days to come: the keys that meters go over to then must be known by now.
+    driver.rekey(None).await?;
     bar.finish_and_clear();
     node.clock.release();
     wait_for_broker(node, fleet, stop).await;

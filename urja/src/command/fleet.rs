@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::print;
 use super::serve::stop_signal;
-use crate::cli::{self, Transport};
+use crate::cli::{self, FleetFaults, Transport};
 use crate::clock::system_now;
 use crate::config::Config;
 use crate::driver::Driver;
@@ -102,13 +102,20 @@ fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
     options.targets = args.to.iter().map(|to| target(to, args.transport)).collect::<Result<_>>()?;
     options.confirm_timeout =
         std::time::Duration::try_from_secs_f64(args.confirm_timeout).context("--confirm-timeout")?;
-    if args.no_faults {
-        options.faults = Faults::NONE;
-    }
+    options.faults = if args.no_faults { Faults::NONE } else { faults(args.faults) };
     if let Some(transport_policy_ppm) = args.plain_ppm {
         options.mix = Mix { transport_policy_ppm, ..Mix::default() };
     }
     Ok(options)
+}
+
+/// The faults of a preset.
+pub(super) fn faults(preset: FleetFaults) -> Faults {
+    match preset {
+        FleetFaults::None => Faults::NONE,
+        FleetFaults::Usual => Faults::USUAL,
+        FleetFaults::Storm => Faults::STORM,
+    }
 }
 
 /// `tcp://`, `udp://` or `mqtt://HOST:PORT`; without a scheme `--transport` says which.
@@ -144,6 +151,10 @@ fn provision(options: &FleetOptions, out: &Path, as_json: bool) -> Result<ExitCo
     };
     fleet::write_accounts(&meters, create("accounts.csv")?)?;
     fleet::write_meters(&meters, create("meters.csv")?)?;
+    let new_keys = fleet::new_keys(options, &meters, None);
+    if !new_keys.is_empty() {
+        std::fs::write(out.join("rekey.csv"), new_keys).context("rekey.csv")?;
+    }
     let value = json!({ "meters": meters.len(), "out": out });
     print(as_json, &value, || {
         let out = out.display();
@@ -166,6 +177,10 @@ pub(super) fn summary(stats: &Stats) -> Value {
             "never_delivered": stats.planned.never_delivered, "daily_lost": stats.planned.daily_lost,
             "duplicates": stats.planned.duplicates, "late": stats.planned.late,
             "reordered": stats.planned.reordered, "revisions": stats.planned.revisions,
+            "voltage_sags": stats.planned.voltage_sags, "garbage_times": stats.planned.garbage_times,
+            "newest_first": stats.planned.newest_first, "held_back": stats.held_back,
+            "clock_drifts": stats.planned.clock_drifts, "key_changes": stats.planned.key_changes,
+            "silences": stats.planned.silences,
         },
     })
 }

@@ -17,6 +17,17 @@ pub(super) async fn import_meters(config: &Config, file: &Path, as_json: bool) -
     import(config, "/admin/meters", "meters", file, as_json).await
 }
 
+pub(super) async fn rekey_meters(config: &Config, file: &Path, as_json: bool) -> Result<ExitCode> {
+    let csv = read_input(file)?;
+    let answer = request(config, Method::POST, "/admin/meters/keys", csv)
+        .await
+        .with_context(|| file.display().to_string())?;
+    print(as_json, &answer, || {
+        format!("meters: {} have new keys, {} unchanged", answer["rekeyed"], answer["unchanged"])
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) async fn import_accounts(config: &Config, file: &Path, as_json: bool) -> Result<ExitCode> {
     import(config, "/admin/accounts", "accounts", file, as_json).await
 }

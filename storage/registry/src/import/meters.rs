@@ -119,9 +119,9 @@ struct Next {
 }
 
 fn parse(line: &Line<8>, known: &Known<'_>, vault: &Vault, faults: &mut BadLines) -> Option<Meter> {
-    let title = parse_title(line, faults);
+    let title = parse_title(line, (TITLE, COLUMNS[TITLE].name), faults);
     let serial = parse_serial(line, faults);
-    let keys = parse_keys(line, faults);
+    let keys = parse_keys(line, [(GUEK, COLUMNS[GUEK].name), (GAK, COLUMNS[GAK].name)], faults);
     let profile = parse_profile(line, known, faults);
     let policy = parse_policy(line, faults);
     let number = parse_account(line, faults);
@@ -141,9 +141,14 @@ fn parse(line: &Line<8>, known: &Known<'_>, vault: &Vault, faults: &mut BadLines
     })
 }
 
-fn parse_title(line: &Line<8>, faults: &mut BadLines) -> Option<SystemTitle> {
-    let title = line.field(TITLE).parse();
-    title.map_err(|reason| faults.add(line.number, COLUMNS[TITLE].name, reason)).ok()
+/// The system title in a column, given by its place and name.
+pub(super) fn parse_title<const N: usize>(
+    line: &Line<N>,
+    (column, name): (usize, &'static str),
+    faults: &mut BadLines,
+) -> Option<SystemTitle> {
+    let title = line.field(column).parse();
+    title.map_err(|reason| faults.add(line.number, name, reason)).ok()
 }
 
 fn parse_serial(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
@@ -160,19 +165,28 @@ fn parse_serial(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
     Some(serial.to_owned())
 }
 
-fn parse_keys(line: &Line<8>, faults: &mut BadLines) -> Option<MeterKeys> {
+/// The two keys in two columns, each given by its place and name: encryption, authentication.
+pub(super) fn parse_keys<const N: usize>(
+    line: &Line<N>,
+    [guek_column, gak_column]: [(usize, &'static str); 2],
+    faults: &mut BadLines,
+) -> Option<MeterKeys> {
     let mut keys = MeterKeys { guek: [0; 16], gak: [0; 16] };
-    let guek = parse_key(line, GUEK, &mut keys.guek, faults);
-    let gak = parse_key(line, GAK, &mut keys.gak, faults);
+    let guek = parse_key(line, guek_column, &mut keys.guek, faults);
+    let gak = parse_key(line, gak_column, &mut keys.gak, faults);
     if guek && gak && keys.guek == keys.gak {
-        faults.add(line.number, COLUMNS[GAK].name, "the same key as guek");
+        faults.add(line.number, gak_column.1, "the same key as guek");
         return None;
     }
     (guek && gak).then_some(keys)
 }
 
-fn parse_key(line: &Line<8>, column: usize, key: &mut [u8; 16], faults: &mut BadLines) -> bool {
-    let name = COLUMNS[column].name;
+fn parse_key<const N: usize>(
+    line: &Line<N>,
+    (column, name): (usize, &'static str),
+    key: &mut [u8; 16],
+    faults: &mut BadLines,
+) -> bool {
     if hex::decode_to_slice(line.field(column), key).is_err() {
         faults.add(line.number, name, "a key is 32 hexadecimal digits");
         return false;
@@ -322,8 +336,8 @@ struct Registered {
     meters: HashMap<SystemTitle, Fields>,
     serials: HashMap<String, SystemTitle>,
     accounts: HashMap<AccountId, SystemTitle>,
-    /// Meter and purpose of keys in use.
-    keys: HashMap<[u8; 32], (MeterId, String)>,
+    /// Meter, purpose and epoch of keys that are or were in use.
+    keys: HashMap<[u8; 32], (MeterId, String, u16)>,
 }
 
 /// A meter's columns, for comparing.
@@ -335,6 +349,7 @@ struct Fields {
     reason: String,
     account: Option<AccountId>,
     number: Option<String>,
+    key_epoch: u16,
 }
 
 impl Registered {
@@ -354,7 +369,7 @@ impl Registered {
 
     async fn read_meters(&mut self, tx: &mut SqliteConnection, meters: &[Meter]) -> Result<(), Error> {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT meter.id, title, serial, profile, policy, policy_reason, account_id, account.number \
+            "SELECT meter.id, title, serial, profile, policy, policy_reason, account_id, account.number, key_epoch \
              FROM meter LEFT JOIN account ON account.id = account_id WHERE title IN ",
         );
         query.push_tuples(meters, |mut tuple, meter| {
@@ -383,6 +398,7 @@ impl Registered {
                 reason: row.try_get(5)?,
                 account: account.map(|id| number(id, "account id").map(AccountId)).transpose()?,
                 number: row.try_get(7)?,
+                key_epoch: number(row.try_get(8)?, "key epoch")?,
             };
             self.serials.insert(fields.serial.clone(), title);
             self.accounts.extend(fields.account.map(|account| (account, title)));
@@ -392,13 +408,15 @@ impl Registered {
     }
 
     async fn read_keys(&mut self, tx: &mut SqliteConnection, meters: &[Meter]) -> Result<(), Error> {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("SELECT digest, meter_id, purpose FROM meter_key WHERE digest IN ");
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT digest, meter_id, purpose, key_epoch FROM meter_key WHERE digest IN ",
+        );
         query.push_tuples(meters.iter().flat_map(|meter| meter.digests), |mut tuple, digest| {
             tuple.push_bind(digest.to_vec());
         });
         for row in query.build().fetch_all(tx).await? {
-            let holder = (MeterId(number(row.try_get(1)?, "meter id")?), row.try_get(2)?);
+            let meter = MeterId(number(row.try_get(1)?, "meter id")?);
+            let holder = (meter, row.try_get(2)?, number(row.try_get(3)?, "key epoch")?);
             self.keys.insert(fixed(row.try_get(0)?, "key digest")?, holder);
         }
         Ok(())
@@ -421,8 +439,10 @@ fn differences(before: &Fields, meter: &Meter, registered: &Registered) -> Vec<(
         }
     }
     for (column, digest, purpose) in [(GUEK, &meter.digests[0], "guek"), (GAK, &meter.digests[1], "gak")] {
-        let same =
-            registered.keys.get(digest).is_some_and(|(holder, of)| *holder == before.meter && of == purpose);
+        let held = registered.keys.get(digest);
+        let same = held.is_some_and(|(holder, of, epoch)| {
+            *holder == before.meter && of == purpose && *epoch == before.key_epoch
+        });
         if !same {
             found.push((column, "differs from the registered key".to_owned()));
         }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use model::{AccountId, Fact, MeterId, OutboxId, SystemTitle};
+use model::{AccountId, Fact, Instant, MeterId, OutboxId, SystemTitle};
 
 use super::*;
 use crate::Registry;
@@ -11,6 +11,8 @@ const KNOWN: Known<'static> = Known { profiles: &[("is15959-d1", 1800), ("is1595
 const ACCOUNT_HEADER: &str =
     "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection\n";
 const METER_HEADER: &str = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason\n";
+
+const UNTIL: Instant = Instant(77);
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -42,6 +44,16 @@ impl Fixture {
         let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
         let csv = format!("{METER_HEADER}{}\n", lines.join("\n"));
         self.registry.import_meters(csv.as_bytes(), &KNOWN).await
+    }
+
+    async fn rekey<S: AsRef<str>>(&self, lines: &[S]) -> Result<Imported, ImportError> {
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        let csv = format!("system_title,guek,gak\n{}\n", lines.join("\n"));
+        self.registry.rekey_meters(csv.as_bytes(), UNTIL).await
+    }
+
+    async fn records(&self) -> Vec<crate::MeterRecord> {
+        self.registry.meter_keys(MeterId(0), 100).await.unwrap()
     }
 
     async fn facts(&self) -> Vec<(OutboxId, Fact)> {
@@ -393,4 +405,81 @@ async fn ten_thousand_meters_import_as_one_change() {
         (after, seen) = (last.meter, seen + records.len());
     }
     assert_eq!((after, seen), (MeterId(10_000), 10_000));
+}
+
+fn rekey_line(number: u32, keys: u32) -> String {
+    let title = meter_line(number).split(',').next().unwrap().to_owned();
+    format!("{title},{},{}", key(1000 + 2 * keys), key(1001 + 2 * keys))
+}
+
+#[tokio::test]
+async fn new_keys_are_in_force_and_the_ones_before_stay_beside_them() {
+    let fixture = Fixture::with_accounts().await;
+    fixture.meters(&[meter_line(1), meter_line(2)]).await.unwrap();
+    let before = fixture.records().await;
+    let done = fixture.rekey(&[rekey_line(2, 0)]).await.unwrap();
+    assert_eq!((done.added, done.unchanged), (1, 0));
+    let after = fixture.records().await;
+    assert_eq!((after[0].key_epoch, after[0].replaced.len()), (1, 0));
+    assert_eq!((after[1].key_epoch, hex::encode(after[1].keys.guek)), (2, key(1000)));
+    let replaced = &after[1].replaced[0];
+    assert_eq!((replaced.key_epoch, replaced.taken_until), (1, UNTIL));
+    assert_eq!((replaced.keys.guek, replaced.keys.gak), (before[1].keys.guek, before[1].keys.gak));
+    let facts = fixture.facts().await;
+    let Some((last, Fact::MeterTerms(terms))) = facts.last() else { panic!("{facts:?}") };
+    assert_eq!((Some(*last), terms.key_epoch, terms.meter), (done.outbox, 2, after[1].meter));
+    assert_eq!((terms.account, terms.period_s), (after[1].account, after[1].period_s));
+    let again = fixture.rekey(&[rekey_line(2, 0)]).await.unwrap();
+    assert_eq!((again.added, again.unchanged, again.outbox), (0, 1, None));
+}
+
+#[tokio::test]
+async fn of_replaced_keys_the_newest_four_are_kept() {
+    let fixture = Fixture::with_accounts().await;
+    fixture.meters(&[meter_line(1)]).await.unwrap();
+    for keys in 0..6 {
+        fixture.rekey(&[rekey_line(1, keys)]).await.unwrap();
+    }
+    let record = &fixture.records().await[0];
+    let epochs: Vec<u16> = record.replaced.iter().map(|replaced| replaced.key_epoch).collect();
+    assert_eq!((record.key_epoch, epochs), (7, vec![6, 5, 4, 3]));
+}
+
+#[tokio::test]
+async fn keys_that_are_or_were_in_use_weak_or_of_nobody_change_nothing() {
+    let fixture = Fixture::with_accounts().await;
+    fixture.meters(&[meter_line(1), meter_line(2)]).await.unwrap();
+    fixture.rekey(&[rekey_line(1, 0)]).await.unwrap();
+    let (first, facts) = (meter_line(1), fixture.facts().await.len());
+    let fields: Vec<&str> = first.split(',').collect();
+    let old = format!("{},{},{}", fields[0], fields[2], fields[3]);
+    let others = rekey_line(2, 0);
+    let weak = format!("{},{},{}", fields[0], "00".repeat(16), key(2000));
+    let nobody = format!("5552540000000099,{},{}", key(2001), key(2002));
+    let twice = [rekey_line(2, 5), rekey_line(2, 6)];
+    for (lines, reasons) in [
+        (
+            vec![old],
+            vec!["line 2, guek: this meter has or had the key", "line 2, gak: this meter has or had the key"],
+        ),
+        (
+            vec![others],
+            vec![
+                "line 2, guek: the key is in use by another meter",
+                "line 2, gak: the key is in use by another meter",
+            ],
+        ),
+        (vec![weak], vec!["line 2, guek: all bytes are equal"]),
+        (
+            vec![rekey_line(2, 7), nobody],
+            vec!["line 3, system_title: no meter with this system title is registered"],
+        ),
+        (twice.to_vec(), vec!["line 3, system_title: the same as in line 2"]),
+    ] {
+        assert_eq!(faults(fixture.rekey(&lines).await), reasons);
+    }
+    assert_eq!(fixture.facts().await.len(), facts);
+    assert!(fixture.records().await[1].replaced.is_empty());
+    let registered_with_old_keys = faults(fixture.meters(&[meter_line(1)]).await);
+    assert_eq!(registered_with_old_keys.len(), 2, "{registered_with_old_keys:?}");
 }
