@@ -15,4 +15,5 @@ mod interop;
 mod lake;
 mod million;
 mod operation;
+mod storms;
 mod workspace;
