@@ -53,7 +53,6 @@ struct Field {
     /// Frames of one measurement.
     window: usize,
     seed: u64,
-    random: Box<dyn FnMut() -> u64>,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -64,7 +63,7 @@ impl Field {
     fn new(storm: &str, extra: &[(&str, &str)], args: &[&str]) -> Field {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
-        let (seed, random) = seeded(storm);
+        let (seed, _) = seeded(storm);
         let defaults = [
             ("URJA_TIME__CLOCK", "driven"),
             ("URJA_JOURNAL__GROUP", "1MiB"),
@@ -76,8 +75,7 @@ impl Field {
         let served = Served::start_with(&dir.path().join("data"), args, &env);
         let meters = u32::try_from(scaled(12_000, 2_000)).unwrap();
         let load = Arc::new(Load::register(&served, dir.path(), seed, meters));
-        let mut field =
-            Field { served, load, window: FIRST, seed, random: Box::new(random), dir, _turn: turn };
+        let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
         let first = field.capacity();
         let seconds = if full() { 10.0 } else { 0.8 };
         field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 8);
@@ -264,7 +262,9 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     let (elapsed, recharges) = std::thread::scope(|scope| {
         let money = scope.spawn(|| recharge_until(&field, &gone));
         let all = [
-            scope.spawn(|| drop(load.deliver(field.tcp(), scaled(200, 40), by_tcp))),
+            scope.spawn(|| {
+                load.deliver(field.tcp(), scaled(200, 40), by_tcp);
+            }),
             scope.spawn(|| load.datagrams(field.served.address("udp"), by_udp)),
             scope.spawn(|| {
                 if let Some(broker) = &broker {
@@ -417,11 +417,15 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
 
 #[test]
 fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
-    let mut field = Field::new("reconnect", &[], &[]);
+    let field = Field::new("reconnect", &[], &[]);
     let sessions = scaled(9_000, 600);
     let spread_ms = scaled(10_000, 500) as u64;
     let to = field.tcp();
-    let delays: Arc<Vec<u64>> = Arc::new((0..sessions).map(|_| (field.random)() % spread_ms).collect());
+    let delays: Arc<Vec<u64>> = Arc::new(
+        (0..sessions as u64)
+            .map(|number| fleet::Rng::keyed(field.seed, &[number]).below(spread_ms))
+            .collect(),
+    );
     let attempts = Arc::new(AtomicU64::new(0));
     let storm = || {
         let (load, delays, attempts) = (Arc::clone(&field.load), Arc::clone(&delays), Arc::clone(&attempts));

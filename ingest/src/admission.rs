@@ -1,8 +1,8 @@
 //! Who may connect: so many connections in all, and so many from one address, so that no single peer can fill a door.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +12,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Admission {
     places: Arc<Semaphore>,
     per_address: usize,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    addresses: Addresses,
+}
+
+type Addresses = Arc<Mutex<HashMap<IpAddr, Held>>>;
+
+/// What is known of an address that holds connections.
+#[derive(Debug, Default)]
+struct Held {
+    connections: usize,
+    /// Frames in a row, over all its connections, that proved nothing.
+    unproven: Arc<AtomicU32>,
 }
 
 /// A place in a door, free again when it is dropped.
@@ -25,8 +35,9 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Admitted {
     _place: Place,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    addresses: Addresses,
     address: IpAddr,
+    unproven: Arc<AtomicU32>,
 }
 
 impl Admission {
@@ -52,27 +63,40 @@ impl Admission {
         let address = address.to_canonical();
         let mut addresses = lock(&self.addresses);
         let held = addresses.entry(address).or_default();
-        if *held >= self.per_address {
+        if held.connections >= self.per_address {
             return None;
         }
-        *held += 1;
+        held.connections += 1;
+        let unproven = Arc::clone(&held.unproven);
         drop(addresses);
-        Some(Admitted { _place: place, addresses: Arc::clone(&self.addresses), address })
+        Some(Admitted { _place: place, addresses: Arc::clone(&self.addresses), address, unproven })
+    }
+}
+
+impl Admitted {
+    /// Notes whether a frame from this address proved its meter; gives how many in a row did not.
+    pub(crate) fn note(&self, proven: bool) -> u32 {
+        if proven {
+            self.unproven.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        self.unproven.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut held) = lock(&self.addresses).entry(self.address) {
-            *held.get_mut() = held.get().saturating_sub(1);
-            if *held.get() == 0 {
-                held.remove();
+        let mut addresses = lock(&self.addresses);
+        if let Some(held) = addresses.get_mut(&self.address) {
+            held.connections = held.connections.saturating_sub(1);
+            if held.connections == 0 {
+                addresses.remove(&self.address);
             }
         }
     }
 }
 
-fn lock(addresses: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+fn lock(addresses: &Mutex<HashMap<IpAddr, Held>>) -> MutexGuard<'_, HashMap<IpAddr, Held>> {
     addresses.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -95,5 +119,16 @@ mod tests {
         assert_eq!(door.places.available_permits(), 2);
         assert!(door.admit(door.place().await, one).is_some());
         assert_eq!(lock(&door.addresses).len(), 1, "nothing is kept of an address that is gone");
+    }
+
+    #[tokio::test]
+    async fn frames_that_prove_nothing_count_over_the_connections_of_an_address_until_one_does() {
+        let door = Admission::new(3, 3);
+        let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let first = door.admit(door.place().await, one).unwrap();
+        let second = door.admit(door.place().await, one).unwrap();
+        let other = door.admit(door.place().await, two).unwrap();
+        assert_eq!((first.note(false), second.note(false), other.note(false)), (1, 2, 1));
+        assert_eq!((second.note(true), first.note(false)), (0, 1));
     }
 }

@@ -9,7 +9,7 @@
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
 //! | room for long frames that are not whole, of all connections | 16 MiB | not read on until others are whole |
-//! | frames in a row that prove nothing | 8 | read one a second |
+//! | frames in a row that prove nothing, of a connection or of an address | 8 | read one a second |
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
 //! | time to take a receipt | `frame_timeout` | closed |
 
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::framing::{FramingError, WrapperDecoder};
 use crate::received::{Framing, Lost, Received, Ticket};
-use crate::{Admission, Pipeline, Submitter, reply, telemetry};
+use crate::{Admission, Admitted, Pipeline, Submitter, reply, telemetry};
 
 /// Pause after the system refused to accept, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,8 +43,8 @@ const READ: usize = 4096;
 /// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
 /// claims takes no memory that others could fill too.
 const PARTIAL_BYTES: usize = 16 << 20;
-/// So many frames in a row that prove nothing, and a connection is read slowly: it has no meter of ours behind it, or
-/// none whose keys we have.
+/// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
+/// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
 const UNPROVEN_ROW: u32 = 8;
 
 /// Bounds of a TCP listener.
@@ -119,6 +119,7 @@ pub async fn serve_tcp(
                     partial: Arc::clone(&partial),
                     room: None,
                     unproven: 0,
+                    admitted,
                 };
                 let (shutdown, abandon) = (shutdown.clone(), abandon.clone());
                 connections.spawn(async move {
@@ -128,7 +129,6 @@ pub async fn serve_tcp(
                         () = abandon.cancelled() => {}
                     }
                     gauge!(telemetry::TCP_CONNECTIONS).decrement(1);
-                    drop(admitted);
                 });
             }
             Err(error) => {
@@ -193,6 +193,7 @@ struct Connection {
     room: Option<Room>,
     /// Frames in a row that proved nothing.
     unproven: u32,
+    admitted: Admitted,
 }
 
 /// Room for the one long frame of a connection that is being read.
@@ -327,8 +328,9 @@ impl Connection {
         let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
         let proven = ticket.is_proven();
         place.send((ticket, ports));
+        // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
         self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
-        if self.unproven >= UNPROVEN_ROW {
+        if self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW {
             tokio::time::sleep(self.options.unproven_pause).await;
         }
         Ok(())

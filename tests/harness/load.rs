@@ -288,7 +288,9 @@ impl Load {
                 }
             }
             match confirms.read(&mut stream) {
-                Some(ids) => ids.iter().for_each(|id| drop(under_way.remove(id))),
+                Some(ids) => ids.iter().for_each(|id| {
+                    under_way.remove(id);
+                }),
                 None => {
                     frames.extend(under_way.into_values());
                     return frames;
@@ -315,7 +317,9 @@ impl Load {
             let round = Instant::now() + RESEND;
             while !missing.is_empty() && Instant::now() < round {
                 match socket.recv(&mut answer) {
-                    Ok(length) => drop(missing.remove(&confirmed_id(&answer[..length]))),
+                    Ok(length) => {
+                        missing.remove(&confirmed_id(&answer[..length]));
+                    }
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                         break;
                     }
