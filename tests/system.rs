@@ -17,5 +17,6 @@ mod kills;
 mod lake;
 mod million;
 mod operation;
+mod storms;
 mod syscalls;
 mod workspace;

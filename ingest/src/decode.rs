@@ -27,6 +27,11 @@ pub(crate) struct Decoded {
 }
 
 impl Decoded {
+    /// Whether policy and tag are right.
+    pub(crate) fn is_proven(&self) -> bool {
+        matches!(self.content, Content::Verified(_))
+    }
+
     /// Bytes that its record takes at most.
     pub(crate) fn record_bytes(&self) -> usize {
         let content = match &self.content {

@@ -14,6 +14,13 @@ pub(crate) struct WrapperDecoder {
     pub(crate) max_apdu: usize,
 }
 
+impl WrapperDecoder {
+    /// Length of the frame that has begun but is not whole, once its header says it.
+    pub(crate) fn begun(&self, buffer: &[u8]) -> Option<usize> {
+        wrapper::frame_len(buffer, self.max_apdu).ok().flatten().filter(|length| *length > buffer.len())
+    }
+}
+
 /// A stream that cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FramingError {
@@ -37,11 +44,8 @@ impl Decoder for WrapperDecoder {
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, FramingError> {
         match wrapper::frame_len(buffer, self.max_apdu) {
             Ok(Some(length)) if buffer.len() >= length => Ok(Some(buffer.split_to(length).freeze())),
-            Ok(Some(length)) => {
-                buffer.reserve(length - buffer.len());
-                Ok(None)
-            }
-            Ok(None) => Ok(None),
+            // What a peer claims is no reason to make room: that is the caller's business.
+            Ok(_) => Ok(None),
             Err(error) => {
                 let kept = buffer.len().min(EVIDENCE);
                 let received = buffer.split_to(kept).freeze();

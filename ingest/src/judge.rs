@@ -10,6 +10,7 @@
 //! | seen | the same values | repeated |
 //! | seen | other values | quarantined: a security event |
 //! | seen | no longer remembered | quarantined, and confirmed |
+//! | | what proves nothing, or reuses a counter, beyond the bounds of [`crate::evidence`] | refused: counted, no record |
 //!
 //! The values behind a counter are remembered for a bounded number of recent frames. A counter that was seen so long
 //! ago that neither bytes nor values are remembered is most likely a copy whose sender never had its answer. It cannot
@@ -22,6 +23,7 @@ use model::{
 };
 
 use crate::decode::{self, Content, Decoded, Evidence, Frame, Push, Unfit, Verified};
+use crate::evidence::{EvidenceBudget, EvidenceOptions};
 use crate::memory::{Class, Memory, Seen};
 use crate::received::Disposition;
 
@@ -41,19 +43,26 @@ pub(crate) enum Becomes {
     Fact(Fact),
     /// Nothing: the first copy was in that batch, and may be acknowledged once that is durable.
     CopyOf { batch: u64 },
+    /// Nothing: it is counted as refused.
+    Refused,
 }
 
 /// Memory of frames and counters.
 #[derive(Debug)]
 pub(crate) struct Judge {
     memory: Memory,
+    evidence: EvidenceBudget,
     /// By meter id.
     windows: Vec<CounterWindow>,
 }
 
 impl Judge {
-    pub(crate) fn new(remembered: usize) -> Judge {
-        Judge { memory: Memory::new(remembered), windows: Vec::new() }
+    pub(crate) fn new(remembered: usize, evidence: EvidenceOptions) -> Judge {
+        Judge {
+            memory: Memory::new(remembered),
+            evidence: EvidenceBudget::new(evidence),
+            windows: Vec::new(),
+        }
     }
 
     /// Takes over the window that the fold has of a meter.
@@ -85,10 +94,12 @@ impl Judge {
             return copy;
         }
         let judged = match content {
-            Content::Evidence(evidence) => quarantined(frame, evidence, None),
+            Content::Evidence(evidence) => self.unproven(frame, evidence),
             Content::Verified(verified) => self.verified(frame, verified),
         };
         let class = match judged.disposition {
+            // What is not kept is not remembered: another copy of it is judged anew.
+            Disposition::Refused(_) => return judged,
             Disposition::Quarantined(reason) => Class::Quarantined(reason),
             Disposition::Accepted | Disposition::Redelivered | Disposition::Repeated => Class::Taken,
         };
@@ -115,6 +126,14 @@ impl Judge {
         same.then_some(Judged { disposition: Disposition::Redelivered, confirm, becomes })
     }
 
+    fn unproven(&mut self, frame: Frame, evidence: Evidence) -> Judged {
+        if self.evidence.takes_unproven(frame.title, frame.raw.len(), frame.received_at) {
+            quarantined(frame, evidence, None)
+        } else {
+            refused(evidence.reason)
+        }
+    }
+
     fn verified(&mut self, frame: Frame, verified: Verified) -> Judged {
         let Verified { meter, key_epoch, taken_until, counter, push } = verified;
         let sender = Sender { meter, key_epoch, counter };
@@ -136,9 +155,9 @@ impl Judge {
         if verdict == CounterVerdict::Seen {
             return match (push, self.memory.values(key)) {
                 (Ok(push), Some(known)) if known == push.values => repeated(frame, sender, push.confirm),
-                (_, Some(_)) => reused(frame, meter, counter),
+                (_, Some(_)) => self.replayed(frame, reused(meter, counter), None),
                 (Ok(Push { confirm, .. }) | Err(Unfit { confirm, .. }), None) => {
-                    forgotten(frame, meter, counter, confirm)
+                    self.replayed(frame, forgotten(meter, counter), confirm)
                 }
             };
         }
@@ -149,6 +168,15 @@ impl Judge {
             self.memory.remember_values(key, values);
         }
         taken_or_unfit(frame, sender, push, verdict == CounterVerdict::Late)
+    }
+
+    /// What a meter once sent can be played back by anybody, so this evidence is bounded too.
+    fn replayed(&mut self, frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) -> Judged {
+        if frame.title.is_none_or(|title| self.evidence.takes_proven(title, frame.received_at)) {
+            quarantined(frame, evidence, confirm)
+        } else {
+            refused(evidence.reason)
+        }
     }
 
     fn window_mut(&mut self, meter: MeterId) -> &mut CounterWindow {
@@ -210,15 +238,18 @@ fn repeated(frame: Frame, sender: Sender, confirm: Option<LongInvokeId>) -> Judg
     Judged { disposition: Disposition::Repeated, confirm, becomes: Becomes::Fact(fact) }
 }
 
-fn reused(frame: Frame, meter: MeterId, counter: u32) -> Judged {
+fn reused(meter: MeterId, counter: u32) -> Evidence {
     let detail = format!("counter {counter} was used before with other bytes and other values");
-    quarantined(frame, Evidence { meter: Some(meter), reason: QuarantineReason::CounterReused, detail }, None)
+    Evidence { meter: Some(meter), reason: QuarantineReason::CounterReused, detail }
 }
 
-fn forgotten(frame: Frame, meter: MeterId, counter: u32, confirm: Option<LongInvokeId>) -> Judged {
+fn forgotten(meter: MeterId, counter: u32) -> Evidence {
     let detail = format!("counter {counter} was used before; its bytes and values are no longer remembered");
-    let reason = QuarantineReason::CounterForgotten;
-    quarantined(frame, Evidence { meter: Some(meter), reason, detail }, confirm)
+    Evidence { meter: Some(meter), reason: QuarantineReason::CounterForgotten, detail }
+}
+
+fn refused(reason: QuarantineReason) -> Judged {
+    Judged { disposition: Disposition::Refused(reason), confirm: None, becomes: Becomes::Refused }
 }
 
 fn replaced_key(frame: Frame, Sender { meter, key_epoch, .. }: Sender) -> Judged {
@@ -297,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_accepted_once_and_its_copies_wait_for_the_first() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         assert_eq!(judge.judge(push(1, 10, 1), 5).disposition, Disposition::Accepted);
         let copy = judge.judge(push(1, 10, 1), 6);
         assert_eq!((copy.disposition, copy.confirm.is_some()), (Disposition::Redelivered, true));
@@ -306,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_same_values_in_other_bytes_are_repeated_and_other_values_are_a_security_event() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         judge.judge(push(1, 10, 1), 1);
         let again = judge.judge(push(2, 10, 1), 1);
         assert_eq!((again.disposition, again.confirm.is_some()), (Disposition::Repeated, true));
@@ -319,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_comes_after_its_frame_is_forgotten_is_evidence_and_is_confirmed_each_time() {
-        let mut judge = Judge::new(3);
+        let mut judge = Judge::new(3, EvidenceOptions::default());
         for (bytes, counter) in [(1, 10), (2, 11), (3, 12), (4, 13)] {
             assert_eq!(judge.judge(push(bytes, counter, bytes), 1).disposition, Disposition::Accepted);
         }
@@ -332,7 +363,7 @@ mod tests {
 
     #[test]
     fn overtaken_frames_are_accepted_within_the_window_and_late_below_it() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         for (bytes, counter, late) in [(1, 1000, false), (2, 936, false), (3, 935, true), (4, 1, true)] {
             let judged = judge.judge(push(bytes, counter, bytes), 1);
             assert_eq!((judged.disposition, is_late(&judged)), (Disposition::Accepted, late), "{counter}");
@@ -343,7 +374,7 @@ mod tests {
 
     #[test]
     fn evidence_moves_no_counter_and_is_kept_once() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         for reason in [QuarantineReason::TagMismatch, QuarantineReason::PolicyRefused] {
             let bytes = reason as u8;
             assert_eq!(judge.judge(evidence(bytes, reason), 1).disposition, Disposition::Quarantined(reason));
@@ -361,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_an_unknown_title_is_looked_at_again_once_it_is_registered() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         judge.judge(evidence(1, QuarantineReason::UnknownTitle), 1);
         assert_eq!(judge.judge(push(1, 10, 1), 2).disposition, Disposition::Accepted);
         assert_eq!(judge.judge(push(1, 10, 1), 3).disposition, Disposition::Redelivered);
@@ -369,7 +400,7 @@ mod tests {
 
     #[test]
     fn new_keys_begin_a_new_window() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         judge.judge(push(1, 1000, 1), 1);
         let mut next = push(2, 1, 2);
         if let Content::Verified(verified) = &mut next.content {
@@ -390,7 +421,7 @@ mod tests {
             }
             decoded
         };
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         // Nothing came under the new keys yet: however late, the old ones are the meter's.
         let before = judge.judge(under(1, 500, 1, 200), 1);
         assert_eq!((before.disposition, is_late(&before)), (Disposition::Accepted, false));
@@ -408,9 +439,9 @@ mod tests {
 
     #[test]
     fn what_the_journal_holds_is_remembered_after_a_restart() {
-        let mut before = Judge::new(100);
+        let mut before = Judge::new(100, EvidenceOptions::default());
         let Becomes::Fact(fact) = before.judge(push(1, 10, 1), 1).becomes else { panic!() };
-        let mut after = Judge::new(100);
+        let mut after = Judge::new(100, EvidenceOptions::default());
         let mut window = CounterWindow::new(1);
         window.accept(10);
         after.seed_window(METER, window);
@@ -422,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_push_in_the_clear_has_no_counter_to_judge() {
-        let mut judge = Judge::new(100);
+        let mut judge = Judge::new(100, EvidenceOptions::default());
         for (bytes, values) in [(1, 1), (2, 1)] {
             let mut clear = push(bytes, 0, values);
             if let Content::Verified(verified) = &mut clear.content {

@@ -13,11 +13,14 @@
 //!    lake, writes the state and lets the journal go.
 //!
 //! Nothing acknowledged is ever shed. Every queue is bounded; when one is full, senders are slowed (TCP, MQTT) or
-//! refused and counted (UDP).
+//! refused and counted (UDP). What proves nothing is kept within bounds ([`EvidenceOptions`]), so that nobody without keys can
+//! fill the disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod admission;
 mod clock;
 mod decode;
+mod evidence;
 mod framing;
 mod judge;
 mod keys;
@@ -34,7 +37,9 @@ mod tcp;
 mod telemetry;
 mod udp;
 
+pub use admission::{Admission, Admitted, Place};
 pub use clock::Clock;
+pub use evidence::EvidenceOptions;
 pub use lake::{BoxError, Lake, LakeVersion};
 pub use mqtt::{MqttError, MqttFraming, MqttOptions, serve_mqtt};
 pub use pipeline::{

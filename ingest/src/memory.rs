@@ -28,24 +28,33 @@ pub(crate) struct Seen {
 /// Whose counter.
 pub(crate) type CounterKey = (MeterId, u16, u32);
 
-/// Digests of frames and values of counters.
+/// Digests of frames and values of counters. Frames in quarantine have a memory of their own: what strangers send cannot
+/// make the genuine ones forgotten.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    frames: Bounded<Digest, Seen>,
+    taken: Bounded<Digest, Seen>,
+    quarantined: Bounded<Digest, Seen>,
     values: Bounded<CounterKey, Digest>,
 }
 
 impl Memory {
     pub(crate) fn new(capacity: usize) -> Memory {
-        Memory { frames: Bounded::new(capacity), values: Bounded::new(capacity) }
+        Memory {
+            taken: Bounded::new(capacity),
+            quarantined: Bounded::new(capacity.div_ceil(4)),
+            values: Bounded::new(capacity),
+        }
     }
 
     pub(crate) fn frame(&self, digest: Digest) -> Option<Seen> {
-        self.frames.get(&digest).copied()
+        self.taken.get(&digest).or_else(|| self.quarantined.get(&digest)).copied()
     }
 
     pub(crate) fn remember_frame(&mut self, digest: Digest, seen: Seen) {
-        self.frames.insert(digest, seen);
+        match seen.class {
+            Class::Taken => self.taken.insert(digest, seen),
+            Class::Quarantined(_) => self.quarantined.insert(digest, seen),
+        }
     }
 
     /// Digest of the values that came with a counter.
@@ -101,7 +110,19 @@ mod tests {
         let known: Vec<_> =
             (0..5).map(|number| memory.frame(digest(number)).map(|seen| seen.batch)).collect();
         assert_eq!(known, [None, None, Some(2), Some(3), Some(4)]);
-        assert_eq!((memory.frames.map.len(), memory.frames.order.len()), (3, 3));
+        assert_eq!((memory.taken.map.len(), memory.taken.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn what_strangers_send_makes_nothing_genuine_forgotten() {
+        let mut memory = Memory::new(4);
+        memory.remember_frame(Digest([255; 16]), Seen { batch: 1, class: Class::Taken });
+        let class = Class::Quarantined(QuarantineReason::TagMismatch);
+        for number in 0..200 {
+            memory.remember_frame(Digest([number; 16]), Seen { batch: 2, class });
+        }
+        assert_eq!(memory.frame(Digest([255; 16])).map(|seen| seen.class), Some(Class::Taken));
+        assert_eq!(memory.quarantined.map.len(), 1);
     }
 
     #[test]
@@ -111,6 +132,6 @@ mod tests {
         memory.remember_frame(Digest([1; 16]), Seen { batch: 1, class: unknown });
         memory.remember_frame(Digest([1; 16]), Seen { batch: 2, class: Class::Taken });
         assert_eq!(memory.frame(Digest([1; 16])), Some(Seen { batch: 2, class: Class::Taken }));
-        assert_eq!(memory.frames.order.len(), 1);
+        assert_eq!((memory.taken.order.len(), memory.quarantined.order.len()), (1, 1));
     }
 }

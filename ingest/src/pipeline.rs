@@ -14,6 +14,7 @@
 //! | rows that are not committed | `max_hot_bytes` | no frame is taken; control facts are |
 //! | contested readings | the ledger's | no frame is taken; control facts are |
 //! | control facts | 1,024 | callers wait |
+//! | frames that prove nothing | `evidence` | refused and counted |
 //!
 //! A failed sync, a lake that cannot go on, or a record that cannot be applied is fatal: [`Pipeline::failed`] says so, nothing is answered any
 //! more, and the process is to exit.
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::decode::Decoder;
+use crate::evidence::EvidenceOptions;
 use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
 use crate::queue::{ControlItem, FrameItem, Queue};
@@ -87,6 +89,8 @@ pub struct PipelineOptions {
     pub queue_bytes: usize,
     /// Recent frames remembered, to tell redeliveries by their bytes.
     pub remembered_frames: usize,
+    /// How much is kept of frames that prove nothing.
+    pub evidence: EvidenceOptions,
     /// After this time without work the journal writes a group without records, which vouches for the last one.
     pub idle_after: Duration,
     /// Hour and minute of the next day at which a day is booked.
@@ -113,6 +117,7 @@ impl Default for PipelineOptions {
             queue_frames: 16_384,
             queue_bytes: 128 << 20,
             remembered_frames: 1 << 17,
+            evidence: EvidenceOptions::default(),
             idle_after: Duration::from_millis(50),
             close_at: (6, 0),
             close_check: Duration::from_secs(10),
@@ -400,9 +405,10 @@ impl Core {
         let decoded = decoder.decode(received, scratch);
         let (reply, ticket) = oneshot::channel();
         let bytes = decoded.record_bytes();
+        let proven = decoded.is_proven();
         let item = FrameItem { decoded, bytes, reply, permit };
         self.queue.push_frame(item).map_err(|_| Refused::Stopped)?;
-        Ok(Ticket(ticket))
+        Ok(Ticket { answer: ticket, proven })
     }
 
     async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {

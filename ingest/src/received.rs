@@ -54,13 +54,25 @@ pub enum Refused {
 /// A frame that was taken but is not durable yet. Awaited, it says what may be acknowledged; dropped, the frame goes
 /// its way all the same.
 #[derive(Debug)]
-pub struct Ticket(pub(crate) oneshot::Receiver<Acked>);
+pub struct Ticket {
+    pub(crate) answer: oneshot::Receiver<Acked>,
+    pub(crate) proven: bool,
+}
+
+impl Ticket {
+    /// Whether the frame proved what its meter's policy asks for. One that did not has no effect, and may be kept as
+    /// evidence or refused.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+}
 
 impl Future for Ticket {
     type Output = Result<Acked, Lost>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.map_err(|_| Lost))
+        Pin::new(&mut self.answer).poll(context).map(|answer| answer.map_err(|_| Lost))
     }
 }
 
@@ -72,7 +84,7 @@ pub struct Lost;
 /// What became of a frame; everything it says is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acked {
-    /// Its record; none for a redelivery, which has no record of its own.
+    /// Its record; none for a redelivery or what was refused, which have no record of their own.
     pub position: Option<Position>,
     /// What it was found to be.
     pub disposition: Disposition,
@@ -91,4 +103,6 @@ pub enum Disposition {
     Repeated,
     /// Kept as evidence, without effect.
     Quarantined(QuarantineReason),
+    /// Evidence beyond the bounds of [`EvidenceOptions`](crate::EvidenceOptions): counted, not kept.
+    Refused(QuarantineReason),
 }

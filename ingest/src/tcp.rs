@@ -3,10 +3,13 @@
 //! | bound | option | when reached |
 //! |---|---|---|
 //! | connections | `max_connections` | no further one is accepted until one closes |
+//! | connections of one address | `max_connections_per_address` | a further one is closed at once |
 //! | APDU | `max_apdu` | what was received is quarantined, the connection closed |
 //! | silence before the first byte | `first_byte_timeout` | closed |
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
+//! | room for long frames that are not whole, of all connections | 16 MiB | not read on until others are whole |
+//! | frames in a row that prove nothing, of a connection or of an address | 8 | read one a second |
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
 //! | time to take a receipt | `frame_timeout` | closed |
 
@@ -21,7 +24,7 @@ use model::Source;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
@@ -29,20 +32,28 @@ use tokio_util::task::TaskTracker;
 
 use crate::framing::{FramingError, WrapperDecoder};
 use crate::received::{Framing, Lost, Received, Ticket};
-use crate::{Pipeline, Submitter, reply, telemetry};
+use crate::{Admission, Admitted, Pipeline, Submitter, reply, telemetry};
 
 /// Pause after the system refused to accept, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for frames that are not durable yet.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// Bytes read at once, at least.
+/// Bytes read at once, at least; a frame up to this size takes no part of [`PARTIAL_BYTES`].
 const READ: usize = 4096;
+/// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
+/// claims takes no memory that others could fill too.
+const PARTIAL_BYTES: usize = 16 << 20;
+/// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
+/// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
+const UNPROVEN_ROW: u32 = 8;
 
 /// Bounds of a TCP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpOptions {
     /// Connections at once.
     pub max_connections: usize,
+    /// Of these, from one address.
+    pub max_connections_per_address: usize,
     /// Longest APDU, bytes.
     pub max_apdu: usize,
     /// Longest silence before the first byte.
@@ -53,17 +64,21 @@ pub struct TcpOptions {
     pub idle_timeout: Duration,
     /// Frames of one connection that may wait for their sync.
     pub max_unacknowledged: usize,
+    /// Pause after a frame that proves nothing, once there were eight of them in a row.
+    pub unproven_pause: Duration,
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
         TcpOptions {
             max_connections: 10_000,
+            max_connections_per_address: 5_000,
             max_apdu: usize::from(u16::MAX),
-            first_byte_timeout: Duration::from_secs(30),
+            first_byte_timeout: Duration::from_secs(15),
             frame_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(600),
             max_unacknowledged: 1024,
+            unproven_pause: Duration::from_secs(1),
         }
     }
 }
@@ -75,27 +90,36 @@ pub async fn serve_tcp(
     options: TcpOptions,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let door = Admission::new(options.max_connections, options.max_connections_per_address);
+    let partial = Arc::new(Semaphore::new(PARTIAL_BYTES));
     let options = Arc::new(options);
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
     loop {
-        // The permit comes first: what cannot be served waits in the system's queue.
+        // The place comes first: what cannot be served waits in the system's queue.
         let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
+            let place = door.place().await;
+            (place, listener.accept().await)
         };
-        let (permit, accepted) = tokio::select! {
+        let (place, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(admitted) = door.admit(place, peer.ip()) else {
+                    counter!(telemetry::TCP_CLOSED, "reason" => "address").increment(1);
+                    continue;
+                };
                 let connection = Connection {
                     peer,
                     submitter: pipeline.submitter(),
                     pipeline: pipeline.clone(),
                     options: Arc::clone(&options),
+                    partial: Arc::clone(&partial),
+                    room: None,
+                    unproven: 0,
+                    admitted,
                 };
                 let (shutdown, abandon) = (shutdown.clone(), abandon.clone());
                 connections.spawn(async move {
@@ -105,7 +129,6 @@ pub async fn serve_tcp(
                         () = abandon.cancelled() => {}
                     }
                     gauge!(telemetry::TCP_CONNECTIONS).decrement(1);
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -164,6 +187,32 @@ struct Connection {
     submitter: Submitter,
     pipeline: Pipeline,
     options: Arc<TcpOptions>,
+    /// Room for long frames of all connections.
+    partial: Arc<Semaphore>,
+    /// What of it the frame has that is being read.
+    room: Option<Room>,
+    /// Frames in a row that proved nothing.
+    unproven: u32,
+    admitted: Admitted,
+}
+
+/// Room for the one long frame of a connection that is being read.
+struct Room {
+    bytes: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn new(bytes: usize, permit: OwnedSemaphorePermit) -> Room {
+        gauge!(telemetry::TCP_PARTIAL_BYTES).increment(bytes as f64);
+        Room { bytes, _permit: permit }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        gauge!(telemetry::TCP_PARTIAL_BYTES).decrement(self.bytes as f64);
+    }
 }
 
 /// A frame that waits for its sync, and where its receipt goes.
@@ -193,9 +242,14 @@ impl Connection {
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
         loop {
-            buffer.reserve(READ);
+            let begun = decoder.begun(&buffer);
+            let reading = async {
+                self.make_room(begun).await;
+                buffer.reserve(begun.map_or(READ, |length| length - buffer.len()));
+                reader.read_buf(&mut buffer).await
+            };
             let read = tokio::select! {
-                read = timeout_at(deadline.0, reader.read_buf(&mut buffer)) => read,
+                read = timeout_at(deadline.0, reading) => read,
                 () = pending.closed() => return End::Broken,
                 () = shutdown.cancelled() => return End::Shutdown,
             };
@@ -205,16 +259,34 @@ impl Connection {
                 Ok(Ok(0)) => return End::Peer,
                 Ok(Ok(_)) => {}
             }
-            let whole = match self.take(&mut decoder, &mut buffer, &pending).await {
+            let taken = tokio::select! {
+                taken = self.take(&mut decoder, &mut buffer, &pending) => taken,
+                () = shutdown.cancelled() => Err(End::Shutdown),
+            };
+            let whole = match taken {
                 Ok(whole) => whole,
                 Err(end) => return end,
             };
+            if whole {
+                self.room = None;
+            }
             let now = Instant::now();
             if buffer.is_empty() {
                 deadline = (now + self.options.idle_timeout, End::IdleTimeout);
             } else if whole || deadline.1 != End::FrameTimeout {
                 deadline = (now + self.options.frame_timeout, End::FrameTimeout);
             }
+        }
+    }
+
+    /// Waits for room for the frame that has begun, if it is a long one and has none yet.
+    async fn make_room(&mut self, begun: Option<usize>) {
+        let Some(bytes) = begun.filter(|length| *length > READ && self.room.is_none()) else { return };
+        let permits = u32::try_from(bytes.min(PARTIAL_BYTES)).unwrap_or(u32::MAX);
+        // It is never closed; if it were, no bound could be kept, and the connection times out.
+        match Arc::clone(&self.partial).acquire_many_owned(permits).await {
+            Ok(permit) => self.room = Some(Room::new(bytes, permit)),
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -231,7 +303,8 @@ impl Connection {
                 Ok(Some(frame)) => self.submit(frame, pending).await?,
                 Ok(None) => return Ok(whole),
                 Err(FramingError::NoFrame { error, received }) => {
-                    tracing::info!(peer = %self.peer, %error, "what was received is no frame");
+                    // Of no use in a log that strangers could fill: it is in quarantine, and counted.
+                    tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
                     self.submit(received, pending).await?;
                     return Err(End::Framing);
                 }
@@ -253,7 +326,13 @@ impl Connection {
         // A place among the unacknowledged first: a connection that has none is not read.
         let place = pending.reserve().await.map_err(|_| End::Broken)?;
         let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
+        let proven = ticket.is_proven();
         place.send((ticket, ports));
+        // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
+        self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
+        if self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW {
+            tokio::time::sleep(self.options.unproven_pause).await;
+        }
         Ok(())
     }
 }

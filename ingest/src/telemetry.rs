@@ -11,6 +11,7 @@ pub(crate) const FRAMES_REDELIVERED: &str = "urja_frames_redelivered_total";
 pub(crate) const FRAMES_REPEATED: &str = "urja_frames_repeated_total";
 pub(crate) const FRAMES_QUARANTINED: &str = "urja_frames_quarantined_total";
 pub(crate) const FRAMES_REFUSED: &str = "urja_frames_refused_total";
+pub(crate) const EVIDENCE_REFUSED: &str = "urja_evidence_refused_total";
 pub(crate) const QUEUE_FRAMES: &str = "urja_queue_frames";
 pub(crate) const GROUP_RECORDS: &str = "urja_journal_group_records";
 pub(crate) const GROUP_BYTES: &str = "urja_journal_group_bytes";
@@ -28,6 +29,7 @@ pub(crate) const WAITING_FRAMES: &str = "urja_waiting_frames";
 pub(crate) const WAITING_DROPPED: &str = "urja_waiting_dropped_total";
 pub(crate) const HOT_BYTES: &str = "urja_hot_bytes";
 pub(crate) const TCP_CONNECTIONS: &str = "urja_tcp_connections";
+pub(crate) const TCP_PARTIAL_BYTES: &str = "urja_tcp_partial_bytes";
 pub(crate) const TCP_CLOSED: &str = "urja_tcp_closed_total";
 pub(crate) const MQTT_CONNECTED: &str = "urja_mqtt_connected";
 
@@ -42,6 +44,10 @@ pub fn describe() {
     );
     describe_counter!(FRAMES_QUARANTINED, "frames kept as evidence, by source and reason");
     describe_counter!(FRAMES_REFUSED, "frames turned away at a bound, by source");
+    describe_counter!(
+        EVIDENCE_REFUSED,
+        "of the refused, frames that prove nothing and are beyond what is kept of such, by source and reason"
+    );
     describe_gauge!(QUEUE_FRAMES, "frames that wait for the journal");
     describe_histogram!(GROUP_RECORDS, "records of a journal group");
     describe_histogram!(GROUP_BYTES, Unit::Bytes, "size of a journal group");
@@ -62,6 +68,11 @@ pub fn describe() {
     );
     describe_gauge!(HOT_BYTES, Unit::Bytes, "rows that are not committed to the lake");
     describe_gauge!(TCP_CONNECTIONS, "open TCP connections of meters");
+    describe_gauge!(
+        TCP_PARTIAL_BYTES,
+        Unit::Bytes,
+        "room held for long frames of TCP connections that are not whole"
+    );
     describe_counter!(TCP_CLOSED, "TCP connections closed by us, by reason");
     describe_gauge!(MQTT_CONNECTED, "1 while the MQTT broker is connected");
 }
@@ -87,6 +98,11 @@ impl FrameCounts {
                 Disposition::Accepted => counter!(FRAMES_ACCEPTED, "source" => source).increment(count),
                 Disposition::Redelivered => counter!(FRAMES_REDELIVERED, "source" => source).increment(count),
                 Disposition::Repeated => counter!(FRAMES_REPEATED, "source" => source).increment(count),
+                Disposition::Refused(reason) => {
+                    counter!(FRAMES_REFUSED, "source" => source).increment(count);
+                    counter!(EVIDENCE_REFUSED, "source" => source, "reason" => reason.name())
+                        .increment(count);
+                }
                 Disposition::Quarantined(reason) => {
                     counter!(FRAMES_QUARANTINED, "source" => source, "reason" => reason.name())
                         .increment(count);

@@ -1,6 +1,7 @@
 //! What whole-system tests share: the binary as a process, its answers, foreign programs, and waiting for a state.
 
 mod broker;
+pub mod load;
 mod process;
 mod python;
 mod remains;

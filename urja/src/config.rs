@@ -27,6 +27,8 @@ pub struct Config {
     pub listen: Listen,
     /// MQTT.
     pub mqtt: Mqtt,
+    /// How much is kept of frames that prove nothing.
+    pub quarantine: Quarantine,
     /// The journal.
     pub journal: Journal,
     /// Delta tables.
@@ -83,6 +85,8 @@ pub struct Listen {
     pub udp: Address,
     /// Connections at most.
     pub max_connections: usize,
+    /// Connections of one address at most.
+    pub max_connections_per_address: usize,
     /// Longest APDU taken, bytes.
     pub max_apdu: ByteSize,
     /// A connection that sends nothing at all is closed after this time.
@@ -145,6 +149,20 @@ pub struct Journal {
     pub queue_frames: usize,
 }
 
+/// Section `quarantine`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quarantine {
+    /// Bytes at once.
+    pub burst: ByteSize,
+    /// Bytes a day after that.
+    pub per_day: ByteSize,
+    /// Frames at once that claim one title.
+    pub title_burst: u32,
+    /// Frames an hour after that.
+    pub title_per_hour: u32,
+}
+
 /// Section `lake`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,6 +207,14 @@ pub struct Http {
     pub public: bool,
     /// The consumer's card without sign-in, for demonstrations on loopback.
     pub demo: bool,
+    /// Connections of one door at most.
+    pub max_connections: usize,
+    /// Connections of one address at most.
+    pub max_connections_per_address: usize,
+    /// The head of a request must be whole within this time.
+    pub header_timeout: Span,
+    /// A connection that takes nothing of an answer is closed after this time.
+    pub write_timeout: Span,
 }
 
 /// Section `health`.
@@ -245,8 +271,9 @@ impl Default for Listen {
             tcp: Address::loopback(4059),
             udp: Address::loopback(4059),
             max_connections: 10_000,
+            max_connections_per_address: 5_000,
             max_apdu: ByteSize::kib(64),
-            first_byte_timeout: Span::seconds(30),
+            first_byte_timeout: Span::seconds(15),
             frame_timeout: Span::seconds(30),
             idle_timeout: Span::seconds(600),
             max_unacknowledged: 1024,
@@ -282,6 +309,17 @@ impl Default for Journal {
     }
 }
 
+impl Default for Quarantine {
+    fn default() -> Self {
+        Quarantine {
+            burst: ByteSize::mib(16),
+            per_day: ByteSize::gib(2),
+            title_burst: 256,
+            title_per_hour: 60,
+        }
+    }
+}
+
 impl Default for Lake {
     fn default() -> Self {
         Lake { commit_every: Span::seconds(30), commit_bytes: ByteSize::mib(128) }
@@ -302,7 +340,15 @@ impl Default for Query {
 
 impl Default for Http {
     fn default() -> Self {
-        Http { listen: Address::loopback(8080), public: false, demo: false }
+        Http {
+            listen: Address::loopback(8080),
+            public: false,
+            demo: false,
+            max_connections: 1024,
+            max_connections_per_address: 256,
+            header_timeout: Span::seconds(10),
+            write_timeout: Span::seconds(30),
+        }
     }
 }
 
@@ -389,6 +435,14 @@ impl Config {
             "key listen.max_apdu: a wrapper carries at most 64KiB"
         );
         ensure!(self.listen.max_unacknowledged > 0, "key listen.max_unacknowledged: at least 1");
+        for (key, connections) in [
+            ("listen.max_connections", self.listen.max_connections),
+            ("listen.max_connections_per_address", self.listen.max_connections_per_address),
+            ("http.max_connections", self.http.max_connections),
+            ("http.max_connections_per_address", self.http.max_connections_per_address),
+        ] {
+            ensure!(connections > 0, "key {key}: at least 1");
+        }
         ensure!(
             self.journal.segment.as_u64() >= self.journal.group.as_u64() + (4 << 20),
             "key journal.segment: at least 4MiB more than journal.group"

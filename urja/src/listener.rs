@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Address, Config, Framing};
 use crate::node::Node;
+use crate::web::{self, Limits};
 use crate::{admin, health, telemetry};
 
 /// Doors that are open, with the addresses they really have.
@@ -107,14 +108,8 @@ impl Doors {
         let Some(listener) = listen(node.config.health.listen, "health.listen").await? else { return Ok(()) };
         self.health = Some(listener.local_addr()?);
         let router = health::router(node.clone(), metrics);
-        let stop = self.stop_http.clone();
-        self.http_tasks.spawn(async move {
-            if let Err(error) =
-                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-            {
-                tracing::error!(%error, "health and metrics are closed");
-            }
-        });
+        let limits = Limits::of(&node.config.http);
+        self.http_tasks.spawn(web::serve(listener, router, limits, "health", self.stop_http.clone()));
         Ok(())
     }
 
@@ -131,10 +126,11 @@ impl Doors {
             .context("query runtime")?;
         let listener = listener.into_std()?;
         let router = crate::adapter::pages(node).merge(query::router(node.engine.clone()));
-        let stop = self.stop_http.clone();
+        let (limits, stop) = (Limits::of(&node.config.http), self.stop_http.clone());
         let served = runtime.spawn(async move {
             let listener = TcpListener::from_std(listener)?;
-            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+            web::serve(listener, router, limits, "http", stop).await;
+            Ok::<(), std::io::Error>(())
         });
         self.http_tasks.spawn(async move {
             if let Ok(Err(error)) = served.await {
@@ -198,11 +194,13 @@ fn max_apdu(config: &Config) -> usize {
 fn tcp_options(config: &Config) -> TcpOptions {
     TcpOptions {
         max_connections: config.listen.max_connections,
+        max_connections_per_address: config.listen.max_connections_per_address,
         max_apdu: max_apdu(config),
         first_byte_timeout: config.listen.first_byte_timeout.0,
         frame_timeout: config.listen.frame_timeout.0,
         idle_timeout: config.listen.idle_timeout.0,
         max_unacknowledged: config.listen.max_unacknowledged,
+        ..TcpOptions::default()
     }
 }
 

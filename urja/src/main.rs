@@ -17,6 +17,7 @@ mod owner;
 mod problem;
 mod status;
 mod telemetry;
+mod web;
 
 use std::process::ExitCode;
 

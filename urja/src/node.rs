@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ingest::{Pipeline, PipelineOptions};
+use ingest::{EvidenceOptions, Pipeline, PipelineOptions};
 use model::{Calendar, CivilDay, Digest, Fact, Instant, Paise, TariffVersion};
 use profiles::Profile;
 use registry::{Kek, Known, Registry};
@@ -240,6 +240,12 @@ fn pipeline_options(config: &Config, calendar: &Calendar) -> Result<PipelineOpti
         commit_bytes: usize::try_from(config.lake.commit_bytes.as_u64())?,
         group_bytes: usize::try_from(config.journal.group.as_u64())?,
         queue_frames: config.journal.queue_frames,
+        evidence: EvidenceOptions {
+            burst_bytes: config.quarantine.burst.as_u64(),
+            bytes_per_day: config.quarantine.per_day.as_u64(),
+            title_burst: config.quarantine.title_burst,
+            title_per_hour: config.quarantine.title_per_hour,
+        },
         close_at: config.close_at()?,
         late_days: config.billing.late_days,
         calendar: calendar.clone(),

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use metrics::{describe_counter, describe_gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,9 @@ pub fn start_logs(log: &Log, brief: bool) -> Result<()> {
     Ok(())
 }
 
+pub const HTTP_CONNECTIONS: &str = "urja_http_connections";
+pub const HTTP_CLOSED: &str = "urja_http_closed_total";
+
 /// Seconds: a sync takes a tenth of a millisecond to a few seconds.
 const SECONDS: &[f64] = &[0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Counts, of records in a group for example.
@@ -50,5 +54,7 @@ pub fn metrics() -> Result<PrometheusHandle> {
         .install_recorder()
         .context("metrics recorder")?;
     ingest::describe_metrics();
+    describe_gauge!(HTTP_CONNECTIONS, "open HTTP connections, by door");
+    describe_counter!(HTTP_CLOSED, "HTTP connections that ended, by door and reason");
     Ok(HANDLE.get_or_init(|| handle).clone())
 }

@@ -147,6 +147,12 @@ impl JournalThread {
                 counts.redelivered += 1;
                 self.copies.push(Copy { batch, reply, acked, permit });
             }
+            Becomes::Refused => {
+                counts.refused += 1;
+                self.core.gauges.refused_evidence();
+                // Nothing is promised by it, so nothing is waited for.
+                let _ = reply.send(acked);
+            }
         }
     }
 

@@ -180,7 +180,7 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
         checkpoint,
         last: recovery.last,
         applier: Applier::new(fold, lake),
-        judge: Judge::new(options.remembered_frames),
+        judge: Judge::new(options.remembered_frames, options.evidence),
         waiting: Vec::new(),
     };
     replayer.run(&dir, first_position(&journal))?;

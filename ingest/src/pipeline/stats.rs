@@ -95,6 +95,11 @@ impl Gauges {
         self.refused_new[source.index()].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a refused frame that the journal thread puts into the counts of a group by itself.
+    pub(super) fn refused_evidence(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Refused frames of a source since this was last asked.
     pub(super) fn take_refused(&self, source: Source) -> u64 {
         self.refused_new[source.index()].swap(0, Ordering::Relaxed)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use codec::security::SecurityControl;
-use ingest::{Disposition, Readiness, Refused, StartError};
+use ingest::{Disposition, EvidenceOptions, Readiness, Refused, StartError};
 use model::row::PostingKind;
 use model::{Channel, Fact, Paise, Position, QuarantineReason, Recharge, Row, Source, Verdict};
 
@@ -98,6 +98,34 @@ async fn a_forged_frame_changes_nothing_but_the_evidence() {
     assert!(!late, "the forged counter moved no mark");
     assert_eq!(first_values(&world.rows().await).len(), 2);
     assert_conserved(&world.tally(Source::Tcp).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_beyond_its_bounds_is_counted_and_not_kept() {
+    let meter = Meter::new(1);
+    let world = World::with(|options| {
+        options.evidence = EvidenceOptions { title_burst: 3, title_per_hour: 2, ..options.evidence };
+    })
+    .await;
+    world.register(&[&meter]).await;
+    let thief = Meter { guek: [0x5a; 16], ..meter.clone() };
+    let forge = |counter| thief.frame(counter, &meter.block(june(5, 11, 30), 1));
+    let refused = Disposition::Refused(QuarantineReason::TagMismatch);
+    for (counter, expected) in [(1, TAG), (2, TAG), (3, TAG), (4, refused), (5, refused)] {
+        let acked = world.send(forge(counter)).await;
+        assert_eq!((acked.disposition, acked.confirm), (expected, None), "{counter}");
+    }
+    assert_eq!(world.disposition(forge(2)).await, Disposition::Redelivered, "what is kept costs nothing");
+    // The counts of what is refused come with the next group that has a record; the meter's own frames go on.
+    let acked = world.send(meter.frame(10, &meter.block(june(5, 11, 0), 100))).await;
+    assert_eq!(acked.disposition, Disposition::Accepted);
+    let tally = world.tally(Source::Tcp).await;
+    assert_eq!((tally.received, tally.stored, tally.quarantined, tally.refused), (7, 1, 3, 2));
+    assert_conserved(&tally);
+    let kept = world.journaled().iter().filter(|(fact, _)| matches!(fact, Fact::Quarantined(_))).count();
+    assert_eq!(kept, 3);
+    world.clock.set(june(5, 13, 0));
+    assert_eq!(world.disposition(forge(6)).await, TAG, "an hour later there is room again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,3 +183,46 @@ async fn what_was_received_before_a_shutdown_is_confirmed() {
     served.stop().await;
     assert_eq!(rest(&mut stream).await, meter.receipt());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_past_its_share_is_closed_and_others_are_served() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    let served =
+        Served::new(&world, TcpOptions { max_connections_per_address: 1, ..TcpOptions::default() }).await;
+    let mut first = served.connect().await;
+    first.write_all(&meter.frame(1, &meter.block(june(5, 11, 0), 1))).await.unwrap();
+    exactly(&mut first, meter.receipt().len()).await;
+    assert_eq!(rest(&mut served.connect().await).await.len(), 0, "a second one from there");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(served.address).await.unwrap();
+    other.write_all(&meter.frame(2, &meter.block(june(5, 11, 30), 2))).await.unwrap();
+    exactly(&mut other, meter.receipt().len()).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_proves_nothing_is_read_slowly_and_one_with_a_few_wrong_meters_is_not() {
+    let (meter, stranger) = (Meter::new(1), Meter::new(2));
+    let world = World::of(&[&meter]).await;
+    let options = TcpOptions { unproven_pause: Duration::from_secs(600), ..TcpOptions::default() };
+    let served = Served::new(&world, options).await;
+    let forged = |count: u32| -> Vec<u8> {
+        (1..=count).flat_map(|counter| stranger.frame(counter, &stranger.block(june(5, 11, 0), 1))).collect()
+    };
+    let genuine = |counter: u32| meter.frame(counter, &meter.block(june(5, 11, 0), counter));
+    let mut mixed = served.connect().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut bad = socket.connect(served.address).await.unwrap();
+    bad.write_all(&[forged(8), genuine(1)].concat()).await.unwrap();
+    for round in 2..5 {
+        mixed.write_all(&[forged(7), genuine(round)].concat()).await.unwrap();
+        exactly(&mut mixed, meter.receipt().len()).await;
+    }
+    world.until("both are read", |fold| fold.tallies()[Source::Tcp.index()].received >= 3 * 8 + 7).await;
+    let genuine = |(fact, _): &(Fact, _)| matches!(fact, Fact::Frame(_));
+    assert_eq!(world.journaled().iter().filter(|fact| genuine(fact)).count(), 3, "the slow one's waits");
+    served.stop().await;
+}

@@ -1,0 +1,874 @@
+//! Storms: far more, far slower or far worse than a head-end can take. What is genuine goes on at nearly full speed,
+//! memory keeps to its bounds, nothing confirmed is lost.
+//!
+//! Every figure is a ratio to the capacity that the same load has on the same server before and after the storm. Storms
+//! run one after the other; in the gate other tests run beside them, so the floor there is lower.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::load::{Load, Taken, confirmed_id, wrapped};
+use crate::harness::{Broker, DEADLINE, Served, evidence, seeded, shared_deadline, skip, wait_for};
+
+const MIB: u64 = 1 << 20;
+/// Concentrators by which capacity is measured.
+const CONCENTRATORS: usize = 4;
+/// Frames by which the window's length is found.
+const FIRST: usize = 4_000;
+/// Where strangers come from; genuine meters come from 127.0.0.1.
+const STRANGER: [u8; 4] = [127, 0, 0, 2];
+
+fn full() -> bool {
+    std::env::var_os("URJA_FULL").is_some()
+}
+
+/// The large count or the small one.
+fn scaled(full_count: usize, gate_count: usize) -> usize {
+    if full() { full_count } else { gate_count }
+}
+
+/// Least goodput in a storm, as a share of capacity.
+fn floor() -> f64 {
+    if full() { 0.9 } else { 0.6 }
+}
+
+/// One storm at a time, or each would be the other's.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A head-end with registered meters, and the load they make.
+struct Field {
+    served: Served,
+    load: Arc<Load>,
+    /// Frames of one measurement.
+    window: usize,
+    seed: u64,
+    dir: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Field {
+    /// Quick timeouts in the gate, so that the end of a slow socket can be awaited; small groups and commits, so that
+    /// bounds of memory are near.
+    fn new(storm: &str, extra: &[(&str, &str)], args: &[&str]) -> Field {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let (seed, _) = seeded(storm);
+        let defaults = [
+            ("URJA_TIME__CLOCK", "driven"),
+            ("URJA_JOURNAL__GROUP", "1MiB"),
+            ("URJA_LAKE__COMMIT_BYTES", "32MiB"),
+            ("URJA_LISTEN__MAX_CONNECTIONS", "16000"),
+            ("URJA_LISTEN__MAX_CONNECTIONS_PER_ADDRESS", "10000"),
+        ];
+        let env: Vec<(&str, &str)> = defaults.iter().chain(extra).copied().collect();
+        let served = Served::start_with(&dir.path().join("data"), args, &env);
+        let meters = u32::try_from(scaled(12_000, 2_000)).unwrap();
+        let load = Arc::new(Load::register(&served, dir.path(), seed, meters));
+        let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
+        let first = field.capacity();
+        let seconds = if full() { 10.0 } else { 0.8 };
+        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 8);
+        field
+    }
+
+    fn tcp(&self) -> SocketAddr {
+        self.served.address("tcp")
+    }
+
+    /// Takes a window of frames in.
+    fn capacity(&self) -> Taken {
+        self.load.take_in(self.tcp(), CONCENTRATORS, self.window)
+    }
+
+    /// Goodput in a storm as a share of the capacity before and after it, and what was injected. Where the machine is
+    /// busy with other things a round may fall below the floor by that alone: the best of three counts.
+    fn goodput(&self, what: &str, mut storm: impl FnMut() -> Storm) -> (f64, u64) {
+        let (mut best, mut injected) = (0.0_f64, 0);
+        for _ in 0..3 {
+            let before = self.capacity();
+            let under_way = storm();
+            let during = self.capacity();
+            injected += under_way.end();
+            let after = self.capacity();
+            let ratio = 2.0 * during.rate() / (before.rate() + after.rate());
+            println!(
+                "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {ratio:.2}",
+                before.rate(),
+                during.rate(),
+                after.rate()
+            );
+            best = best.max(ratio);
+            if best >= floor() || self.load.left() < 3 * self.window {
+                break;
+            }
+        }
+        assert!(best >= floor(), "{what}: goodput {best:.2} of capacity, at least {}", floor());
+        (best, injected)
+    }
+
+    fn pid(&self) -> u64 {
+        self.served.ready["pid"].as_u64().unwrap()
+    }
+
+    /// A value of `/proc/PID/status`, bytes.
+    fn memory(&self, key: &str) -> u64 {
+        status_bytes(self.pid(), key)
+    }
+
+    /// Sum of a metric over the label values that contain `labels`.
+    fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (_, page) = self.served.get("health", "/metrics");
+        let of = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (found, value) = rest.rsplit_once(' ')?;
+            let ours = (found.is_empty() || found.starts_with('{')) && found.contains(labels);
+            ours.then(|| value.parse::<f64>().ok())?
+        };
+        page.lines().filter_map(of).sum()
+    }
+
+    /// Writes the evidence down after the last checks.
+    fn end(self, promise: &str, injected: u64, result: &str) {
+        self.load.check(&self.served);
+        let peak = self.memory("VmHWM") / MIB;
+        let result =
+            format!("{result}; {} frames confirmed and stored once, peak {peak} MiB", self.load.confirmed());
+        evidence(promise, self.seed, u32::try_from(injected).unwrap_or(u32::MAX), &result);
+        assert_eq!(self.served.terminate(), 0);
+        drop(self.dir);
+    }
+}
+
+fn status_bytes(pid: u64, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Something that goes on beside the load until it is ended.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Storm {
+    /// Runs `blow` until it returns; it looks at the flag now and then. It gives what it injected.
+    fn start(blow: impl FnOnce(&AtomicBool) -> u64 + Send + 'static) -> Storm {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        Storm { stop, thread: std::thread::spawn(move || blow(&flag)) }
+    }
+
+    /// Runs `blow` on a runtime of its own.
+    fn tasks<F: Future<Output = u64>>(blow: impl FnOnce(Arc<AtomicBool>) -> F + Send + 'static) -> Storm {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Storm { stop, thread: std::thread::spawn(move || runtime.block_on(blow(flag))) }
+    }
+
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Watches the memory of a process until it is ended; gives the most it saw.
+fn watch_memory(pid: u64) -> Storm {
+    Storm::start(move |stop| {
+        let mut most = 0;
+        while !stop.load(Ordering::Relaxed) {
+            most = most.max(status_bytes(pid, "VmRSS"));
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        most
+    })
+}
+
+async fn connect_from(address: [u8; 4], to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((address, 0)))?;
+    socket.connect(to).await
+}
+
+/// Reads until the other side closes; whether it did in time.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let reading = async {
+        let mut bytes = [0; 4096];
+        while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
+    };
+    tokio::time::timeout(DEADLINE, reading).await.is_ok()
+}
+
+// ---------------------------------------------------------------------------------------------------------- midnight
+
+/// A recharge over the admin socket: its position.
+fn recharge(data: &Path, account: &str, payment: &str) -> u64 {
+    let body = format!("{{\"account\":\"{account}\",\"amount_paise\":100,\"payment_id\":\"{payment}\"}}");
+    let mut stream = UnixStream::connect(data.join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!(
+        "POST /admin/recharges HTTP/1.1\r\nhost: urja\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let answer: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {answer:?}"));
+    assert_eq!(answer["outcome"], "posted", "{answer}");
+    answer["position"].as_u64().unwrap()
+}
+
+/// What recharges met while the backlog was worked off.
+struct Recharges {
+    /// For each, the records that became durable between its sending and itself, and seconds to its answer.
+    overtaken_by: Vec<(u64, f64)>,
+    last: u64,
+}
+
+#[test]
+fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it() {
+    let broker_dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&broker_dir.path().join("broker"));
+    let mqtt = broker.as_ref().map(Broker::url);
+    let args: Vec<&str> = mqtt.iter().flat_map(|url| ["--mqtt", url]).collect();
+    let field = Field::new("midnight", &[], &args);
+    wait_for("subscribed", || (broker.is_none() || field.served.log().contains("subscribed")).then_some(()));
+    let seconds = if full() { 6.0 } else { 1.0 };
+    let before = field.capacity();
+    let rss = field.memory("VmRSS");
+    let offered = ((10.0 * before.rate() * seconds) as usize).min(field.load.left() - 2 * field.window);
+    let frames = field.load.blocks(offered);
+    let (by_udp, rest) = frames.split_at(offered / 10);
+    let (by_mqtt, by_tcp) = rest.split_at(if broker.is_some() { offered / 10 } else { 0 });
+    let accepted = field.metric("urja_frames_accepted_total", "");
+    let refused = field.metric("urja_frames_refused_total", "");
+    let memory = watch_memory(field.pid());
+    let gone = AtomicBool::new(false);
+    let (began, load) = (Instant::now(), &field.load);
+    let (elapsed, recharges) = std::thread::scope(|scope| {
+        let money = scope.spawn(|| recharge_until(&field, &gone));
+        let all = [
+            scope.spawn(|| {
+                load.deliver(field.tcp(), scaled(200, 40), by_tcp);
+            }),
+            scope.spawn(|| load.datagrams(field.served.address("udp"), by_udp)),
+            scope.spawn(|| {
+                if let Some(broker) = &broker {
+                    load.publish(broker.address, by_mqtt);
+                }
+            }),
+        ];
+        all.into_iter().for_each(|sender| sender.join().unwrap());
+        wait_for("the backlog is gone", || {
+            let taken = field.metric("urja_frames_accepted_total", "") - accepted;
+            (taken >= offered as f64).then_some(())
+        });
+        let elapsed = began.elapsed().as_secs_f64();
+        gone.store(true, Ordering::Relaxed);
+        (elapsed, money.join().unwrap())
+    });
+    let most = memory.end();
+    let end = field.metric("urja_durable_position", "") as u64;
+    let after = field.capacity();
+    let capacity = (before.rate() + after.rate()) / 2.0;
+    let ratio = offered as f64 / elapsed / capacity;
+    // What may be in memory at once, by the configuration: the queue, ten groups on their way to the fold with their
+    // decoded readings, rows that wait for a commit, rows in one, its Parquet; and what the allocator keeps of each.
+    let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
+    println!(
+        "midnight: resident {} MiB before, at most {} MiB, bound {} MiB above",
+        rss / MIB,
+        most / MIB,
+        bound / MIB
+    );
+    assert!(most.saturating_sub(rss) <= bound, "memory grew by {} MiB", most.saturating_sub(rss) / MIB);
+    assert!(field.memory("VmHWM") <= 1536 * MIB, "more than 1.5 GiB");
+    // A recharge waits for the group that is being written and is in the next one, whatever waits in the queue: three
+    // groups of a MiB have fewer than 12,000 records, and tens of thousands of frames waited.
+    let (worst, _) = *recharges.overtaken_by.iter().max_by_key(|(records, _)| *records).unwrap();
+    let slowest = recharges.overtaken_by.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
+    assert!(worst < 12_000, "{worst} records went before a recharge");
+    assert!(recharges.last < end, "recharges were answered only when the backlog was gone");
+    let refused = field.metric("urja_frames_refused_total", "") - refused;
+    assert!(ratio >= floor(), "goodput {ratio:.2} of capacity {capacity:.0}/s");
+    let result = format!(
+        "{offered} frames due at once against {capacity:.0}/s, {elapsed:.1} s, goodput {ratio:.2}; {} recharges, at most \
+         {worst} records before one, slowest {slowest:.2} s; {refused:.0} datagrams refused; memory +{} of {} MiB",
+        recharges.overtaken_by.len(),
+        most.saturating_sub(rss) / MIB,
+        bound / MIB
+    );
+    field.end("ten times the capacity at midnight", offered as u64, &result);
+}
+
+/// One recharge after the other until the backlog is gone.
+fn recharge_until(field: &Field, gone: &AtomicBool) -> Recharges {
+    let account = field.load.account(0);
+    let mut recharges = Recharges { overtaken_by: Vec::new(), last: 0 };
+    while !gone.load(Ordering::Relaxed) {
+        let durable = field.metric("urja_durable_position", "") as u64;
+        let began = Instant::now();
+        let payment = format!("midnight-{}", recharges.overtaken_by.len());
+        let position = recharge(&field.served.data, &account, &payment);
+        let before = position.saturating_sub(durable);
+        recharges.overtaken_by.push((before, began.elapsed().as_secs_f64()));
+        // The last one may have been answered when all was through; the one before it was not.
+        if !gone.load(Ordering::Relaxed) {
+            recharges.last = position;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    recharges
+}
+
+// ------------------------------------------------------------------------------------------------ last gasp, reconnect
+
+/// Connects, sends an alarm of this meter and awaits its confirm.
+async fn gasp(load: &Load, meter: usize, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(to).await?;
+    send_alarm(load, meter, &mut stream).await?;
+    Ok(stream)
+}
+
+async fn send_alarm(load: &Load, meter: usize, stream: &mut TcpStream) -> std::io::Result<()> {
+    let frame = load.alarm(meter);
+    stream.write_all(&frame.bytes).await?;
+    let mut confirm = [0; 14];
+    match tokio::time::timeout(DEADLINE, stream.read_exact(&mut confirm)).await {
+        Ok(read) => drop(read?),
+        Err(_) => return Err(ErrorKind::TimedOut.into()),
+    }
+    assert_eq!(confirmed_id(&confirm), frame.invoke_id);
+    load.confirm(&frame);
+    Ok(())
+}
+
+/// Runs one future per number, all at once; gives their results.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + 'static>(
+    count: usize,
+    make: impl Fn(usize) -> F,
+) -> Vec<T> {
+    let local = tokio::task::LocalSet::new();
+    let tasks: Vec<_> = (0..count).map(|number| local.spawn_local(make(number))).collect();
+    local
+        .run_until(async {
+            let mut results = Vec::with_capacity(count);
+            for task in tasks {
+                results.push(task.await.unwrap());
+            }
+            results
+        })
+        .await
+}
+
+#[test]
+fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
+    let field = Field::new("last gasp", &[], &[]);
+    let sessions = scaled(9_000, 600);
+    let dark = sessions * 3 / 10;
+    let to = field.tcp();
+    let storm = || {
+        let load = Arc::clone(&field.load);
+        Storm::tasks(move |stop| async move {
+            let joined = Arc::clone(&load);
+            let open = at_once(sessions, move |number| {
+                let load = Arc::clone(&joined);
+                async move { gasp(&load, number % load.meters(), to).await.unwrap() }
+            })
+            .await;
+            let open: Vec<_> = open.into_iter().map(|stream| Some(tokio::sync::Mutex::new(stream))).collect();
+            let open = Arc::new(open);
+            let confirmed = at_once(dark, move |number| {
+                let (load, open) = (Arc::clone(&load), Arc::clone(&open));
+                async move {
+                    let mut stream = open[number].as_ref().unwrap().lock().await;
+                    send_alarm(&load, number % load.meters(), &mut stream).await.is_ok()
+                }
+            })
+            .await;
+            // Then silence: nobody says goodbye.
+            while !stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            confirmed.iter().filter(|confirmed| **confirmed).count() as u64
+        })
+    };
+    let (ratio, alarms) = field.goodput("last gasp", storm);
+    assert!(alarms >= dark as u64, "{alarms} of {dark} last gasps were confirmed");
+    let events = field.served.number("SELECT count(*) FROM event");
+    assert!(events > 0, "no event is stored");
+    let result = format!("{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio:.2}");
+    field.end("last gasps of 30 % of the meters at once", alarms, &result);
+}
+
+#[test]
+fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
+    let field = Field::new("reconnect", &[], &[]);
+    let sessions = scaled(9_000, 600);
+    let spread_ms = scaled(10_000, 500) as u64;
+    let to = field.tcp();
+    let delays: Arc<Vec<u64>> = Arc::new(
+        (0..sessions as u64)
+            .map(|number| fleet::Rng::keyed(field.seed, &[number]).below(spread_ms))
+            .collect(),
+    );
+    let attempts = Arc::new(AtomicU64::new(0));
+    let storm = || {
+        let (load, delays, attempts) = (Arc::clone(&field.load), Arc::clone(&delays), Arc::clone(&attempts));
+        Storm::tasks(move |_| async move {
+            let mut dropped = 0;
+            for round in 0..4 {
+                let (load, delays, attempts) =
+                    (Arc::clone(&load), Arc::clone(&delays), Arc::clone(&attempts));
+                let open = at_once(sessions, move |number| {
+                    let (load, delays, attempts) =
+                        (Arc::clone(&load), Arc::clone(&delays), Arc::clone(&attempts));
+                    async move {
+                        if round > 0 {
+                            tokio::time::sleep(Duration::from_millis(delays[number])).await;
+                        }
+                        for _ in 0..10 {
+                            attempts.fetch_add(1, Ordering::Relaxed);
+                            if let Ok(stream) = gasp(&load, number % load.meters(), to).await {
+                                return stream;
+                            }
+                        }
+                        panic!("ten attempts to connect were for nothing")
+                    }
+                })
+                .await;
+                assert_eq!(open.len(), sessions);
+                // All at once, here; after the last round for good.
+                drop(open);
+                dropped += sessions as u64;
+            }
+            dropped
+        })
+    };
+    let (ratio, dropped) = field.goodput("reconnect", storm);
+    let attempts = attempts.load(Ordering::Relaxed);
+    assert!(attempts <= 3 * dropped, "{attempts} attempts for {dropped} sessions");
+    wait_for("the server lets go of them", || {
+        (field.metric("urja_tcp_connections", "") < 10.0).then_some(())
+    });
+    let result = format!(
+        "{sessions} sessions dropped at once and back within {spread_ms} ms, 3 times; {attempts} attempts for {dropped} \
+         sessions, goodput {ratio:.2}"
+    );
+    field.end("sessions that drop and come back", dropped, &result);
+}
+
+// ----------------------------------------------------------------------------------------------------- bad credentials
+
+/// A client that sends what proves nothing, each time in other bytes.
+struct Stranger {
+    stream: std::net::TcpStream,
+    frame: Vec<u8>,
+    sent: u32,
+}
+
+impl Stranger {
+    /// A third have a wrong key for a title that is registered, a third a title that is not, a third send no APDU.
+    fn new(load: &Load, number: usize, to: SocketAddr) -> Stranger {
+        let stream = std::net::TcpStream::connect(to).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut frame = load.forged(number % load.meters());
+        match number % 3 {
+            // Behind wrapper, tag and length stands the title.
+            1 => frame[10..18].copy_from_slice(&(number as u64).to_be_bytes()),
+            2 => frame[8] = 0xff,
+            _ => {}
+        }
+        Stranger { stream, frame, sent: 0 }
+    }
+
+    /// Whether there was room for another frame.
+    fn send(&mut self) -> bool {
+        self.sent += 1;
+        let last = self.frame.len() - 4;
+        self.frame[last..].copy_from_slice(&self.sent.to_be_bytes());
+        matches!(self.stream.write(&self.frame), Ok(length) if length == self.frame.len())
+    }
+}
+
+#[test]
+fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
+    /// What a record of evidence counts for besides its bytes.
+    const OVERHEAD: u64 = 256;
+    let burst = if full() { 16 * MIB } else { 256 << 10 };
+    let field = Field::new("bad credentials", &[("URJA_QUARANTINE__BURST", &format!("{burst}B"))], &[]);
+    let (strangers, to) = (scaled(2_000, 300), field.tcp());
+    let storm = || {
+        let load = Arc::clone(&field.load);
+        Storm::start(move |stop| {
+            let mut strangers: Vec<_> =
+                (0..strangers).map(|number| Stranger::new(&load, number, to)).collect();
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let next = Instant::now() + Duration::from_millis(100);
+                sent += strangers.iter_mut().map(Stranger::send).filter(|sent| *sent).count() as u64;
+                std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            }
+            sent
+        })
+    };
+    let (ratio, sent) = field.goodput("bad credentials", storm);
+    let kept = field.served.number("SELECT count(*) FROM quarantine");
+    let refused = field.metric("urja_evidence_refused_total", "");
+    let least = load_frame_bytes(&field.load) + OVERHEAD;
+    assert!(kept > 0, "nothing is kept as evidence");
+    assert!(kept as u64 <= burst / least, "{kept} frames are kept in {burst} bytes");
+    assert!(refused > 0.0, "the bound was never met: {sent} sent, {kept} kept");
+    let result = format!(
+        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}"
+    );
+    field.end("clients with wrong keys, unknown titles and garbage", sent, &result);
+}
+
+fn load_frame_bytes(load: &Load) -> u64 {
+    load.forged(0).len() as u64
+}
+
+// ------------------------------------------------------------------------------------------------------- slow, silent
+
+/// What a slow client does with a door.
+#[derive(Clone, Copy)]
+struct Slow {
+    door: SocketAddr,
+    /// What it sends at once.
+    begins: &'static [u8],
+    /// What it goes on with, byte by byte.
+    drips: Option<Duration>,
+}
+
+impl Slow {
+    /// Goes on until the other side closes; whether it did in time.
+    async fn stay(self) -> bool {
+        let Ok(mut stream) = connect_from(STRANGER, self.door).await else { return true };
+        if stream.write_all(self.begins).await.is_err() {
+            return true;
+        }
+        let end = Instant::now() + DEADLINE;
+        while let Some(pause) = self.drips {
+            tokio::time::sleep(pause).await;
+            if stream.write_all(b"\0").await.is_err() {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+        }
+        is_closed(&mut stream).await
+    }
+}
+
+#[test]
+fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
+    let quick = [
+        ("URJA_LISTEN__FIRST_BYTE_TIMEOUT", "1s"),
+        ("URJA_LISTEN__FRAME_TIMEOUT", "2s"),
+        ("URJA_HTTP__HEADER_TIMEOUT", "1s"),
+        ("URJA_HTTP__WRITE_TIMEOUT", "2s"),
+    ];
+    let caps = [("URJA_LISTEN__MAX_CONNECTIONS_PER_ADDRESS", if full() { "4000" } else { "200" })];
+    let extra: Vec<_> = caps.iter().chain(if full() { &[][..] } else { &quick }).copied().collect();
+    let field = Field::new("slow sockets", &extra, &[]);
+    let (meters, http, health) = (field.tcp(), field.served.address("http"), field.served.address("health"));
+    let drips = Some(Duration::from_millis(scaled(10_000, 500) as u64));
+    let kinds = [
+        Slow { door: meters, begins: b"", drips: None },
+        Slow { door: meters, begins: b"\0\x01\0\x01\0\x40", drips },
+        Slow { door: meters, begins: b"\0\x01\0\x01\0\x40\x08\0half a frame", drips: None },
+        Slow { door: meters, begins: b"", drips },
+        Slow { door: http, begins: b"", drips: None },
+        Slow { door: http, begins: b"GET /v1/sql?q=", drips },
+        Slow { door: health, begins: b"", drips: None },
+        Slow { door: health, begins: b"GET /metrics HTTP/1.1\r\nx: ", drips },
+    ];
+    let sockets = scaled(8_000, 400);
+    let open = Arc::new(AtomicU64::new(0));
+    let storm = || {
+        let open = Arc::clone(&open);
+        Storm::tasks(move |_| async move {
+            let closed = at_once(sockets, move |number| {
+                let open = Arc::clone(&open);
+                async move {
+                    let closed = kinds[number % kinds.len()].stay().await;
+                    open.fetch_add(u64::from(!closed), Ordering::Relaxed);
+                    closed
+                }
+            })
+            .await;
+            closed.len() as u64
+        })
+    };
+    let answered = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let (ratio, injected) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Operators and their SQL get through meanwhile.
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(field.served.get("health", "/health/livez").0, 200);
+                assert_eq!(field.served.get("http", "/v1/sql?q=SELECT%201").0, 200);
+                answered.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        let measured =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| field.goodput("slow sockets", storm)));
+        stop.store(true, Ordering::Relaxed);
+        measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert_eq!(open.load(Ordering::Relaxed), 0, "sockets were left open");
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(answered > 0, "no request was answered in the storm");
+    let count = |name: &str, reason: &str| field.metric(name, &format!("reason=\"{reason}\"")) as u64;
+    let reasons = [
+        count("urja_tcp_closed_total", "first_byte_timeout"),
+        count("urja_tcp_closed_total", "frame_timeout"),
+        count("urja_tcp_closed_total", "address"),
+        count("urja_http_closed_total", "header_timeout"),
+    ];
+    assert!(reasons[..2].iter().all(|count| *count > 0) && reasons[3] > 0, "{reasons:?}");
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", field.pid())).unwrap().count();
+    assert!(descriptors < 300, "{descriptors} descriptors are still open");
+    let deaf = deaf_clients(&field);
+    let result = format!(
+        "{injected} sockets closed: {} silent, {} slow, {} beyond their address's share, {} HTTP; {deaf} that never read; \
+         {answered} requests answered meanwhile; goodput {ratio:.2}",
+        reasons[0], reasons[1], reasons[2], reasons[3]
+    );
+    field.end("slow and silent sockets", injected + deaf, &result);
+}
+
+/// Clients that ask for a long answer and never read it are closed.
+fn deaf_clients(field: &Field) -> u64 {
+    let http = field.served.address("http");
+    let deaf = 4;
+    let begins: &[u8] = b"GET /v1/sql?q=SELECT%20repeat('x',4000)%20AS%20x%20FROM%20frame%20LIMIT%208000 HTTP/1.1\r\nhost: urja\r\n\r\n";
+    let streams: Vec<_> = (0..deaf)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(http).unwrap();
+            stream.write_all(begins).unwrap();
+            stream
+        })
+        .collect();
+    wait_for("clients that never read are closed", || {
+        let closed = field.metric("urja_http_closed_total", "reason=\"write_timeout\"");
+        (closed >= deaf as f64).then_some(())
+    });
+    drop(streams);
+    deaf
+}
+
+// ---------------------------------------------------------------------------------------------------------- fat frames
+
+/// Bodies that claim or nest more than there is.
+fn fat_bodies() -> Vec<Vec<u8>> {
+    let notification = |body: &[u8]| [&[0x0f, 0x40, 0, 0, 1, 0][..], body].concat();
+    let nest = |tag: u8, depth: usize| [tag, 1].repeat(depth);
+    vec![
+        // No APDU at all, as long as there can be.
+        vec![0xee; 65_535],
+        // A length of 4 GiB, and one of 2^64.
+        [&[0xdb, 0x08][..], b"URJ00001", &[0x84, 0xff, 0xff, 0xff, 0xff]].concat(),
+        [&[0xdb, 0x08][..], b"URJ00001", &[0x88], &[0xff; 8]].concat(),
+        // A million elements, four billion, each nothing.
+        notification(&[&[0x01, 0x83, 0x0f, 0x42, 0x40][..], &[0; 60_000]].concat()),
+        notification(&[0x01, 0x84, 0xff, 0xff, 0xff, 0xff, 0]),
+        notification(&[&[0x02, 0x83, 0x0f, 0x42, 0x40][..], &[0; 60_000]].concat()),
+        // A string of 4 GiB, a compact array of a million rows of nothing.
+        notification(&[0x09, 0x84, 0xff, 0xff, 0xff, 0xff]),
+        notification(&[0x13, 0x02, 0x01, 0x00, 0x83, 0x0f, 0x42, 0x40]),
+        // Nests.
+        notification(&nest(0x01, 30_000)),
+        notification(&nest(0x02, 30_000)),
+        // Rows of zeros, as many as fit.
+        notification(&[&[0x01, 0x82, 0xea, 0x60][..], &[0x02, 0].repeat(30_000)].concat()),
+    ]
+}
+
+#[test]
+fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
+    let field = Field::new("fat frames", &[], &[]);
+    let bodies = fat_bodies();
+    // Under its own keys only a meter gone mad sends such; once, for each is deciphered.
+    let mad: Vec<Vec<u8>> =
+        bodies.iter().filter(|body| body.len() < 65_000).map(|body| field.load.sealed(0, body)).collect();
+    let frames: Arc<Vec<Vec<u8>>> = Arc::new(bodies.iter().map(|body| wrapped(body)).collect());
+    let unfinished: Arc<Vec<u8>> = Arc::new(frames[0][..60_000].to_vec());
+    let (clients, to) = (scaled(1_000, 100), field.tcp());
+    let storm = || {
+        let (frames, unfinished) = (Arc::clone(&frames), Arc::clone(&unfinished));
+        Storm::tasks(move |stop| async move {
+            let sent = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&sent);
+            at_once(clients, move |number| {
+                let (frames, unfinished) = (Arc::clone(&frames), Arc::clone(&unfinished));
+                let (sent, stop) = (Arc::clone(&counted), Arc::clone(&stop));
+                async move {
+                    // Half of them claim a long frame and leave it unfinished.
+                    while !stop.load(Ordering::Relaxed) {
+                        let Ok(mut stream) = connect_from(STRANGER, to).await else { return };
+                        for step in 0..6 {
+                            let frame = &frames[(number + step) % frames.len()];
+                            let whole = number % 2 == 0 || step < 5;
+                            let bytes = if whole { frame } else { &unfinished };
+                            let write = tokio::time::timeout(Duration::from_secs(1), stream.write_all(bytes));
+                            if !matches!(write.await, Ok(Ok(()))) {
+                                break;
+                            }
+                            sent.fetch_add(1, Ordering::Relaxed);
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            })
+            .await;
+            sent.load(Ordering::Relaxed)
+        })
+    };
+    // Alone first: what grows now is the storm's, not the load's.
+    let before = field.memory("VmRSS");
+    let memory = watch_memory(field.pid());
+    send_and_close(to, &mad);
+    let alone = storm();
+    shared_deadline(Duration::from_millis(scaled(20_000, 2_000) as u64));
+    let sent_alone = alone.end();
+    let grown = memory.end().saturating_sub(before);
+    let (ratio, sent) = field.goodput("fat frames", storm);
+    println!("fat frames: memory +{} MiB by {sent_alone} frames", grown / MIB);
+    assert!(grown <= 64 * MIB, "memory grew by {} MiB", grown / MIB);
+    let kept = field.served.number("SELECT count(*) FROM quarantine");
+    let refused = field.metric("urja_evidence_refused_total", "");
+    assert!(kept > 0, "nothing is kept as evidence");
+    let result = format!(
+        "{} fat frames and claims, memory +{} MiB, {kept} kept as evidence, {refused:.0} refused, 0 panics, goodput {ratio:.2}",
+        sent_alone + sent,
+        grown / MIB
+    );
+    field.end("fat frames, claims and nests", sent_alone + sent, &result);
+}
+
+/// Sends each frame on a connection of its own and waits until the other side has done with it.
+fn send_and_close(to: SocketAddr, frames: &[Vec<u8>]) {
+    for frame in frames {
+        let mut stream = std::net::TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        // The other side may close as soon as it has seen the head.
+        let _ = stream.write_all(frame);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- slow disk
+
+/// strace that delays every sync of the journal.
+struct SlowDisk {
+    strace: Child,
+    log: std::path::PathBuf,
+}
+
+impl SlowDisk {
+    fn attach(pid: u64, log: &Path) -> SlowDisk {
+        // The thread that syncs is traced, not those that read sockets: only the disk is to be slow.
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let journal = tasks
+            .map(|task| task.unwrap().path())
+            .find(|task| {
+                std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "journal")
+            })
+            .expect("a thread named journal");
+        let tid = journal.file_name().unwrap().to_str().unwrap().to_owned();
+        let strace = Command::new("strace")
+            .args([
+                "-q",
+                "-p",
+                &tid,
+                "-e",
+                "trace=fdatasync",
+                "-e",
+                "inject=fdatasync:delay_enter=200000",
+                "-o",
+            ])
+            .arg(log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("strace is attached", || {
+            let status = std::fs::read_to_string(journal.join("status")).unwrap();
+            let traced = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap();
+            (traced.trim() != "0").then_some(())
+        });
+        SlowDisk { strace, log: log.to_owned() }
+    }
+
+    /// Lets the disk be; gives the syncs that were delayed.
+    fn detach(mut self) -> u64 {
+        let pid = self.strace.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.strace.wait().unwrap();
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        log.lines().filter(|line| line.contains("DELAYED")).count() as u64
+    }
+}
+
+#[test]
+fn a_slow_disk_makes_confirms_late_and_loses_nothing() {
+    if !Command::new("strace").arg("-V").output().is_ok_and(|out| out.status.success()) {
+        skip("strace");
+        return;
+    }
+    let field = Field::new("slow disk", &[], &[]);
+    let before = field.capacity();
+    let rss = field.memory("VmRSS");
+    let memory = watch_memory(field.pid());
+    let disk = SlowDisk::attach(field.pid(), &field.dir.path().join("strace"));
+    let lasts = Duration::from_secs(scaled(60, 4) as u64);
+    let began = Instant::now();
+    let mut slow = Taken { frames: 0, seconds: 0.0 };
+    while began.elapsed() < lasts && field.load.left() > 3 * field.window + 20_000 {
+        // Many more senders than usual: all that they can have under way is offered at any time.
+        let taken = field.load.take_in(field.tcp(), 64, 10_000);
+        slow = Taken { frames: slow.frames + taken.frames, seconds: slow.seconds + taken.seconds };
+    }
+    let delayed = disk.detach();
+    let most = memory.end();
+    let mut best = 0.0_f64;
+    let mut after = before;
+    for _ in 0..3 {
+        after = field.capacity();
+        best = best.max(after.rate() / before.rate());
+        if best >= floor() || field.load.left() < field.window {
+            break;
+        }
+    }
+    let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
+    assert!(most.saturating_sub(rss) <= bound, "memory grew by {} MiB", most.saturating_sub(rss) / MIB);
+    assert!(best >= floor(), "after it {best:.2} of the capacity before it");
+    let result = format!(
+        "{delayed} syncs delayed by 200 ms: {:.0}/s of {:.0}/s, {:.0}/s after it ({best:.2}); memory +{} MiB",
+        slow.rate(),
+        before.rate(),
+        after.rate(),
+        most.saturating_sub(rss) / MIB
+    );
+    field.end("a disk that takes 200 ms a sync", delayed, &result);
+}
