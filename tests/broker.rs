@@ -2,12 +2,14 @@
 //! subscription.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::crash::{check_books, digests, provision, wait_for_published};
 use crate::harness::{
-    Broker, FleetRun, Served, evidence, seeded, shared_deadline, try_for, urja_ok, wait_for,
+    Broker, DEADLINE, FleetRun, Served, evidence, seeded, shared_deadline, try_for, urja_ok, wait_for,
 };
 
 const QUICK_COMMITS: [&str; 2] =
@@ -215,6 +217,47 @@ fn shared_by_two(dir: &Path, broker: &Broker, name: &str) {
     let result =
         format!("{name}: {} frames, {shares}, {both} with both, {resent} sent again", published.len());
     evidence("each push of a shared subscription is with one of two consumers", seed, kills, &result);
+}
+
+#[test]
+fn the_embedded_broker_asks_for_its_password_and_holds_to_its_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = [
+        ("URJA_BROKER__USERNAME", "meters"),
+        ("URJA_BROKER__PASSWORD", "secret"),
+        ("URJA_BROKER__MAX_CONNECTIONS", "2"),
+    ];
+    let served = Served::start_with(&dir.path().join("data"), &["--broker", "127.0.0.1:0"], &env);
+    let broker = served.address("broker");
+    for wrong in [None, Some(("meters", "wrong")), Some(("other", "secret"))] {
+        let (_open, code) = connect(broker, "stranger", wrong);
+        assert!(code.is_none_or(|code| code != 0), "{wrong:?} was let in");
+    }
+    let (_first, code) = connect(broker, "first", Some(("meters", "secret")));
+    assert_eq!(code, Some(0));
+    let (_second, code) = connect(broker, "second", Some(("meters", "secret")));
+    assert_eq!(code, Some(0));
+    let (_third, code) = connect(broker, "third", Some(("meters", "secret")));
+    assert_eq!(code, None, "a connection beyond the bound was answered");
+    assert_eq!(served.terminate(), 0);
+}
+
+/// CONNECT of MQTT 3.1.1; gives the connection and the return code of the CONNACK, none where it was closed instead.
+fn connect(broker: SocketAddr, client: &str, credentials: Option<(&str, &str)>) -> (TcpStream, Option<u8>) {
+    let mut body = b"\0\x04MQTT\x04".to_vec();
+    body.extend([if credentials.is_some() { 0b1100_0010 } else { 0b10 }, 0, 60]);
+    let texts = [Some(client), credentials.map(|given| given.0), credentials.map(|given| given.1)];
+    for text in texts.into_iter().flatten() {
+        body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        body.extend(text.as_bytes());
+    }
+    let mut stream = TcpStream::connect(broker).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let packet = [&[0x10, u8::try_from(body.len()).unwrap()], &body[..]].concat();
+    let mut answer = [0; 4];
+    let code =
+        stream.write_all(&packet).and_then(|()| stream.read_exact(&mut answer)).ok().map(|()| answer[3]);
+    (stream, code)
 }
 
 /// Digests of all frames that a head-end has stored.
