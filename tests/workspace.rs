@@ -45,8 +45,17 @@ const SINGLE: &[&str] = &[
     "hyper",
 ];
 
-const DIRECT: &[&str] =
-    &["tokio", "tokio-util", "bytes", "rumqttc-v5-next", "arrow", "parquet", "datafusion", "metrics"];
+const DIRECT: &[&str] = &[
+    "tokio",
+    "tokio-util",
+    "bytes",
+    "mqtt5",
+    "rumqttc-v5-next",
+    "arrow",
+    "parquet",
+    "datafusion",
+    "metrics",
+];
 
 const LICENCES: &[&str] = &[
     "0BSD",

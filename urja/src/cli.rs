@@ -73,6 +73,9 @@ pub struct Serve {
     /// MQTT broker (key mqtt.url)
     #[arg(long, value_name = "URL")]
     pub mqtt: Option<String>,
+    /// Address of the embedded MQTT broker (key broker.listen)
+    #[arg(long, value_name = "ADDR")]
+    pub broker: Option<String>,
     /// Address of pages and SQL (key http.listen)
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
@@ -96,7 +99,7 @@ pub struct Demo {
     /// Seed of the fleet
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// MQTT broker to use as a third transport; otherwise `mosquitto` where it is on the PATH
+    /// MQTT broker to use instead of the embedded one
     #[arg(long, value_name = "URL")]
     pub mqtt: Option<String>,
     /// Address of pages and SQL

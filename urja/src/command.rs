@@ -67,6 +67,7 @@ fn load(cli: &Cli) -> Result<Config> {
             ("listen.tcp", &args.tcp),
             ("listen.udp", &args.udp),
             ("mqtt.url", &args.mqtt),
+            ("broker.listen", &args.broker),
             ("http.listen", &args.http),
             ("health.listen", &args.health),
             ("time.clock", &args.clock),

@@ -29,6 +29,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// How much is kept of frames that prove nothing.
     pub quarantine: Quarantine,
+    /// The embedded MQTT broker.
+    pub broker: Broker,
     /// The journal.
     pub journal: Journal,
     /// Delta tables.
@@ -119,6 +121,22 @@ pub struct Mqtt {
     pub receive_maximum: u16,
     /// How long the broker keeps our session while we are away.
     pub session_expiry: Span,
+}
+
+/// Section `broker`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// Address of the embedded broker, empty for none.
+    pub listen: Address,
+    /// User name that every client gives; empty: clients of this machine come in without.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// Connections at most.
+    pub max_connections: usize,
+    /// Messages kept for a subscriber that is away.
+    pub max_queued: usize,
 }
 
 /// What an MQTT publish carries.
@@ -296,6 +314,25 @@ impl Default for Mqtt {
     }
 }
 
+impl Default for Broker {
+    fn default() -> Self {
+        Broker {
+            listen: Address(None),
+            username: String::new(),
+            password: String::new(),
+            max_connections: 1000,
+            max_queued: 10_000,
+        }
+    }
+}
+
+/// Never shows the password.
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
 impl Default for Journal {
     fn default() -> Self {
         Journal {
@@ -429,6 +466,7 @@ impl Config {
                 "key http.demo: the consumer's card without sign-in is for loopback only"
             );
         }
+        self.check_broker()?;
         ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
         ensure!(
             self.listen.max_apdu.as_u64() <= 65_535 + 1,
@@ -447,6 +485,25 @@ impl Config {
             self.journal.segment.as_u64() >= self.journal.group.as_u64() + (4 << 20),
             "key journal.segment: at least 4MiB more than journal.group"
         );
+        Ok(())
+    }
+
+    fn check_broker(&self) -> Result<()> {
+        let Some(address) = self.broker.listen.0 else { return Ok(()) };
+        ensure!(
+            cfg!(feature = "broker"),
+            "key broker.listen: this binary was built without the feature `broker`"
+        );
+        let Broker { username, password, max_connections, .. } = &self.broker;
+        ensure!(
+            username.is_empty() == password.is_empty(),
+            "keys broker.username and broker.password: both or none"
+        );
+        ensure!(
+            address.ip().is_loopback() || !username.is_empty(),
+            "key broker.listen: {address} can be reached by others; set broker.username and broker.password"
+        );
+        ensure!(*max_connections > 0, "key broker.max_connections: at least 1");
         Ok(())
     }
 }
@@ -609,6 +666,23 @@ mod tests {
         assert!(error.contains("http.public"), "{error}");
         assert!(loaded("[http]\nlisten = \"0.0.0.0:8080\"\npublic = true\n").is_ok());
         assert!(loaded("[http]\nlisten = \"0.0.0.0:8080\"\npublic = true\ndemo = true\n").is_err());
+    }
+
+    #[test]
+    fn the_broker_lets_in_only_this_machine_unless_it_asks_for_a_password() {
+        if cfg!(not(feature = "broker")) {
+            let error = loaded("[broker]\nlisten = \"127.0.0.1:1883\"\n").unwrap_err().to_string();
+            assert!(error.contains("feature `broker`"), "{error}");
+            return;
+        }
+        assert!(loaded("[broker]\nlisten = \"127.0.0.1:1883\"\n").is_ok());
+        let error = loaded("[broker]\nlisten = \"0.0.0.0:1883\"\n").unwrap_err().to_string();
+        assert!(error.contains("broker.password"), "{error}");
+        let user = "username = \"meters\"\n";
+        assert!(loaded(&format!("[broker]\nlisten = \"127.0.0.1:1883\"\n{user}")).is_err());
+        let both = format!("[broker]\nlisten = \"0.0.0.0:1883\"\n{user}password = \"hunter2\"\n");
+        let config = loaded(&both).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "broker")]
+use crate::broker::{Broker, Intake};
 use crate::config::{Address, Config, Framing};
 use crate::node::Node;
 use crate::web::{self, Limits};
@@ -20,6 +22,8 @@ pub struct Doors {
     pub tcp: Option<SocketAddr>,
     /// UDP for meters.
     pub udp: Option<SocketAddr>,
+    /// The embedded MQTT broker.
+    pub broker: Option<SocketAddr>,
     /// Pages and SQL.
     pub http: Option<SocketAddr>,
     /// Health and metrics.
@@ -56,6 +60,7 @@ impl Doors {
         let mut doors = Doors {
             tcp: None,
             udp: None,
+            broker: None,
             http: None,
             health: None,
             stop: CancellationToken::new(),
@@ -69,6 +74,8 @@ impl Doors {
         doors.open_health(node).await?;
         doors.open_http(node).await?;
         doors.open_meters(node).await?;
+        #[cfg(feature = "broker")]
+        doors.open_broker(node).await?;
         Ok(doors)
     }
 
@@ -76,7 +83,7 @@ impl Doors {
     pub fn describe(&self, node: &Node) -> Value {
         json!({
             "event": "ready",
-            "tcp": self.tcp, "udp": self.udp, "http": self.http, "health": self.health,
+            "tcp": self.tcp, "udp": self.udp, "broker": self.broker, "http": self.http, "health": self.health,
             "mqtt": Some(&node.config.mqtt.url).filter(|url| !url.is_empty()),
             "data": node.config.data.dir,
             "pid": std::process::id(),
@@ -172,6 +179,21 @@ impl Doors {
                 }
             });
         }
+        Ok(())
+    }
+
+    #[cfg(feature = "broker")]
+    async fn open_broker(&mut self, node: &Node) -> Result<()> {
+        let config = &node.config;
+        let Some(address) = config.broker.listen.0 else { return Ok(()) };
+        let MqttOptions { topics, framing, session_expiry, max_apdu, .. } = mqtt_options(config);
+        let intake = Intake { pipeline: node.pipeline.clone(), topics, framing, max_apdu };
+        let dir = config.data.dir.join("broker");
+        let broker = Broker::bind(&config.broker, address, &dir, session_expiry, intake)
+            .await
+            .with_context(|| format!("key broker.listen: {address}"))?;
+        self.broker = Some(broker.address);
+        self.tasks.spawn(broker.serve(self.stop.clone()));
         Ok(())
     }
 }

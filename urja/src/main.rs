@@ -5,6 +5,8 @@
 
 mod adapter;
 mod admin;
+#[cfg(feature = "broker")]
+mod broker;
 mod cli;
 mod clock;
 mod command;

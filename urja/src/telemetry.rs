@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 
 /// What the libraries below say of each table and file is of no use to an operator.
-const QUIET: &str = "buoyant_kernel=warn,deltalake_core=warn,sqlx=warn,datafusion=warn,rumqttc=warn";
+const QUIET: &str =
+    "buoyant_kernel=warn,deltalake_core=warn,sqlx=warn,datafusion=warn,rumqttc=warn,mqtt5=warn";
 
 /// Starts logging to standard error; a second call changes nothing. A command that is over in a moment (`brief`) says
 /// only what is wrong.

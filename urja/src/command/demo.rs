@@ -1,9 +1,9 @@
 //! `urja demo`: a utility of its own. Simulated meters, tariffs, 40 driven days with recharges, then live.
 
 use std::io::IsTerminal as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant as Stopwatch};
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +18,7 @@ use super::fleet::{progress_bar, summary};
 use super::serve::stop_signal;
 use crate::cli::Demo;
 use crate::clock::system_now;
-use crate::config::{Address, ClockSource, Config};
+use crate::config::{self, Address, ClockSource, Config};
 use crate::driver::Driver;
 use crate::listener::Doors;
 use crate::node::Node;
@@ -46,14 +46,7 @@ struct Plan {
 pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) -> Result<ExitCode> {
     let begun = Stopwatch::now();
     let scratch = Scratch::new(&config, keep)?;
-    let mut broker = Broker::find(args, &scratch.dir)?;
-    let node = Node::open(demo_config(
-        config,
-        args,
-        &scratch.dir,
-        broker.as_ref().map(|broker| broker.url.clone()),
-    )?)
-    .await?;
+    let node = Node::open(demo_config(config, args, &scratch.dir)?).await?;
     let doors = Doors::open(&node).await?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();
@@ -63,7 +56,7 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
         }
     });
     let (mut plan, fresh) = plan(&node, args)?;
-    let mut fleet = fleet(&node, &plan, &doors, broker.as_ref(), args, stop.clone())?;
+    let mut fleet = fleet(&node, &plan, &doors, args, stop.clone())?;
     if fresh {
         register(&node, &fleet, &scratch.dir).await?;
     } else {
@@ -90,7 +83,6 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
         eprintln!("stopping");
     }
     doors.close().await;
-    drop(broker.take());
     node.close().await?;
     if scratch.temporary {
         eprintln!("the demo's data is removed; `--data DIR` keeps it");
@@ -123,66 +115,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Mosquitto on a free loopback port, or the broker that was named.
-struct Broker {
-    url: String,
-    child: Option<Child>,
-}
-
-impl Broker {
-    fn find(args: &Demo, data: &Path) -> Result<Option<Broker>> {
-        if let Some(url) = &args.mqtt {
-            return Ok(Some(Broker { url: url.clone(), child: None }));
-        }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-        let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|file| file.is_file()) else {
-            return Ok(None);
-        };
-        Broker::start(&program, &data.join("mosquitto")).map(Some)
-    }
-
-    /// Persistence on and no limit to its queue, as `docs/operators.md` asks of a broker.
-    fn start(program: &Path, dir: &Path) -> Result<Broker> {
-        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let config = dir.join("mosquitto.conf");
-        let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
-             max_queued_messages 0\nmax_inflight_messages 1000\n",
-            dir.display()
-        );
-        // Mosquitto leaves root for another user, who cannot write here.
-        let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
-        std::fs::write(&config, text + user)?;
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| program.display().to_string())?;
-        let broker = Broker { url: format!("mqtt://127.0.0.1:{port}"), child: Some(child) };
-        let end = Stopwatch::now() + Duration::from_secs(5);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(Stopwatch::now() < end, "{} does not listen on port {port}", program.display());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(broker)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn demo_config(mut config: Config, args: &Demo, dir: &Path, broker: Option<String>) -> Result<Config> {
+fn demo_config(mut config: Config, args: &Demo, dir: &Path) -> Result<Config> {
     let any = Address(Some(SocketAddr::from(([127, 0, 0, 1], 0))));
     config.data.dir = dir.to_owned();
     config.time.clock = ClockSource::Driven;
@@ -191,7 +124,9 @@ fn demo_config(mut config: Config, args: &Demo, dir: &Path, broker: Option<Strin
     config.http.listen = Address(Some(args.http.parse().context("--http")?));
     config.http.demo = true;
     config.health.listen = any;
-    config.mqtt.url = broker.unwrap_or_default();
+    config.mqtt.url = args.mqtt.clone().unwrap_or_default();
+    let embedded = cfg!(feature = "broker") && args.mqtt.is_none();
+    config.broker = config::Broker { listen: Address(any.0.filter(|_| embedded)), ..Default::default() };
     let loopback = config.http.listen.0.is_some_and(|address| address.ip().is_loopback());
     ensure!(loopback, "--http: the demo has no sign-in and stays on loopback");
     Ok(config)
@@ -217,14 +152,7 @@ fn remember(node: &Node, plan: &Plan) -> Result<()> {
     std::fs::rename(&fresh, &path).with_context(|| path.display().to_string())
 }
 
-fn fleet(
-    node: &Node,
-    plan: &Plan,
-    doors: &Doors,
-    broker: Option<&Broker>,
-    args: &Demo,
-    stop: CancellationToken,
-) -> Result<Fleet> {
+fn fleet(node: &Node, plan: &Plan, doors: &Doors, args: &Demo, stop: CancellationToken) -> Result<Fleet> {
     let mut options = FleetOptions::new(plan.seed, plan.meters, plan.from.parse()?);
     options.faults = super::fleet::faults(args.faults);
     options.calendar = node.calendar.clone();
@@ -233,16 +161,21 @@ fn fleet(
     let meters_per_connection = METERS_PER_CONNECTION;
     options.targets.extend(doors.tcp.map(|address| Target::Tcp { address, meters_per_connection }));
     options.targets.extend(doors.udp.map(|address| Target::Udp { address, meters_per_connection }));
-    if let Some(broker) = broker {
-        let place = broker.url.split_once("://").map_or(broker.url.as_str(), |(_, place)| place);
-        let (host, port) =
-            place.rsplit_once(':').with_context(|| format!("--mqtt {}: no port", broker.url))?;
-        let mut target =
-            MqttTarget::new(host, port.parse().with_context(|| format!("--mqtt {}", broker.url))?);
+    if let Some(place) = broker_place(node, doors) {
+        let (host, port) = place.rsplit_once(':').with_context(|| format!("--mqtt {place}: no port"))?;
+        let mut target = MqttTarget::new(host, port.parse().with_context(|| format!("--mqtt {place}"))?);
         target.client_id = format!("urja-demo-fleet-{}", std::process::id());
+        target.meters_per_connection = meters_per_connection;
         options.targets.push(Target::Mqtt(target));
     }
     Ok(Fleet::new(options)?)
+}
+
+/// Host and port of the broker that was named, or of the embedded one.
+fn broker_place(node: &Node, doors: &Doors) -> Option<String> {
+    let url = &node.config.mqtt.url;
+    let named = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+    if named.is_empty() { doors.broker.map(|address| address.to_string()) } else { Some(named.to_owned()) }
 }
 
 /// Tariffs, accounts and meters, as an operator would.
@@ -371,11 +304,9 @@ async fn report(node: &Node, fleet: &Fleet, plan: &Plan, loaded: &Loaded, took: 
 }
 
 fn opening(node: &Node, plan: &Plan, doors: &Doors, fresh: bool, args: &Demo) -> String {
-    let broker = &node.config.mqtt.url;
-    let mqtt = if broker.is_empty() {
-        "no MQTT: mosquitto is not installed and no --mqtt given".into()
-    } else {
-        format!("MQTT {broker}")
+    let mqtt = match broker_place(node, doors) {
+        Some(place) => format!("MQTT {place}"),
+        None => "no MQTT: built without the feature `broker` and no --mqtt given".to_owned(),
     };
     let what = if fresh { format!("loading {} days", args.days) } else { "going on".to_owned() };
     let wire = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();

@@ -22,7 +22,7 @@ pub(super) async fn run(config: Config) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", doors.describe(&node)).and_then(|()| out.flush()).context("standard output")?;
     drop(out);
-    tracing::info!(tcp = ?doors.tcp, udp = ?doors.udp, http = ?doors.http, health = ?doors.health, "ready");
+    tracing::info!(tcp = ?doors.tcp, udp = ?doors.udp, broker = ?doors.broker, http = ?doors.http, health = ?doors.health, "ready");
     let mut failed = node.pipeline.failed();
     let code = tokio::select! {
         name = stop_signal() => {
