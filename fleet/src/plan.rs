@@ -260,6 +260,7 @@ impl Planner {
         self.next_day = day.next();
         let silence = Silence::of(self.seed, &self.meter, &self.faults, &self.calendar);
         let mut day_plan = DayPlan::new(self, used, before, rng);
+        day_plan.spells();
         if silence.is_some_and(|silence| silence.holds(day)) {
             return day_plan.finish();
         }
@@ -273,7 +274,6 @@ impl Planner {
         if let Some(silence) = silence {
             day_plan.silence(&silence);
         }
-        day_plan.spells();
         day_plan.finish()
     }
 
