@@ -9,8 +9,13 @@ use crate::harness::{FleetRun, Served, evidence, peer, seeded, try_for, urja_ok}
 
 /// Registers what `urja fleet --provision` made.
 pub fn provision(data: &Path, out: &Path, seed: u64, meters: &str) {
+    provision_with(data, out, seed, meters, &[]);
+}
+
+/// [`provision`] by a head-end with these arguments: the first segment of the journal is made by it.
+pub fn provision_with(data: &Path, out: &Path, seed: u64, meters: &str, args: &[&str]) {
     let (seed, out_text) = (seed.to_string(), out.display().to_string());
-    let served = Served::start(data, &[]);
+    let served = Served::start(data, args);
     urja_ok(data, &["clock", "2026-04-01T00:00:00+05:30"]);
     urja_ok(data, &["fleet", "--provision", "--meters", meters, "--seed", &seed, "--out", &out_text]);
     for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {

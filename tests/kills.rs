@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::crash::{check_books, provision, wait_for_published};
+use crate::crash::{check_books, provision_with, wait_for_published};
 use crate::harness::{
     Broker, FleetRun, Place, Remains, Served, Witness, evidence, root, seeded, shared_deadline, wait_for,
 };
@@ -41,7 +41,7 @@ impl Load {
         // The files of a failure are worth a look: URJA_KEEP leaves them.
         dir.disable_cleanup(std::env::var_os("URJA_KEEP").is_some());
         let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
-        provision(&data, &out, seed, meters);
+        provision_with(&data, &out, seed, meters, &["--config", &config_file(config)]);
         Load::on(dir, data, seed, meters, config)
     }
 
@@ -65,8 +65,7 @@ impl Load {
         config: &str,
     ) -> (Load, Served) {
         let broker = Broker::start(&dir.path().join("broker"));
-        let config = root().join("tests/harness").join(config);
-        let mut args = vec!["--config".to_owned(), config.display().to_string()];
+        let mut args = vec!["--config".to_owned(), config_file(config)];
         args.extend(broker.iter().flat_map(|broker| ["--mqtt".to_owned(), broker.url()]));
         let served = Served::start(&data, &texts(&args));
         // A broker keeps nothing for a session that was never made.
@@ -98,6 +97,11 @@ impl Load {
         drop(dir);
         summary
     }
+}
+
+/// A configuration of `tests/harness/`.
+pub fn config_file(name: &str) -> String {
+    root().join("tests/harness").join(name).display().to_string()
 }
 
 fn texts(args: &[String]) -> Vec<&str> {

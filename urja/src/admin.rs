@@ -167,10 +167,11 @@ async fn drive_clock(State(node): State<Node>, Json(request): Json<ClockRequest>
         .now
         .parse()
         .map_err(|error: model::time::TimeError| Problem::refused("not an instant", error.to_string()))?;
-    let closed = node
-        .drive_clock(now)
-        .await
-        .map_err(|error| Problem::conflict("the clock was not set", format!("{error:#}")))?;
+    let closed = node.drive_clock(now).await.map_err(|error| {
+        let text = format!("{error:#}");
+        let is_ours = error.is::<ingest::PipelineError>();
+        if is_ours { Problem::internal(text) } else { Problem::conflict("the clock was not set", text) }
+    })?;
     let standing = node.pipeline.look(|fold| fold.standing()).await.map_err(Problem::internal)?;
     Ok(Json(json!({
         "now": now.to_string(),
