@@ -25,7 +25,7 @@ const FROM: &str = "2026-04-02";
 const NOW: &str = "2026-04-03T05:30:00+05:30";
 /// Half-hours of each meter between the two.
 const SLOTS: u32 = 59;
-/// Frames that one concentrator has under way.
+/// Frames that one concentrator has under way, where capacity is measured.
 const WINDOW: usize = 256;
 /// Frames written at a time.
 const CHUNK: usize = 32;
@@ -235,17 +235,17 @@ impl Load {
     /// What so many half-hours over so many concentrators take.
     pub fn take_in(&self, address: SocketAddr, connections: usize, count: usize) -> Taken {
         let frames = self.blocks(count);
-        self.deliver(address, connections, &frames)
+        self.deliver(address, connections, WINDOW, &frames)
     }
 
-    /// Delivers these over so many concentrators, each as fast as it is confirmed.
-    pub fn deliver(&self, address: SocketAddr, connections: usize, frames: &[Frame]) -> Taken {
+    /// Delivers these over so many concentrators, each with so many under way, as fast as they are confirmed.
+    pub fn deliver(&self, address: SocketAddr, connections: usize, window: usize, frames: &[Frame]) -> Taken {
         let began = Instant::now();
         std::thread::scope(|scope| {
             for number in 0..connections {
                 // Every meter keeps to one concentrator, so its counters arrive in their order.
                 let mine = frames.iter().skip(number).step_by(connections).collect();
-                scope.spawn(move || self.concentrator(address, mine));
+                scope.spawn(move || self.concentrator(address, window, mine));
             }
         });
         let seconds = began.elapsed().as_secs_f64();
@@ -254,7 +254,7 @@ impl Load {
     }
 
     /// Returns when all are confirmed; a lost connection is made again and what was not confirmed is sent again.
-    fn concentrator(&self, address: SocketAddr, mut frames: VecDeque<&Frame>) {
+    fn concentrator(&self, address: SocketAddr, window: usize, mut frames: VecDeque<&Frame>) {
         let end = Instant::now() + DEADLINE * 5;
         while !frames.is_empty() {
             assert!(Instant::now() < end, "{} frames are not confirmed in time", frames.len());
@@ -262,19 +262,24 @@ impl Load {
                 std::thread::park_timeout(Duration::from_millis(50));
                 continue;
             };
-            frames = self.converse(stream, frames);
+            frames = self.converse(stream, window, frames);
         }
     }
 
     /// Sends and reads confirms until all are there or the connection is lost; gives what is not confirmed.
-    fn converse<'f>(&self, mut stream: TcpStream, mut frames: VecDeque<&'f Frame>) -> VecDeque<&'f Frame> {
+    fn converse<'f>(
+        &self,
+        mut stream: TcpStream,
+        window: usize,
+        mut frames: VecDeque<&'f Frame>,
+    ) -> VecDeque<&'f Frame> {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut under_way: HashMap<u32, &Frame> = HashMap::new();
         let mut confirms = Confirms::default();
         let mut chunk = Vec::new();
         while !(frames.is_empty() && under_way.is_empty()) {
-            while under_way.len() + CHUNK <= WINDOW && !frames.is_empty() {
+            while under_way.len() + CHUNK <= window && !frames.is_empty() {
                 chunk.clear();
                 let count = frames.len().min(CHUNK);
                 for frame in frames.drain(..count) {
