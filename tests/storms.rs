@@ -135,7 +135,8 @@ impl Field {
             let ours = (found.is_empty() || found.starts_with('{')) && found.contains(labels);
             ours.then(|| value.parse::<f64>().ok())?
         };
-        page.lines().filter_map(of).fold(0.0, |sum, value| sum + value)
+        // The sum of nothing is minus zero, which nobody wants to read.
+        page.lines().filter_map(of).sum::<f64>() + 0.0
     }
 
     /// Writes the evidence down after the last checks.

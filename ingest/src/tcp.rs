@@ -259,11 +259,7 @@ impl Connection {
                 Ok(Ok(0)) => return End::Peer,
                 Ok(Ok(_)) => {}
             }
-            let taken = tokio::select! {
-                taken = self.take(&mut decoder, &mut buffer, &pending) => taken,
-                () = shutdown.cancelled() => Err(End::Shutdown),
-            };
-            let whole = match taken {
+            let whole = match self.take(&mut decoder, &mut buffer, &pending, &shutdown).await {
                 Ok(whole) => whole,
                 Err(end) => return end,
             };
@@ -296,16 +292,17 @@ impl Connection {
         decoder: &mut WrapperDecoder,
         buffer: &mut BytesMut,
         pending: &mpsc::Sender<Pending>,
+        shutdown: &CancellationToken,
     ) -> Result<bool, End> {
         let mut whole = false;
         loop {
             match decoder.decode(buffer) {
-                Ok(Some(frame)) => self.submit(frame, pending).await?,
+                Ok(Some(frame)) => self.submit(frame, pending, shutdown).await?,
                 Ok(None) => return Ok(whole),
                 Err(FramingError::NoFrame { error, received }) => {
                     // Of no use in a log that strangers could fill: it is in quarantine, and counted.
                     tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
-                    self.submit(received, pending).await?;
+                    self.submit(received, pending, shutdown).await?;
                     return Err(End::Framing);
                 }
                 Err(FramingError::Io(_)) => return Err(End::Broken),
@@ -314,7 +311,12 @@ impl Connection {
         }
     }
 
-    async fn submit(&mut self, bytes: Bytes, pending: &mpsc::Sender<Pending>) -> Result<(), End> {
+    async fn submit(
+        &mut self,
+        bytes: Bytes,
+        pending: &mpsc::Sender<Pending>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), End> {
         let ports = reply::ports_of(&bytes);
         let received = Received {
             source: Source::Tcp,
@@ -331,7 +333,10 @@ impl Connection {
         // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
         self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
         if self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW {
-            tokio::time::sleep(self.options.unproven_pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.options.unproven_pause) => {}
+                () = shutdown.cancelled() => {}
+            }
         }
         Ok(())
     }

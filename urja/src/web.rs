@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_nothing_or_half_a_request_or_no_second_one_is_closed() {
-        let (address, stop) = door(Limits { header_timeout: Duration::from_millis(50), ..limits() }).await;
+        let (address, stop) = door(Limits { header_timeout: Duration::from_secs(1), ..limits() }).await;
         for begun in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: urja\r\n\r\n"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(begun.as_bytes()).await.unwrap();
