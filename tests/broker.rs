@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::crash::{check_books, digests, provision, wait_for_published};
 use crate::harness::{
     Broker, DEADLINE, FleetRun, Served, evidence, seeded, shared_deadline, try_for, urja_ok, wait_for,
+    wait_within,
 };
 
 const QUICK_COMMITS: [&str; 2] =
@@ -29,6 +30,16 @@ fn driving_fleet(data: &Path, out: &Path, seed: u64, to: &str) -> FleetRun {
     let (seed, out) = (seed.to_string(), out.display().to_string());
     let args = ["--meters", "30", "--seed", &seed, "--out", &out, "--days", "400", "--drive", "--to", to];
     FleetRun::start(data, &args)
+}
+
+/// Ends a driving fleet once it has published enough and closed a day, which the books are checked by.
+fn finish_far_enough(mut fleet: FleetRun, truth: &Path) -> serde_json::Value {
+    wait_within(5 * DEADLINE, "a day is closed and much is published", || {
+        let closed = lines_so_far(truth).iter().any(|line| line["line"] == "day_closed");
+        (closed && digests_so_far(truth).len() > 200).then_some(())
+    });
+    fleet.terminate();
+    fleet.finish()
 }
 
 fn wait_for_more_than(served: &Served, frames: i64) {
@@ -59,7 +70,7 @@ fn stopped_and_started_under_load(dir: &Path, mut broker: Broker, name: &str) {
     provision(&data, &out, seed, "30");
     let served = Served::start(&data, &["--mqtt", &broker.url()]);
     wait_subscribed(&served);
-    let mut fleet = driving_fleet(&data, &out, seed, &broker.url());
+    let fleet = driving_fleet(&data, &out, seed, &broker.url());
     wait_for_more_than(&served, 50);
     for _ in 0..3 {
         shared_deadline(Duration::from_millis(200 + random() % 800));
@@ -68,9 +79,8 @@ fn stopped_and_started_under_load(dir: &Path, mut broker: Broker, name: &str) {
         broker.resume();
         wait_for_more_than(&served, served.number("SELECT count(*) FROM frame WHERE source = 'mqtt'"));
     }
-    fleet.terminate();
-    let summary = fleet.finish();
     let truth = out.join("truth.jsonl");
+    let summary = finish_far_enough(fleet, &truth);
     let published = digests(&truth, "published");
     assert!(published.len() > 200, "{summary}");
     wait_for_published(&served, &truth);
@@ -103,8 +113,7 @@ fn nothing_that_the_embedded_broker_acknowledged_is_lost_or_doubled_over_kill_9(
         let lost: Vec<_> = acknowledged.difference(&stored).collect();
         assert!(lost.is_empty(), "after kill {kill}: {} acknowledged and not stored: {lost:?}", lost.len());
     }
-    fleet.terminate();
-    let summary = fleet.finish();
+    let summary = finish_far_enough(fleet, &truth);
     let published = digests(&truth, "published");
     assert!(published.len() > 200, "{summary}");
     wait_for_published(&served, &truth);
@@ -266,13 +275,16 @@ fn stored(served: &Served) -> BTreeSet<String> {
     rows.iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Published digests of a truth file that is still being written: its last line may be torn.
+/// Published digests of a truth file that is still being written.
 fn digests_so_far(truth: &Path) -> BTreeSet<String> {
+    let published = |line: &serde_json::Value| line["line"] == "acknowledged" && line["how"] == "published";
+    let lines = lines_so_far(truth).into_iter().filter(published);
+    lines.map(|line| line["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Lines of a truth file that is still being written: the last one may be torn.
+fn lines_so_far(truth: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(truth).unwrap();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines = whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines
-        .filter(|line| line["line"] == "acknowledged" && line["how"] == "published")
-        .map(|line| line["digest"].as_str().unwrap().to_owned())
-        .collect()
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
