@@ -72,11 +72,11 @@ impl Stage {
     /// The fault ends the process: it names the file, does not touch it again, and acknowledged nothing of it.
     /// The sync of `next_segment`'s directory comes with the next segment, for which the journal has to grow.
     fn stops(&mut self, fault: &Fault<'_>, next_segment: Option<&Path>) {
+        let before = self.served().log().len();
         let strace = self.attach(fault);
         if next_segment.is_some() {
             self.swell(|| !strace.injected().is_empty());
         }
-        let before = self.served().log().len();
         let served = self.served.take().unwrap();
         assert_eq!(served.ended(), FAILED, "{fault:?}");
         let lines = strace.lines();
