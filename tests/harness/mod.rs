@@ -1,6 +1,7 @@
 //! What whole-system tests share: the binary as a process, its answers, foreign programs, and waiting for a state.
 
 mod broker;
+mod disk;
 pub mod load;
 mod process;
 mod python;
@@ -11,6 +12,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
+pub use disk::Disks;
 pub use process::{FleetRun, Served, urja, urja_into, urja_ok};
 pub use python::{peer, peer_into, python, root, shared};
 pub use remains::{Place, Remains, Witness};

@@ -46,6 +46,10 @@ pub struct Served {
     /// The `ready` line.
     pub ready: Value,
     log: PathBuf,
+    /// Length of the log when it was started.
+    logged: u64,
+    /// Stops it at a system call.
+    tracer: Option<Child>,
 }
 
 impl Served {
@@ -63,24 +67,44 @@ impl Served {
 
     /// Starts it with these variables and waits until it is ready.
     pub fn start_with(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Served {
-        let (mut child, log) = spawn(data, args, env);
+        let mut served = Served::launch(data, args, env, &data.with_extension("log"));
+        served.wait_ready();
+        served
+    }
+
+    /// Starts it with a driven clock and waits for nothing; `log` may lie elsewhere than the data.
+    pub fn begin(data: &Path, args: &[&str], log: &Path) -> Served {
+        Served::launch(data, args, &[DRIVEN], log)
+    }
+
+    fn launch(data: &Path, args: &[&str], env: &[(&str, &str)], log: &Path) -> Served {
+        let (child, logged) = spawn(data, args, env, log);
+        let (data, log) = (data.to_owned(), log.to_owned());
+        Served { child, data, ready: Value::Null, log, logged, tracer: None }
+    }
+
+    /// Waits until it is ready.
+    pub fn wait_ready(&mut self) {
+        assert!(self.try_ready(), "not ready");
+    }
+
+    /// Waits until it is ready or has ended; says whether it is ready.
+    pub fn try_ready(&mut self) -> bool {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
-            panic!("not ready: {line:?}\n{}", std::fs::read_to_string(&log).unwrap_or_default())
-        });
-        Served { child, data: data.to_owned(), ready, log }
+        BufReader::new(self.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.ready = serde_json::from_str(&line).unwrap_or_default();
+        !self.ready.is_null()
     }
 
     /// Starts it and kills it with -9 at that moment, ready or not; gives what it logged.
     pub fn start_and_kill(data: &Path, args: &[&str], moment: Duration) -> String {
-        let before = std::fs::metadata(data.with_extension("log")).map_or(0, |log| log.len());
-        let (mut child, log) = spawn(data, args, &[DRIVEN]);
+        let log = data.with_extension("log");
+        let (mut child, logged) = spawn(data, args, &[DRIVEN], &log);
         shared_deadline(moment);
         child.kill().unwrap();
         child.wait().unwrap();
         let log = std::fs::read(&log).unwrap_or_default();
-        String::from_utf8_lossy(log.get(before as usize..).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(log.get(logged as usize..).unwrap_or_default()).into_owned()
     }
 
     /// Address of a door: `tcp`, `udp`, `http` or `health`.
@@ -96,6 +120,12 @@ impl Served {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has logged since this start.
+    pub fn log_of_this_start(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.logged as usize..).unwrap_or_default()).into_owned()
     }
 
     /// Rows of a statement, asked of the running process as `urja sql` does.
@@ -138,10 +168,40 @@ impl Served {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
+    /// Stops every thread of it where it is, and waits until they stand.
+    pub fn freeze(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        wait_for("all threads stand still", || self.stands().then_some(()));
+    }
+
+    /// Stops every thread of it at the `count`-th call of a sync from now on, which never gets to the disk. Says
+    /// whether that could be done.
+    pub fn freeze_at_sync(&mut self, sync: &str, count: u64) -> bool {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={sync}")]);
+        command.args(["-e", &format!("inject={sync}:retval=0:signal=STOP:when={count}")]);
+        command.args(["-p", &self.child.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let Ok(tracer) = command.spawn() else { return false };
+        let tracer = self.tracer.insert(tracer);
+        let mut gone = false;
+        let pid = self.child.id();
+        wait_for("all threads stand still at a sync", || {
+            gone = matches!(tracer.try_wait(), Ok(Some(_)));
+            (gone || stands(pid)).then_some(())
+        });
+        !gone
+    }
+
+    fn stands(&self) -> bool {
+        stands(self.child.id())
+    }
+
     /// kill -9.
     pub fn kill(mut self) -> PathBuf {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.let_tracer_go();
         self.data.clone()
     }
 
@@ -149,6 +209,13 @@ impl Served {
     pub fn ended(mut self) -> i32 {
         let status = wait_for("the process ends", || self.child.try_wait().unwrap());
         status.code().unwrap_or(-1)
+    }
+
+    fn let_tracer_go(&mut self) {
+        if let Some(mut tracer) = self.tracer.take() {
+            let _ = tracer.kill();
+            let _ = tracer.wait();
+        }
     }
 
     /// SIGTERM; gives the exit code.
@@ -164,16 +231,17 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.let_tracer_go();
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.data.display(), self.log());
         }
     }
 }
 
-/// The binary as `urja serve` on free ports, and where it logs.
-fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)]) -> (Child, PathBuf) {
-    let log = data.with_extension("log");
-    let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+/// The binary as `urja serve` on free ports, and the length of its log before.
+fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)], log: &Path) -> (Child, u64) {
+    let stderr = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    let logged = stderr.metadata().unwrap().len();
     let free = ["tcp", "udp", "http", "health"].map(|door| format!("--{door}"));
     let ports: Vec<&str> = free
         .iter()
@@ -192,7 +260,18 @@ fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)]) -> (Child, PathBuf) {
         .stderr(stderr)
         .spawn()
         .unwrap();
-    (child, log)
+    (child, logged)
+}
+
+/// Whether all threads of a process are stopped.
+fn stands(pid: u32) -> bool {
+    let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        // The state follows the name, which is in parentheses; a thread that has just ended has none.
+        let stat = stat.unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['T', 't']))
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|mut threads| threads.all(stands))
 }
 
 /// One request on a fresh connection.
@@ -209,7 +288,7 @@ pub fn http(address: SocketAddr, request: &str) -> (u16, String) {
 
 /// `urja fleet` running beside a head-end.
 pub struct FleetRun {
-    child: Child,
+    child: Option<Child>,
 }
 
 impl FleetRun {
@@ -226,30 +305,43 @@ impl FleetRun {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        FleetRun { child }
+        FleetRun { child: Some(child) }
     }
 
     /// Whether it has come to its end.
     pub fn is_done(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)))
+        matches!(self.child().try_wait(), Ok(Some(_)))
     }
 
     /// Asks it to end once everything sent is confirmed.
     pub fn terminate(&mut self) {
-        let pid = self.child.id().to_string();
+        let pid = self.child().id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child().kill().unwrap();
+        self.child().wait().unwrap();
     }
 
     /// Waits for its end; gives its summary.
-    pub fn finish(self) -> Value {
-        let out = self.child.wait_with_output().unwrap();
+    pub fn finish(mut self) -> Value {
+        let out = self.child.take().unwrap().wait_with_output().unwrap();
         assert!(out.status.success(), "fleet: {}", String::from_utf8_lossy(&out.stderr));
         serde_json::from_slice(&out.stdout).unwrap()
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().unwrap()
+    }
+}
+
+impl Drop for FleetRun {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

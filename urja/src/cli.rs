@@ -52,7 +52,6 @@ pub enum Command {
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
     /// Look into the files of a data directory
-    #[command(subcommand)]
     Inspect(Inspect),
     /// Derive the checkpoint again from the lake and compare
     Rebuild(Rebuild),
@@ -291,8 +290,20 @@ pub struct Clock {
 }
 
 /// `urja inspect`
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+pub struct Inspect {
+    /// Read and check every byte of journal, checkpoints and lake, and whether they belong together
+    #[arg(long)]
+    pub verify: bool,
+    /// One part of the directory
+    #[command(subcommand)]
+    pub part: Option<Part>,
+}
+
+/// Parts of a data directory.
 #[derive(Debug, Subcommand)]
-pub enum Inspect {
+pub enum Part {
     /// Groups and records of the journal
     Journal {
         /// Start after this position

@@ -19,6 +19,7 @@ mod owner;
 mod problem;
 mod status;
 mod telemetry;
+mod verification;
 mod web;
 
 use std::process::ExitCode;

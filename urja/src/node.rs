@@ -1,6 +1,7 @@
 //! A partition put together: lock, registry, lake, pipeline, SQL. `serve`, `demo` and every command that finds no owner
 //! open the same thing; listeners come on top.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -261,10 +262,17 @@ fn driven_until(dir: &Path) -> Instant {
     text.trim().parse().unwrap_or_default()
 }
 
+/// Durable when it returns: who drove the clock counts on it, and after a power cut no reading may be ahead of it.
 fn remember_driven(dir: &Path, now: Instant) -> Result<()> {
     let fresh = dir.join("clock.tmp");
-    std::fs::write(&fresh, now.to_string())?;
-    std::fs::rename(&fresh, dir.join(CLOCK_FILE)).context("driven clock")
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(now.to_string().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, dir.join(CLOCK_FILE))?;
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().context("driven clock")
 }
 
 /// Makes the data directory, for this user alone: it holds wrapped keys.
@@ -277,5 +285,10 @@ fn make_private(dir: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
+        .and_then(|()| match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // Its name must outlast a power cut as what is in it does.
+            Some(parent) => std::fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        })
         .with_context(|| format!("cannot make the data directory {}", dir.display()))
 }

@@ -7,6 +7,7 @@ use model::view::Tally;
 use serde_json::{Value, json};
 
 use crate::node::Node;
+use crate::verification::LakeFiles;
 
 /// Positions, meters, conservation, money, and what the pipeline is doing.
 ///
@@ -50,7 +51,7 @@ fn tally(tally: &Tally) -> Value {
     })
 }
 
-/// The lake's tables, and with `verify` every fault that reading all bytes again finds.
+/// The lake's tables, and with `verify` what reading all bytes again finds.
 pub fn lake(lake: &lake::Lake, verify: bool) -> Value {
     let tables: Vec<Value> = lake
         .inspect()
@@ -62,8 +63,8 @@ pub fn lake(lake: &lake::Lake, verify: bool) -> Value {
             })
         })
         .collect();
-    let differences = if verify { lake.verify().differences } else { Vec::new() };
+    let report = if verify { lake.verify() } else { lake::VerifyReport::default() };
     let faults: Vec<String> =
-        differences.iter().map(|found| format!("{}: {}", found.path.display(), found.fault)).collect();
-    json!({ "tables": tables, "verified": verify, "faults": faults })
+        report.differences.iter().map(|found| format!("{}: {}", found.path.display(), found.fault)).collect();
+    json!({ "tables": tables, "verified": verify, "faults": faults, "found": LakeFiles::from(report) })
 }

@@ -212,6 +212,20 @@ impl GroupHeader {
     }
 }
 
+/// Whom a group says it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) first_position: Position,
+    pub(crate) previous: Digest,
+}
+
+/// Reads from the first 64 bytes of what may have been a group whom it follows; nothing is checked.
+pub(crate) fn claim(fixed: &[u8; FIXED_BYTES]) -> Claim {
+    let mut previous = [0; 16];
+    previous.copy_from_slice(&fixed[40..56]);
+    Claim { first_position: Position(u64_at(fixed, 16)), previous: Digest(previous) }
+}
+
 /// Reads one group from the start of `bytes`, which may go on after it. Never panics, whatever the bytes are.
 ///
 /// # Errors

@@ -88,4 +88,4 @@ pub use journal::{Cut, Durable, Journal, Options, Recovery, SegmentInfo};
 pub use model::{Position, Source, SourceCounts};
 pub use read::{GroupView, Reader, read};
 pub use segment::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
-pub use verify::{FaultAt, Report, verify};
+pub use verify::{FaultAt, Report, verify, verify_with};

@@ -11,7 +11,7 @@ use model::Position;
 
 use crate::disk::Disk;
 use crate::error::{Error, Fault, is_full};
-use crate::group::{self, ALIGN, GroupHeader, u16_at, u32_at, u64_at};
+use crate::group::{self, ALIGN, Claim, GroupHeader, u16_at, u32_at, u64_at};
 use crate::read::GroupView;
 
 /// Smallest segment.
@@ -117,6 +117,17 @@ impl Segment {
         let mut bytes = vec![0; bytes as usize];
         self.read(&mut bytes, offset)?;
         Ok(GroupView::parse(bytes, self.sequence, offset))
+    }
+
+    /// What would follow the group before, if a group were here: also where the magic or the generation says that there
+    /// is none.
+    pub(crate) fn claim_at(&self, offset: u64) -> Result<Option<Claim>, Error> {
+        let mut fixed = [0; group::FIXED_BYTES];
+        if self.bytes.saturating_sub(offset) < fixed.len() as u64 {
+            return Ok(None);
+        }
+        self.read(&mut fixed, offset)?;
+        Ok(Some(group::claim(&fixed)))
     }
 
     /// The first group of this generation at or after `from`, wherever it begins.

@@ -67,12 +67,20 @@ pub struct FaultAt {
 /// # Errors
 /// When a file cannot be read at all, or its owner recycles it meanwhile; damage is part of the report.
 pub fn verify(dir: &Path) -> Result<Report, Error> {
+    verify_with(dir, &mut |_| ())
+}
+
+/// As [`verify`]; `progress` is told of the bytes of each group read.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, Error> {
     let mut report = Report::default();
     let mut run: Vec<Segment> = Vec::new();
     let mut expected = None;
     for sequence in segment::list(dir)?.segments {
         if let Some(missing) = expected.filter(|&expected| expected != sequence) {
-            interrupted(&mut run, &mut report)?;
+            interrupted(&mut run, &mut report, progress)?;
             report.fault(&segment::path(dir, missing), 0, Fault::Missing);
         }
         expected = Some(sequence + 1);
@@ -80,26 +88,34 @@ pub fn verify(dir: &Path) -> Result<Report, Error> {
             Ok(segment) => run.push(segment),
             Err(error) if segment::was_trimmed(&error) => run.clear(),
             Err(Error::Segment { path, fault }) => {
-                interrupted(&mut run, &mut report)?;
+                interrupted(&mut run, &mut report, progress)?;
                 report.fault(&path, 0, fault);
             }
             Err(error) => return Err(error),
         }
     }
-    report.torn = walk(run, &mut report)?;
+    report.torn = walk(run, &mut report, progress)?;
     Ok(report)
 }
 
 /// Goes through segments after which another one should follow; what is torn at their end is a fault.
-fn interrupted(run: &mut Vec<Segment>, report: &mut Report) -> Result<(), Error> {
-    if let Some(torn) = walk(std::mem::take(run), report)? {
+fn interrupted(
+    run: &mut Vec<Segment>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    if let Some(torn) = walk(std::mem::take(run), report, progress)? {
         report.fault(&torn.path, torn.offset, torn.fault);
     }
     Ok(())
 }
 
 /// Goes through segments that follow each other.
-fn walk(segments: Vec<Segment>, report: &mut Report) -> Result<Option<FaultAt>, Error> {
+fn walk(
+    segments: Vec<Segment>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<FaultAt>, Error> {
     report.segments += segments.len() as u64;
     if segments.is_empty() {
         return Ok(None);
@@ -112,6 +128,7 @@ fn walk(segments: Vec<Segment>, report: &mut Report) -> Result<Option<FaultAt>, 
                 report.groups += 1;
                 report.records += u64::from(header.count);
                 report.bytes += header.byte_len();
+                progress(header.byte_len());
                 report.durable_upto = report.durable_upto.max(header.durable_upto);
                 if header.count > 0 && report.first == segment::BEFORE_FIRST {
                     report.first = header.first_position;

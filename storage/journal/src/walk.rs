@@ -139,13 +139,15 @@ impl Walk {
 
     /// Decides what a bad place means by what comes after it; `None` when it is not bad any more.
     fn judge(&self, fault: Fault) -> Result<Option<Step>, Error> {
-        let mut torn = (!fault.is_blank()).then_some(fault);
+        let shows = !fault.is_blank() || self.was_next(&self.segments[self.index], self.offset)?;
+        let mut torn = shows.then_some(fault);
         let mut good = None;
         let mut place = Place { index: self.index, offset: self.offset };
         while let Some(segment) = self.segments.get(place.index) {
             if place.offset == FIRST_GROUP {
                 let first = segment.group_at(FIRST_GROUP)?.err();
-                torn = torn.or(first.filter(|fault| !fault.is_blank()));
+                let was_next = self.was_next(segment, FIRST_GROUP)?;
+                torn = torn.or(first.filter(|fault| was_next || !fault.is_blank()));
             }
             let Some(later) = segment.find_group(place.offset)? else {
                 place = Place { index: place.index + 1, offset: FIRST_GROUP };
@@ -158,14 +160,36 @@ impl Walk {
                 later.header.durable_upto >= link.next || later.header.first_position == link.next
             });
             if vouches {
-                return self.hole(fault, good);
+                return self.hole(self.place_of(fault)?, good);
             }
             place.offset = later.end();
         }
         Ok(Some(Step::End(Tail { index: self.index, offset: self.offset, link: self.link, torn })))
     }
 
-    fn hole(&self, fault: Fault, later: Place) -> Result<Option<Step>, Error> {
+    /// Where the group is that should follow: here, or first in the next segment where nothing was ever here.
+    fn place_of(&self, fault: Fault) -> Result<(Place, Fault), Error> {
+        let here = (Place { index: self.index, offset: self.offset }, fault);
+        let Some(next) = self.segments.get(self.index + 1).filter(|_| fault.is_blank()) else {
+            return Ok(here);
+        };
+        if self.was_next(&self.segments[self.index], self.offset)? {
+            return Ok(here);
+        }
+        let there = next.group_at(FIRST_GROUP)?.err();
+        let was_there = self.was_next(next, FIRST_GROUP)?;
+        let place = Place { index: self.index + 1, offset: FIRST_GROUP };
+        Ok(there.filter(|fault| was_there || !fault.is_blank()).map_or(here, |fault| (place, fault)))
+    }
+
+    /// Whether what is there follows the last group, whatever its magic and its generation say.
+    fn was_next(&self, segment: &Segment, offset: u64) -> Result<bool, Error> {
+        let Some(link) = self.link else { return Ok(false) };
+        let claim = segment.claim_at(offset)?;
+        Ok(claim.is_some_and(|claim| claim.first_position == link.next && claim.previous == link.hash))
+    }
+
+    fn hole(&self, (place, fault): (Place, Fault), later: Place) -> Result<Option<Step>, Error> {
         // Since it was looked at the owner may have finished the group, or recycled a segment it could be in.
         if self.linked_group(self.index, self.offset)?.is_ok() || self.goes_on_in_next_segment()? {
             return Ok(None);
@@ -175,6 +199,6 @@ impl Walk {
                 return Err(Error::Recycled { path: segment.path.clone() });
             }
         }
-        Ok(Some(Step::Hole(Hole { index: self.index, offset: self.offset, fault, later })))
+        Ok(Some(Step::Hole(Hole { index: place.index, offset: place.offset, fault, later })))
     }
 }

@@ -217,6 +217,20 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Everything that is not as it was written.
     pub differences: Vec<Difference>,
+    /// What a commit, or a checkpoint of a log, left that did not finish, and hints that are not there: whoever opens the
+    /// lake sets aside what there is, and nothing is lost.
+    pub unfinished: Vec<PathBuf>,
+    /// How far each table got that could be looked at.
+    pub tables: Vec<TablePosition>,
+}
+
+/// How far a table got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TablePosition {
+    /// The table.
+    pub table: Table,
+    /// Last record whose rows are in it, by its last sound sidecar.
+    pub position: Option<Position>,
 }
 
 impl VerifyReport {
@@ -410,16 +424,13 @@ impl Lake {
             committer
                 .tables
                 .iter()
-                .map(|delta| (delta.table, delta.dir.clone(), verify::Scope::new(delta)))
+                .map(|delta| (delta.table, delta.dir.clone(), verify::Scope::new(delta.table, &delta.dir)))
                 .collect()
         };
-        for (table, path, scope) in scopes {
+        for (table, dir, scope) in scopes {
             match scope {
-                Ok(scope) => scope.verify(&mut report),
-                Err(error) => {
-                    let fault = Fault::Unreadable(error.to_string());
-                    report.differences.push(Difference { table, path, fault });
-                }
+                Ok(scope) => scope.verify(verify::State::Settled, &mut report, &mut |_| ()),
+                Err(error) => report.unreadable(table, &dir, &error),
             }
         }
         report

@@ -35,6 +35,7 @@ mod witness;
 pub use error::{Error, Fault, RecordResult};
 pub use lake::{
     CommitReport, DataFile, Difference, IntegerEncoding, Lake, Options, Snapshot, TableCommit, TableInfo,
-    TableSnapshot, VerifyReport, Version,
+    TablePosition, TableSnapshot, VerifyReport, Version,
 };
 pub use table::{Column, Table};
+pub use verify::verify;

@@ -377,7 +377,7 @@ fn unfinished(dir: &Path, files: &[DataFile], committed: Position) -> Result<Vec
 }
 
 /// First position a data file was written for, from its name.
-fn first_position(name: &str) -> Option<u64> {
+pub(crate) fn first_position(name: &str) -> Option<u64> {
     let mut parts = name.rsplit('/').next()?.strip_suffix(".parquet")?.rsplit('-');
     parts.nth(2)?.parse().ok()
 }

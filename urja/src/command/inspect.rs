@@ -5,25 +5,68 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use axum::http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
 use model::{Fact, Position, Record};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use state::DirLock;
 
 use super::{BAD_INPUT, print};
-use crate::cli::Inspect;
+use crate::cli::{Inspect, Part};
 use crate::config::Config;
 use crate::owner::Owner;
 use crate::status;
+use crate::verification::{self, LakeFiles};
 
 pub(super) async fn run(config: &Config, args: &Inspect, as_json: bool) -> Result<ExitCode> {
     let dir = &config.data.dir;
     ensure!(dir.is_dir(), "there is no data directory {}; name it with --data", dir.display());
-    match args {
-        Inspect::Journal { verify: true, .. } => verify_journal(dir, as_json),
-        Inspect::Journal { after, limit, .. } => journal(dir, Position(*after), *limit, as_json),
-        Inspect::Checkpoint { verify } => checkpoint(dir, *verify, as_json),
-        Inspect::Lake { verify } => lake(config, *verify, as_json).await,
+    match &args.part {
+        None => everything(config, as_json).await,
+        Some(Part::Journal { verify: true, .. }) => verify_journal(dir, as_json),
+        Some(Part::Journal { after, limit, .. }) => journal(dir, Position(*after), *limit, as_json),
+        Some(Part::Checkpoint { verify }) => checkpoint(dir, *verify, as_json),
+        Some(Part::Lake { verify }) => lake(config, *verify, as_json).await,
     }
+}
+
+/// Every byte of the directory. Where somebody owns it, the owner looks at the lake, between two commits.
+async fn everything(config: &Config, as_json: bool) -> Result<ExitCode> {
+    let dir = config.data.dir.clone();
+    let owner = Owner::running(config).await;
+    let bar = bytes_bar(verification::size(&dir));
+    let (reading, runtime) = (bar.clone(), tokio::runtime::Handle::current());
+    let verified = tokio::task::spawn_blocking(move || {
+        let mut progress = |bytes| reading.inc(bytes);
+        match owner {
+            Some(owner) => verification::verify(&dir, |_| runtime.block_on(ask(&owner)), &mut progress),
+            None => {
+                // Nobody is to start meanwhile.
+                let _lock = DirLock::acquire(&dir)?;
+                let lake = |progress: &mut dyn FnMut(u64)| Ok(verification::lake_files(&dir, progress));
+                verification::verify(&dir, lake, &mut progress)
+            }
+        }
+    });
+    let verified = verified.await??;
+    bar.finish_and_clear();
+    print(as_json, &verified.to_json(), || verified.describe());
+    Ok(if verified.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+/// What the owner finds in the lake.
+async fn ask(owner: &Owner) -> Result<LakeFiles> {
+    let answer = owner.send(Method::GET, "/admin/lake?verify=true", Vec::new()).await?.json()?;
+    LakeFiles::deserialize(&answer["found"]).context("the owner's answer")
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn bytes_bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 fn verify_journal(dir: &Path, as_json: bool) -> Result<ExitCode> {
@@ -206,7 +249,8 @@ async fn lake(config: &Config, verify: bool, as_json: bool) -> Result<ExitCode> 
                 lake::Lake::open(&dir, calendar, lake::Options::default())
                     .map(|lake| status::lake(&lake, verify))
             })
-            .await??
+            .await?
+            .context("lake; `urja inspect --verify` reads it without opening it")?
         }
     };
     let faults: Vec<&str> =

@@ -22,7 +22,14 @@ pub(super) fn run(config: &Config, args: &Rebuild, as_json: bool) -> Result<Exit
     let limits = Limits { late_days: config.billing.late_days, ..Limits::default() };
     let upto = lake.committed();
     let rebuilt = fold_lake(&lake, Fold::new(calendar.clone(), limits), upto)?;
-    let checkpoint = state::latest(&dir.join("checkpoint"))?;
+    let checkpoint = match state::latest(&dir.join("checkpoint")) {
+        // It is there to be written anew: nothing can be compared with it.
+        Err(error @ state::Error::Damaged { .. }) => {
+            tracing::warn!(%error, "not compared");
+            None
+        }
+        found => found?,
+    };
     let before = match &checkpoint {
         Some(found) if found.position == upto => {
             Some(Fold::from_sections(calendar, limits, &found.sections)?)
