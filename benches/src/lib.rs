@@ -1,5 +1,18 @@
 //! Shared pieces of the benchmarks: how a figure is measured, judged and printed.
 
+#[cfg(feature = "path")]
+pub mod broker;
+#[cfg(feature = "path")]
+pub mod head_end;
+#[cfg(feature = "path")]
+pub mod postgres;
+#[cfg(feature = "path")]
+pub mod process;
+#[cfg(feature = "path")]
+pub mod read;
+#[cfg(feature = "path")]
+pub mod world;
+
 use std::fmt;
 use std::process::ExitCode;
 
@@ -10,6 +23,12 @@ use cpu_time::ThreadTime;
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// One sample a round.
+    #[must_use]
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
+        Self(samples.into_iter().collect())
+    }
+
     /// The middle sample.
     #[must_use]
     pub fn median(&self) -> f64 {
@@ -151,4 +170,28 @@ impl Seeded {
 #[must_use]
 pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// CPU time of this process so far, ns.
+#[must_use]
+pub fn process_cpu() -> f64 {
+    cpu_time::ProcessTime::now().as_duration().as_nanos() as f64
+}
+
+/// CPU time of this process so far by the name of its threads, ns; threads that ended are not in it.
+#[must_use]
+pub fn by_thread() -> Vec<(String, f64)> {
+    let mut times: Vec<(String, f64)> = Vec::new();
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return times };
+    for task in tasks.flatten() {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let (name, schedule) = (read("comm"), read("schedstat"));
+        let ns: f64 = schedule.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0.0);
+        let name = name.trim().to_owned();
+        match times.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, sum)) => *sum += ns,
+            None => times.push((name, ns)),
+        }
+    }
+    times
 }

@@ -26,6 +26,7 @@ use crate::decode::{self, Content, Decoded, Evidence, Frame, Push, Unfit, Verifi
 use crate::evidence::{EvidenceBudget, EvidenceOptions};
 use crate::memory::{Class, Memory, Seen};
 use crate::received::Disposition;
+use crate::windows::Windows;
 
 /// What a frame became.
 #[derive(Debug)]
@@ -52,8 +53,7 @@ pub(crate) enum Becomes {
 pub(crate) struct Judge {
     memory: Memory,
     evidence: EvidenceBudget,
-    /// By meter id.
-    windows: Vec<CounterWindow>,
+    windows: Windows,
 }
 
 impl Judge {
@@ -61,13 +61,13 @@ impl Judge {
         Judge {
             memory: Memory::new(remembered),
             evidence: EvidenceBudget::new(evidence),
-            windows: Vec::new(),
+            windows: Windows::default(),
         }
     }
 
     /// Takes over the window that the fold has of a meter.
     pub(crate) fn seed_window(&mut self, meter: MeterId, window: CounterWindow) {
-        *self.window_mut(meter) = window;
+        self.windows.put(meter, window);
     }
 
     /// Remembers a record that is durable already.
@@ -138,7 +138,7 @@ impl Judge {
         let Verified { meter, key_epoch, taken_until, counter, push } = verified;
         let sender = Sender { meter, key_epoch, counter };
         let Some(counter) = counter else { return taken_or_unfit(frame, sender, push, false) };
-        let mut window = *self.window_mut(meter);
+        let mut window = self.windows.get(meter);
         if key_epoch < window.key_epoch {
             return if taken_until.is_some_and(|until| frame.received_at > until) {
                 replaced_key(frame, sender)
@@ -164,7 +164,7 @@ impl Judge {
         // A frame that cannot be used does not spend its counter: under a better profile it may be taken.
         if let Some(values) = values {
             window.accept(counter);
-            *self.window_mut(meter) = window;
+            self.windows.put(meter, window);
             self.memory.remember_values(key, values);
         }
         taken_or_unfit(frame, sender, push, verdict == CounterVerdict::Late)
@@ -177,14 +177,6 @@ impl Judge {
         } else {
             refused(evidence.reason)
         }
-    }
-
-    fn window_mut(&mut self, meter: MeterId) -> &mut CounterWindow {
-        let index = meter.0 as usize;
-        if index >= self.windows.len() {
-            self.windows.resize(index + 1, CounterWindow::default());
-        }
-        &mut self.windows[index]
     }
 }
 

@@ -1,26 +1,42 @@
 //! The keys of all meters in force, in memory.
+//!
+//! | part | bytes a meter |
+//! |---|---|
+//! | keys, epoch, policy, profile, by meter id | 38 |
+//! | from title to meter | 9 |
+//! | from serial number to meter | 9 |
+//!
+//! A title is turned into a number by a bijection, a serial number by a hash. The upper 16 bits of the number say in
+//! which of 65,536 buckets its entry is, the lower 48 stand in the entry; so a title is stored whole although nowhere in
+//! one piece. Keys lie in pages that never move, so that a growing table leaves no copies of keys behind. Keys that were
+//! replaced are few, and in a table of their own.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use codec::security::{Keys, Policy};
 use model::{Instant, MeterId, SystemTitle};
 
+/// Highest meter id; that of the ledger's bounds, and what the three bytes of an entry can say.
+const MAX_ID: u32 = 1 << 24;
+/// Meters of a page.
+const PAGE: usize = 1024;
+/// Locks of an index, so that decoding tasks do not meet at one.
 const SHARDS: usize = 64;
+/// Buckets under one lock.
+const BUCKETS: usize = 65_536 / SHARDS;
 
 /// What is needed to check and read the frames of one meter.
-pub(crate) struct Entry {
+pub(crate) struct Entry<'a> {
     pub(crate) meter: MeterId,
-    /// Boxed, so that a growing table moves the pointer and leaves no copies of keys behind.
-    pub(crate) keys: Box<Keys>,
+    pub(crate) keys: &'a Keys,
     pub(crate) key_epoch: u16,
     pub(crate) policy: Policy,
     /// Index of its profile.
-    pub(crate) profile: u16,
+    pub(crate) profile: u8,
     /// Keys it had before, newest first; of most meters none.
-    pub(crate) replaced: Box<[ReplacedKeys]>,
+    pub(crate) replaced: &'a [ReplacedKeys],
 }
 
 /// Keys that were replaced. Frames under them may still be on their way.
@@ -31,33 +47,94 @@ pub(crate) struct ReplacedKeys {
     pub(crate) taken_until: Instant,
 }
 
-/// Titles and their entries, sharded so that decoding tasks do not meet at one lock.
+/// What is kept of a meter.
+pub(crate) struct InForce {
+    pub(crate) keys: Keys,
+    pub(crate) key_epoch: u16,
+    pub(crate) policy: Policy,
+    /// Index of its profile; at most [`MAX_PROFILE`].
+    pub(crate) profile: u8,
+    pub(crate) replaced: Box<[ReplacedKeys]>,
+}
+
+/// Highest index of a profile.
+pub(crate) const MAX_PROFILE: u8 = !HAS_REPLACED;
+/// Bit of a slot's profile: there are replaced keys.
+const HAS_REPLACED: u8 = 1 << 7;
+
+struct Slot {
+    keys: Keys,
+    key_epoch: u16,
+    policy: Policy,
+    /// Index of the profile, and [`HAS_REPLACED`].
+    profile: u8,
+    /// Where the index of titles has its entry.
+    title_bucket: u16,
+}
+
+type Page = RwLock<Box<[Option<Slot>]>>;
+
+/// Titles, serial numbers and what is known of their meters.
 pub(crate) struct KeyTable {
-    hasher: RandomState,
-    shards: Box<[RwLock<HashMap<SystemTitle, Entry>>]>,
-    /// Title by the hash of the serial number, for pushes in the clear, which name no title.
-    serials: RwLock<HashMap<u64, SystemTitle>>,
+    titles: Index,
+    /// For pushes in the clear, which name no title.
+    serials: Index,
+    /// By meter id.
+    pages: Box<[OnceLock<Page>]>,
+    replaced: RwLock<HashMap<MeterId, Box<[ReplacedKeys]>>>,
 }
 
 impl KeyTable {
     pub(crate) fn new() -> KeyTable {
+        let pages = MAX_ID as usize / PAGE + 1;
         KeyTable {
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            serials: RwLock::default(),
+            titles: Index::new(),
+            serials: Index::new(),
+            pages: (0..pages).map(|_| OnceLock::new()).collect(),
+            replaced: RwLock::default(),
         }
     }
 
-    /// Puts a meter in force, in place of what its title had.
-    pub(crate) fn insert(&self, title: SystemTitle, serial: &str, entry: Entry) {
-        let replaced = self.shard(title).write().unwrap_or_else(PoisonError::into_inner).insert(title, entry);
-        drop(replaced);
-        self.serials.write().unwrap_or_else(PoisonError::into_inner).insert(serial_hash(serial), title);
+    /// Puts a meter in force, in place of what its title had. False: its id or its profile is beyond the bound.
+    pub(crate) fn insert(&self, meter: MeterId, title: SystemTitle, serial: &str, in_force: InForce) -> bool {
+        let InForce { keys, key_epoch, policy, profile, replaced } = in_force;
+        if !(1..=MAX_ID).contains(&meter.0) || profile > MAX_PROFILE {
+            return false;
+        }
+        let Some(page) = self.pages.get(meter.0 as usize / PAGE) else { return false };
+        let page = page.get_or_init(|| RwLock::new((0..PAGE).map(|_| None).collect()));
+        let number = number_of(title);
+        let flag = if replaced.is_empty() { 0 } else { HAS_REPLACED };
+        {
+            let mut table = self.replaced.write().unwrap_or_else(PoisonError::into_inner);
+            if replaced.is_empty() {
+                table.remove(&meter);
+            } else {
+                table.insert(meter, replaced);
+            }
+        }
+        let slot = Slot { keys, key_epoch, policy, profile: profile | flag, title_bucket: bucket_of(number) };
+        page.write().unwrap_or_else(PoisonError::into_inner)[meter.0 as usize % PAGE] = Some(slot);
+        self.titles.insert(number, meter);
+        self.serials.insert(serial_hash(serial), meter);
+        true
     }
 
-    /// Looks at the entry of a title; the lock is held meanwhile.
-    pub(crate) fn with<T>(&self, title: SystemTitle, look: impl FnOnce(&Entry) -> T) -> Option<T> {
-        self.shard(title).read().unwrap_or_else(PoisonError::into_inner).get(&title).map(look)
+    /// Looks at the entry of a title; the lock of its page is held meanwhile.
+    pub(crate) fn with<T>(&self, title: SystemTitle, look: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
+        let meter = self.titles.find(number_of(title))?;
+        self.slot(meter, |slot| {
+            let has_replaced = slot.profile & HAS_REPLACED != 0;
+            let table = has_replaced.then(|| self.replaced.read().unwrap_or_else(PoisonError::into_inner));
+            look(Entry {
+                meter,
+                keys: &slot.keys,
+                key_epoch: slot.key_epoch,
+                policy: slot.policy,
+                profile: slot.profile & MAX_PROFILE,
+                replaced: table.as_ref().and_then(|table| table.get(&meter)).map_or(&[], |keys| keys),
+            })
+        })
     }
 
     pub(crate) fn contains(&self, title: SystemTitle) -> bool {
@@ -67,14 +144,16 @@ impl KeyTable {
     /// The title of the meter that pushes under this device id (0.0.96.1.2): its serial number, with or without the
     /// three letters of its manufacturer in front.
     pub(crate) fn title_of_device(&self, device_id: &str) -> Option<SystemTitle> {
-        let serials = self.serials.read().unwrap_or_else(PoisonError::into_inner);
-        let of = |serial: &str| serials.get(&serial_hash(serial)).copied();
-        of(device_id).or_else(|| of(device_id.get(3..)?))
+        let of = |serial: &str| self.serials.find(serial_hash(serial));
+        let meter = of(device_id).or_else(|| of(device_id.get(3..)?))?;
+        let bucket = self.slot(meter, |slot| slot.title_bucket)?;
+        self.titles.number_in(bucket, meter).map(title_of)
     }
 
-    fn shard(&self, title: SystemTitle) -> &RwLock<HashMap<SystemTitle, Entry>> {
-        let hash = usize::try_from(self.hasher.hash_one(title) % SHARDS as u64).unwrap_or(0);
-        &self.shards[hash]
+    fn slot<T>(&self, meter: MeterId, look: impl FnOnce(&Slot) -> T) -> Option<T> {
+        let page = self.pages.get(meter.0 as usize / PAGE)?.get()?;
+        let page = page.read().unwrap_or_else(PoisonError::into_inner);
+        page.get(meter.0 as usize % PAGE)?.as_ref().map(look)
     }
 }
 
@@ -82,6 +161,107 @@ impl fmt::Debug for KeyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyTable(..)")
     }
+}
+
+/// The lower 48 bits of a number, then a meter id less one in 24, both with the highest byte first.
+type IndexEntry = [u8; REST + 3];
+const REST: usize = 6;
+
+/// From numbers of 64 bits to meters; numbers without a pattern fill the buckets evenly.
+struct Index {
+    shards: Box<[RwLock<Box<[Bucket]>>]>,
+}
+
+/// Entries, sorted.
+#[derive(Clone, Default)]
+struct Bucket(Vec<IndexEntry>);
+
+impl Index {
+    fn new() -> Index {
+        let shard = || RwLock::new(vec![Bucket::default(); BUCKETS].into_boxed_slice());
+        Index { shards: (0..SHARDS).map(|_| shard()).collect() }
+    }
+
+    fn find(&self, number: u64) -> Option<MeterId> {
+        let (shard, bucket) = place_of(bucket_of(number));
+        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)[bucket].find(rest_of(number))
+    }
+
+    fn insert(&self, number: u64, meter: MeterId) {
+        let (shard, bucket) = place_of(bucket_of(number));
+        let mut shard = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
+        shard[bucket].insert(rest_of(number), meter);
+    }
+
+    /// The number of a meter's entry in a bucket.
+    fn number_in(&self, bucket: u16, meter: MeterId) -> Option<u64> {
+        let (shard, place) = place_of(bucket);
+        let shard = self.shards[shard].read().unwrap_or_else(PoisonError::into_inner);
+        let entry = shard[place].0.iter().find(|entry| meter_in(entry) == meter)?;
+        let mut number = [0; 8];
+        number[..2].copy_from_slice(&bucket.to_be_bytes());
+        number[2..].copy_from_slice(&entry[..REST]);
+        Some(u64::from_be_bytes(number))
+    }
+}
+
+impl Bucket {
+    fn find(&self, rest: [u8; REST]) -> Option<MeterId> {
+        self.place_of(rest).ok().map(|place| meter_in(&self.0[place]))
+    }
+
+    fn insert(&mut self, rest: [u8; REST], meter: MeterId) {
+        let mut entry = [0; REST + 3];
+        entry[..REST].copy_from_slice(&rest);
+        entry[REST..].copy_from_slice(&(meter.0 - 1).to_be_bytes()[1..]);
+        match self.place_of(rest) {
+            Ok(place) => self.0[place] = entry,
+            Err(place) => {
+                if self.0.len() == self.0.capacity() {
+                    // Doubling would leave a third of a large fleet's index empty.
+                    self.0.reserve_exact(self.0.len() / 16 + 1);
+                }
+                self.0.insert(place, entry);
+            }
+        }
+    }
+
+    fn place_of(&self, rest: [u8; REST]) -> Result<usize, usize> {
+        self.0.binary_search_by(|entry| entry[..REST].cmp(&rest))
+    }
+}
+
+fn meter_in(entry: &IndexEntry) -> MeterId {
+    MeterId(u32::from_be_bytes([0, entry[REST], entry[REST + 1], entry[REST + 2]]) + 1)
+}
+
+fn bucket_of(number: u64) -> u16 {
+    let [high, low, ..] = number.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+fn place_of(bucket: u16) -> (usize, usize) {
+    (usize::from(bucket) % SHARDS, usize::from(bucket) / SHARDS)
+}
+
+fn rest_of(number: u64) -> [u8; REST] {
+    let [_, _, rest @ ..] = number.to_be_bytes();
+    rest
+}
+
+/// The finalizer of SplitMix64: titles of one make differ in their last digits only.
+fn number_of(title: SystemTitle) -> u64 {
+    let number = u64::from_be_bytes(title.0);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The inverse of [`number_of`].
+fn title_of(number: u64) -> SystemTitle {
+    let number = (number ^ (number >> 31) ^ (number >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    let number = (number ^ (number >> 27) ^ (number >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+    SystemTitle((number ^ (number >> 30) ^ (number >> 60)).to_be_bytes())
 }
 
 /// Serials are given by the utility, so a cryptographic hash of 8 bytes tells any fleet apart.
@@ -94,32 +274,86 @@ fn serial_hash(serial: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn entry(meter: u32) -> Entry {
-        Entry {
-            meter: MeterId(meter),
-            keys: Box::new(Keys::new([1; 16], [2; 16])),
-            key_epoch: 1,
-            policy: Policy::Authenticated,
-            profile: 0,
-            replaced: Box::default(),
-        }
+    fn in_force() -> InForce {
+        let keys = Keys::new([1; 16], [2; 16]);
+        InForce { keys, key_epoch: 1, policy: Policy::Authenticated, profile: 0, replaced: Box::default() }
+    }
+
+    #[test]
+    fn a_slot_takes_38_bytes_and_an_empty_one_no_more() {
+        assert_eq!(size_of::<Option<Slot>>(), 38);
+    }
+
+    #[test]
+    fn replaced_keys_stay_with_their_meter_until_it_has_none() {
+        let table = KeyTable::new();
+        let title = SystemTitle(*b"CRY01234");
+        let replaced = ReplacedKeys { keys: Keys::new([3; 16], [4; 16]), key_epoch: 1, taken_until: Instant(7) };
+        let changed = InForce { key_epoch: 2, profile: 5, replaced: Box::new([replaced]), ..in_force() };
+        assert!(table.insert(MeterId(7), title, "SA1231166", changed));
+        let found = table.with(title, |entry| {
+            let replaced: Vec<_> = entry.replaced.iter().map(|keys| (keys.key_epoch, keys.taken_until)).collect();
+            (entry.key_epoch, entry.profile, replaced)
+        });
+        assert_eq!(found, Some((2, 5, vec![(1, Instant(7))])));
+        assert!(table.insert(MeterId(7), title, "SA1231166", in_force()));
+        assert_eq!(table.with(title, |entry| entry.replaced.len()), Some(0));
     }
 
     #[test]
     fn a_meter_is_found_by_title_and_by_device_id() {
         let table = KeyTable::new();
         let title = SystemTitle(*b"CRY01234");
-        assert!(!table.contains(title));
-        table.insert(title, "SA1231166", entry(7));
+        assert_eq!(table.with(title, |entry| entry.meter), None);
+        assert!(table.insert(MeterId(7), title, "SA1231166", in_force()));
         assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(7)));
         assert_eq!(table.title_of_device("SA1231166"), Some(title));
         assert_eq!(table.title_of_device("CRYSA1231166"), Some(title));
         for unknown in ["", "CR", "SA1231167", "XXXXSA1231166", "ééé"] {
             assert_eq!(table.title_of_device(unknown), None, "{unknown}");
         }
-        table.insert(title, "SA1231166", entry(8));
+        assert!(table.insert(MeterId(8), title, "SA1231166", in_force()));
         assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(8)));
+        assert_eq!(table.title_of_device("SA1231166"), Some(title));
+    }
+
+    #[test]
+    fn every_meter_of_a_fleet_is_found_and_no_other() {
+        let table = KeyTable::new();
+        let title = |number: u32| {
+            let mut title = *b"HXE\0\0\0\0\0";
+            title[4..].copy_from_slice(&number.to_be_bytes());
+            SystemTitle(title)
+        };
+        for number in 1..=20_000 {
+            assert!(table.insert(MeterId(number), title(number), &format!("SN{number}"), in_force()));
+        }
+        for number in 1..=20_000 {
+            assert_eq!(table.with(title(number), |entry| entry.meter), Some(MeterId(number)));
+            assert_eq!(table.title_of_device(&format!("HXESN{number}")), Some(title(number)));
+            assert_eq!(table.with(title(number + 20_000), |entry| entry.meter), None);
+        }
+    }
+
+    #[test]
+    fn ids_beyond_the_bound_are_refused() {
+        let table = KeyTable::new();
+        let title = SystemTitle(*b"CRY01234");
+        for id in [0, MAX_ID + 1, u32::MAX] {
+            assert!(!table.insert(MeterId(id), title, "SA1231166", in_force()), "{id}");
+        }
+        assert!(table.insert(MeterId(MAX_ID), title, "SA1231166", in_force()));
+        assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(MAX_ID)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_title_comes_back_from_its_number(title: [u8; 8]) {
+            prop_assert_eq!(title_of(number_of(SystemTitle(title))), SystemTitle(title));
+        }
     }
 }

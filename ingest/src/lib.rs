@@ -36,6 +36,7 @@ mod resolve;
 mod tcp;
 mod telemetry;
 mod udp;
+mod windows;
 
 pub use admission::{Admission, Admitted, Place};
 pub use clock::Clock;

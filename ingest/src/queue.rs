@@ -70,6 +70,8 @@ struct State {
     trim: Option<Position>,
     closed: bool,
     ended: bool,
+    /// The reader sleeps. Waking it is a call to the system, which nobody else needs to make.
+    asleep: bool,
 }
 
 impl Queue {
@@ -80,8 +82,7 @@ impl Queue {
             return Err(Box::new(item));
         }
         state.frames.push_back(item);
-        drop(state);
-        self.wake.notify_one();
+        self.wake(state);
         Ok(())
     }
 
@@ -92,21 +93,22 @@ impl Queue {
             return Err(Box::new(item));
         }
         state.control.push_back(item);
-        drop(state);
-        self.wake.notify_one();
+        self.wake(state);
         Ok(())
     }
 
     /// Asks for the journal up to `upto` to be let go.
     pub(crate) fn trim(&self, upto: Position) {
-        self.lock().trim = Some(upto);
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.trim = Some(upto);
+        self.wake(state);
     }
 
     /// Takes nothing more in; what is queued is still worked off.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.closed = true;
+        self.wake(state);
     }
 
     /// Takes nothing more in and drops what is queued, unanswered.
@@ -121,14 +123,16 @@ impl Queue {
 
     /// Lets [`Queue::wait_end`] return.
     pub(crate) fn end(&self) {
-        self.lock().ended = true;
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.ended = true;
+        self.wake(state);
     }
 
     /// Waits until the reader may end.
     pub(crate) fn wait_end(&self) {
         let mut state = self.lock();
         while !state.ended {
+            state.asleep = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -148,8 +152,19 @@ impl Queue {
             if !work.is_empty() || work.closed || left.is_zero() {
                 return work;
             }
+            state.asleep = true;
             let (guard, _) = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
             state = guard;
+            state.asleep = false;
+        }
+    }
+
+    /// Wakes the reader, if it sleeps.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let asleep = mem::take(&mut state.asleep);
+        drop(state);
+        if asleep {
+            self.wake.notify_one();
         }
     }
 

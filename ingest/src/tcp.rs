@@ -13,8 +13,11 @@
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
 //! | time to take a receipt | `frame_timeout` | closed |
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::framing::{FramingError, WrapperDecoder};
-use crate::received::{Framing, Lost, Received, Ticket};
+use crate::received::{Acked, Framing, Lost, Received, Ticket};
 use crate::{Admission, Admitted, Pipeline, Submitter, reply, telemetry};
 
 /// Pause after the system refused to accept, for example for want of descriptors.
@@ -46,6 +49,10 @@ const PARTIAL_BYTES: usize = 16 << 20;
 /// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
 /// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
 const UNPROVEN_ROW: u32 = 8;
+/// Bytes read at once from a sender that has sent as much as was read before.
+const MOST_READ: usize = 16 * 1024;
+/// Bytes of receipts written at once, about.
+const RECEIPTS: usize = 4096;
 
 /// Bounds of a TCP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,11 +248,13 @@ impl Connection {
         let mut buffer = BytesMut::new();
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
+        let mut room = READ;
         loop {
             let begun = decoder.begun(&buffer);
             let reading = async {
                 self.make_room(begun).await;
-                buffer.reserve(begun.map_or(READ, |length| length - buffer.len()));
+                let rest = begun.map_or(0, |length| length - buffer.len());
+                buffer.reserve(rest.max(room));
                 reader.read_buf(&mut buffer).await
             };
             let read = tokio::select! {
@@ -257,7 +266,8 @@ impl Connection {
                 Err(_) => return deadline.1,
                 Ok(Err(_)) => return End::Broken,
                 Ok(Ok(0)) => return End::Peer,
-                Ok(Ok(_)) => {}
+                // A meter sends a frame now and then, a concentrator all it has.
+                Ok(Ok(read)) => room = if read < room { READ } else { (room * 2).min(MOST_READ) },
             }
             let whole = match self.take(&mut decoder, &mut buffer, &pending, &shutdown).await {
                 Ok(whole) => whole,
@@ -344,18 +354,54 @@ impl Connection {
 
 /// Awaits the frames of a connection in their order, and writes the receipts that are asked for.
 async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Pending>, patience: Duration) {
-    let mut receipt = Vec::new();
-    while let Some((ticket, ports)) = pending.recv().await {
-        let acked = match ticket.await {
-            Ok(acked) => acked,
-            Err(Lost) => return,
+    let mut receipts = Vec::new();
+    let mut next = pending.recv().await;
+    while let Some((mut ticket, ports)) = next {
+        let acked = match answered_already(&mut ticket) {
+            Some(acked) => acked,
+            None => {
+                // What is ready goes out before anything is waited for.
+                if !write(&mut writer, &mut receipts, patience).await {
+                    return;
+                }
+                ticket.await
+            }
         };
-        let Some((invoke_id, ports)) = acked.confirm.zip(ports) else { continue };
-        receipt.clear();
-        reply::write_confirm(invoke_id, ports, &mut receipt);
-        match timeout(patience, writer.write_all(&receipt)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
+        let Ok(acked) = acked else { break };
+        if let Some((invoke_id, ports)) = acked.confirm.zip(ports) {
+            reply::write_confirm(invoke_id, ports, &mut receipts);
         }
+        if receipts.len() >= RECEIPTS && !write(&mut writer, &mut receipts, patience).await {
+            return;
+        }
+        next = match pending.try_recv() {
+            Ok(next) => Some(next),
+            Err(_) => {
+                if !write(&mut writer, &mut receipts, patience).await {
+                    return;
+                }
+                pending.recv().await
+            }
+        };
     }
+    write(&mut writer, &mut receipts, patience).await;
+}
+
+/// What became of a frame, where that is known.
+fn answered_already(ticket: &mut Ticket) -> Option<Result<Acked, Lost>> {
+    let mut context = Context::from_waker(Waker::noop());
+    match Pin::new(ticket).poll(&mut context) {
+        Poll::Ready(acked) => Some(acked),
+        Poll::Pending => None,
+    }
+}
+
+/// Writes receipts; false: the peer takes none.
+async fn write(writer: &mut OwnedWriteHalf, receipts: &mut Vec<u8>, patience: Duration) -> bool {
+    if receipts.is_empty() {
+        return true;
+    }
+    let written = timeout(patience, writer.write_all(receipts)).await;
+    receipts.clear();
+    matches!(written, Ok(Ok(())))
 }

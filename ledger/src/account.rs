@@ -1,20 +1,21 @@
 //! Accounts: terms, the open month, the months closed before it, and the balance.
 
-use model::{AccountId, CivilDay, CivilMonth, ConnectionType, MeterId, Paise};
+use model::{AccountId, AccountTerms, CivilDay, CivilMonth, ConnectionType, MeterId, Paise};
 
 use crate::Limits;
 use crate::energy::Energy;
 use crate::rating::{Charge, MAX_DEMAND_W, charge_to_date};
 use crate::tariff::Tariff;
 use crate::tariffs::{NameId, VersionId};
+use crate::thin::Thin;
 
 /// An account as the fold keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) id: AccountId,
     pub(crate) connection: ConnectionType,
-    /// The meter whose energy it pays for: the first whose terms named it.
-    pub(crate) meter: Option<MeterId>,
+    /// Id of the meter whose energy it pays for, the first whose terms named it; 0: none yet.
+    meter: u32,
     pub(crate) tariff: NameId,
     pub(crate) sanctioned_w: u32,
     /// First civil day that is charged.
@@ -23,22 +24,67 @@ pub(crate) struct Account {
     pub(crate) booked_until: CivilDay,
     /// Every posting so far.
     pub(crate) booked: Paise,
-    /// What the open month was charged so far, and the energy in it.
-    pub(crate) charge: Charge,
-    pub(crate) charged_wh: i64,
-    /// Highest demand of the open month, W.
-    pub(crate) demand_w: i64,
-    /// Energy and charge of the last day that was booked under a tariff.
-    pub(crate) last_day: Option<(i64, Paise)>,
-    /// Number of its last payment.
-    pub(crate) last_payment: Option<u32>,
+    books: Kept,
+    /// Highest demand of the open month, W; at most [`MAX_DEMAND_W`].
+    demand_w: u32,
+    /// Number of its last payment, and one; 0: none yet.
+    last_payment: u32,
     pub(crate) energy: Energy,
     /// Months besides the open one, by month: closed ones, and those ahead of which a demand is known.
-    pub(crate) months: Vec<Month>,
+    pub(crate) months: Thin<Month>,
     /// Later terms, by the day they begin.
-    pub(crate) pending: Vec<PendingTerms>,
+    pub(crate) pending: Thin<PendingTerms>,
     /// Whether data came for a closed month since the last slice.
     pub(crate) late: bool,
+}
+
+/// What the open month was charged so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Books {
+    pub(crate) charge: Charge,
+    /// The energy in it.
+    pub(crate) charged_wh: i64,
+    /// Energy and charge of the last day that was booked under a tariff.
+    pub(crate) last_day: Option<(i64, Paise)>,
+}
+
+/// Books as they are kept: those of a household fit into half the space. Books that fit are never kept whole, so that
+/// equal books are kept alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    Small { charge: [i32; 6], charged_wh: i32, last_day: (i32, i32), has_last_day: bool },
+    Whole(Box<Books>),
+}
+
+impl Kept {
+    fn of(books: Books) -> Kept {
+        Kept::small(&books).unwrap_or_else(|| Kept::Whole(Box::new(books)))
+    }
+
+    fn small(books: &Books) -> Option<Kept> {
+        let mut charge = [0; 6];
+        for (small, head) in charge.iter_mut().zip(books.charge.heads) {
+            *small = i32::try_from(head.0).ok()?;
+        }
+        let (last_wh, last_charge) = books.last_day.unwrap_or_default();
+        Some(Kept::Small {
+            charge,
+            charged_wh: i32::try_from(books.charged_wh).ok()?,
+            last_day: (i32::try_from(last_wh).ok()?, i32::try_from(last_charge.0).ok()?),
+            has_last_day: books.last_day.is_some(),
+        })
+    }
+
+    fn books(&self) -> Books {
+        match self {
+            Kept::Whole(books) => (**books).clone(),
+            Kept::Small { charge, charged_wh, last_day: (wh, last_charge), has_last_day } => Books {
+                charge: Charge { heads: charge.map(|head| Paise(i64::from(head))) },
+                charged_wh: i64::from(*charged_wh),
+                last_day: has_last_day.then_some((i64::from(*wh), Paise(i64::from(*last_charge)))),
+            },
+        }
+    }
 }
 
 /// A month that is not the open one.
@@ -76,6 +122,62 @@ pub(crate) struct PendingTerms {
 }
 
 impl Account {
+    /// An account that nothing was booked on, before its meter is known.
+    pub(crate) fn new(terms: &AccountTerms, tariff: NameId) -> Account {
+        Account {
+            id: terms.account,
+            connection: terms.connection,
+            meter: 0,
+            tariff,
+            sanctioned_w: terms.sanctioned_w,
+            from: terms.from,
+            booked_until: terms.from.previous(),
+            booked: Paise::ZERO,
+            books: Kept::of(Books::default()),
+            demand_w: 0,
+            last_payment: 0,
+            energy: Energy::opened(terms.from, terms.opening_register_wh),
+            months: Thin::default(),
+            pending: Thin::default(),
+            late: false,
+        }
+    }
+
+    pub(crate) fn meter(&self) -> Option<MeterId> {
+        (self.meter != 0).then_some(MeterId(self.meter))
+    }
+
+    pub(crate) fn set_meter(&mut self, meter: Option<MeterId>) {
+        self.meter = meter.map_or(0, |meter| meter.0);
+    }
+
+    /// Number of its last payment.
+    pub(crate) fn last_payment(&self) -> Option<u32> {
+        self.last_payment.checked_sub(1)
+    }
+
+    pub(crate) fn set_last_payment(&mut self, number: Option<u32>) {
+        self.last_payment = number.map_or(0, |number| number.saturating_add(1));
+    }
+
+    /// What the open month was charged so far.
+    pub(crate) fn books(&self) -> Books {
+        self.books.books()
+    }
+
+    pub(crate) fn set_books(&mut self, books: Books) {
+        self.books = Kept::of(books);
+    }
+
+    /// Highest demand of the open month, W.
+    pub(crate) fn open_demand_w(&self) -> i64 {
+        i64::from(self.demand_w)
+    }
+
+    pub(crate) fn set_open_demand_w(&mut self, demand_w: i64) {
+        self.demand_w = u32::try_from(demand_w.clamp(0, MAX_DEMAND_W)).unwrap_or(0);
+    }
+
     /// The month of the first day that is not booked.
     pub(crate) fn open_month(&self) -> CivilMonth {
         self.booked_until.next().month()
@@ -107,7 +209,7 @@ impl Account {
     /// Highest demand of a month, W.
     pub(crate) fn demand_of(&self, month: CivilMonth) -> i64 {
         if month == self.open_month() {
-            return self.demand_w;
+            return self.open_demand_w();
         }
         self.months.iter().find(|known| known.month == month).map_or(0, |known| known.demand_w)
     }
@@ -122,7 +224,7 @@ impl Account {
         let month = day.month();
         let open = self.open_month();
         if month == open {
-            self.demand_w = change(self.demand_w);
+            self.set_open_demand_w(change(self.open_demand_w()));
             return;
         }
         match self.months.binary_search_by_key(&month, |known| known.month) {
@@ -158,9 +260,10 @@ impl Account {
     pub(crate) fn roll_over(&mut self, version: Option<VersionId>, limits: &Limits) {
         let month = self.booked_until.month();
         let first_day = self.first_day_of(month);
+        let books = self.books();
         let closed = Closed {
-            charge: std::mem::take(&mut self.charge),
-            charged_wh: std::mem::take(&mut self.charged_wh),
+            charge: books.charge,
+            charged_wh: books.charged_wh,
             start_wh: self.energy.at_end_of(first_day.previous()),
             end_wh: self.energy.at_end_of(self.booked_until),
             version,
@@ -168,7 +271,8 @@ impl Account {
             first_day,
             affected: None,
         };
-        let demand_w = std::mem::take(&mut self.demand_w);
+        self.set_books(Books { last_day: books.last_day, ..Books::default() });
+        let demand_w = i64::from(std::mem::take(&mut self.demand_w));
         let place = self.months.partition_point(|known| known.month < month);
         self.months.insert(place, Month { month, demand_w, closed: Some(closed) });
         self.open(month.next());
@@ -178,7 +282,8 @@ impl Account {
 
     fn open(&mut self, month: CivilMonth) {
         if let Ok(place) = self.months.binary_search_by_key(&month, |known| known.month) {
-            self.demand_w = self.months.remove(place).demand_w;
+            let ahead = self.months.remove(place).demand_w;
+            self.set_open_demand_w(ahead);
         }
         self.begin_pending_terms();
     }
@@ -187,10 +292,10 @@ impl Account {
     fn begin_pending_terms(&mut self) {
         let first = self.open_month().first_day();
         let begun = self.pending.partition_point(|terms| terms.from <= first);
-        for terms in self.pending.drain(..begun) {
-            self.sanctioned_w = terms.sanctioned_w;
-            self.tariff = terms.tariff;
+        if let Some(terms) = self.pending[..begun].last() {
+            (self.sanctioned_w, self.tariff) = (terms.sanctioned_w, terms.tariff);
         }
+        self.pending.drop_first(..begun);
     }
 }
 
@@ -204,4 +309,35 @@ pub(crate) fn days_between(first: CivilDay, last: CivilDay) -> u8 {
 pub(crate) fn demand_w(import_wh: i64, period_s: u32) -> i64 {
     let energy = i128::from(import_wh.max(0)) * 3600 / i128::from(period_s.max(1));
     i64::try_from(energy).unwrap_or(MAX_DEMAND_W).min(MAX_DEMAND_W)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_account_takes_120_bytes_and_an_empty_place_no_more() {
+        assert_eq!(size_of::<Option<Account>>(), 120);
+    }
+
+    proptest! {
+        #[test]
+        fn books_are_kept_as_they_are_whatever_they_say(
+            heads: [i64; 6],
+            small: [i32; 6],
+            charged_wh: i64,
+            last_day: Option<(i32, i64)>,
+            is_small: bool,
+        ) {
+            let heads = if is_small { small.map(i64::from) } else { heads };
+            let books = Books {
+                charge: Charge { heads: heads.map(Paise) },
+                charged_wh,
+                last_day: last_day.map(|(wh, charge)| (i64::from(wh), Paise(charge))),
+            };
+            prop_assert_eq!(Kept::of(books.clone()).books(), books);
+        }
+    }
 }

@@ -48,10 +48,6 @@ impl<T> Dense<T> {
         )
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.range_mut(0, u32::MAX)
-    }
-
     /// The values whose ids lie between both, ends included.
     pub(crate) fn range_mut(&mut self, first: u32, last: u32) -> impl Iterator<Item = (u32, &mut T)> {
         let first_page = place_of(first).0;
@@ -120,6 +116,9 @@ mod tests {
             (Some(700), Some(700), None)
         );
         *dense.get_mut(256).unwrap() = 1;
-        assert_eq!(dense.iter_mut().map(|(_, value)| *value).sum::<u32>(), 7 + 510 + 1 + 1400 + 2_000_000);
+        assert_eq!(
+            dense.range_mut(0, u32::MAX).map(|(_, value)| *value).sum::<u32>(),
+            7 + 510 + 1 + 1400 + 2_000_000
+        );
     }
 }

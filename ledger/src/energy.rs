@@ -17,6 +17,8 @@
 
 use model::CivilDay;
 
+use crate::thin::Thin;
+
 /// Largest interval that is taken for real, Wh; what lies beyond counts as this much.
 const MAX_INTERVAL_WH: i64 = 1_000_000_000_000;
 
@@ -47,7 +49,7 @@ pub(crate) struct Energy {
     pub(crate) base_wh: i64,
     /// Whether the base is a register and not one with intervals added.
     pub(crate) base_is_register: bool,
-    pub(crate) points: Vec<Point>,
+    pub(crate) points: Thin<Point>,
 }
 
 impl Energy {
@@ -57,7 +59,7 @@ impl Energy {
             base_day: first_day.previous(),
             base_wh: register_wh,
             base_is_register: true,
-            points: Vec::new(),
+            points: Thin::default(),
         }
     }
 
@@ -150,7 +152,7 @@ impl Energy {
         if let Some(last) = self.points[..frozen].last() {
             self.base_is_register = matches!(last.figure, Figure::Register(_));
         }
-        self.points.drain(..frozen);
+        self.points.drop_first(..frozen);
         self.base_day = day;
         self.base_wh = value;
     }

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use model::row::FactRow;
 use model::view::Tally;
 use model::{
-    AccountId, Calendar, CivilDay, Fact, Instant, MeterId, OutboxId, Position, Record, Row, SourceCounts,
+    AccountId, Calendar, CivilDay, EventWord, Fact, Instant, MeterId, OutboxId, Position, Record, Row,
+    SourceCounts,
 };
 
 use crate::account::Account;
@@ -25,6 +26,7 @@ use crate::dense::Dense;
 use crate::meter::Meter;
 use crate::payments::Payments;
 use crate::posting::{Postings, Totals};
+use crate::slot::{Gaps, winter_offset_us};
 use crate::tariffs::Tariffs;
 use crate::{Limits, Outcome};
 
@@ -89,6 +91,15 @@ pub struct Fold {
     /// When the last record was received: the fold's only "now".
     pub(crate) now: Instant,
     pub(crate) meters: Dense<Meter>,
+    /// Missing slots below the meters' frontiers.
+    pub(crate) gaps: Gaps,
+    /// Last event status word that was fresh, of the meters that have a flag raised.
+    pub(crate) words: BTreeMap<MeterId, EventWord>,
+    /// Latest end of a reading that was stored although it lay in the future: up to here an unseen slot is looked up,
+    /// because a value of its key may be stored already.
+    pub(crate) ahead_until: BTreeMap<MeterId, Instant>,
+    /// What the grids of all meters go by.
+    pub(crate) winter_offset_us: i64,
     pub(crate) accounts: Dense<Account>,
     /// Lowest meter of each account whose terms have not come yet; follows from the meters.
     pub(crate) unclaimed: BTreeMap<AccountId, MeterId>,
@@ -117,11 +128,15 @@ impl Fold {
     #[must_use]
     pub fn new(calendar: Calendar, limits: Limits) -> Fold {
         Fold {
+            winter_offset_us: winter_offset_us(&calendar),
             calendar,
             limits,
             position: Position(0),
             now: Instant(0),
             meters: Dense::default(),
+            gaps: Gaps::default(),
+            words: BTreeMap::new(),
+            ahead_until: BTreeMap::new(),
             accounts: Dense::default(),
             unclaimed: BTreeMap::new(),
             tariffs: Tariffs::default(),

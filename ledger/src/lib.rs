@@ -49,6 +49,7 @@ mod sections;
 pub mod slot;
 pub mod tariff;
 mod tariffs;
+mod thin;
 
 pub use contested::Contested;
 pub use counter::{CounterVerdict, CounterWindow};

@@ -67,7 +67,8 @@ impl Fold {
 
     fn find_unclaimed(&mut self) {
         for (id, meter) in self.meters.iter() {
-            let Some(account) = meter.account.filter(|account| self.accounts.get(account.0).is_none()) else {
+            let Some(account) = meter.account().filter(|account| self.accounts.get(account.0).is_none())
+            else {
                 continue;
             };
             self.unclaimed.entry(account).or_insert(model::MeterId(id));

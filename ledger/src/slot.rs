@@ -1,16 +1,24 @@
 //! Slots: which intervals and days of a meter have been seen, exactly, in a few bytes.
 //!
 //! A slot is the number of an interval on its grid, or of a civil day. Below the frontier every slot is seen unless it
-//! lies in a gap; from the frontier on a window of 64 bits tells. The frontier itself is never seen. What the three
-//! hold depends only on which slots were marked, not on their order, as long as no gap had to be forgotten.
+//! lies in a gap; from the frontier on a window of up to 64 bits tells. The frontier itself is never seen. What the
+//! three hold depends only on which slots were marked, not on their order, as long as no gap had to be forgotten.
 //!
-//! Bound: a meter keeps at most a given number of gap ranges. When there would be more, the oldest is forgotten; its
+//! Gaps are the exception, so they are in one table for all meters and not with each of them.
+//!
+//! Bounds: a meter keeps at most a given number of gap ranges. When there would be more, the oldest is forgotten; its
 //! slots then count as seen, so what arrives for them is contested, looked up and found absent: slower, never wrong.
+//! So do slots beyond [`MAX_SLOT`], which with the shortest period is in the year 6053.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use model::{Calendar, Instant};
 
-/// Slots that the window covers.
-const WINDOW: i64 = 64;
+/// Slots that a window can cover at most.
+pub const MAX_WINDOW: u8 = 64;
+/// Highest slot that is kept.
+pub const MAX_SLOT: i64 = i32::MAX as i64 - 2 * MAX_WINDOW as i64;
 
 /// Whether a reading of this slot can be anything but the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,65 +38,165 @@ pub struct SlotRange {
     pub last: i64,
 }
 
-/// The seen slots of one meter and profile.
+/// Whose gaps: a meter and the kind of its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Id of the meter.
+    pub meter: u32,
+    /// Number of the kind.
+    pub kind: u8,
+}
+
+/// Missing slots of all meters, by owner and first slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    ranges: BTreeMap<(Owner, i32), i32>,
+}
+
+impl Gaps {
+    /// All ranges, by owner, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Owner, SlotRange)> + '_ {
+        self.ranges.iter().map(|(&(owner, first), &last)| (owner, range_of(first, last)))
+    }
+
+    /// Ranges of one owner, oldest first.
+    pub fn of(&self, owner: Owner) -> impl Iterator<Item = SlotRange> + '_ {
+        self.ranges.range(all_of(owner)).map(|(&(_, first), &last)| range_of(first, last))
+    }
+
+    /// Forgets what is missing below a slot that depends on the owner: it counts as seen from now on.
+    pub fn forget_below(&mut self, mut first_kept: impl FnMut(Owner) -> i64) {
+        let mut shortened = Vec::new();
+        self.ranges.retain(|&(owner, first), &mut last| {
+            let kept = first_kept(owner);
+            let stays = i64::from(first) >= kept;
+            if !stays && i64::from(last) >= kept {
+                shortened.push((owner, SlotRange { first: kept, last: i64::from(last) }));
+            }
+            stays
+        });
+        for (owner, range) in shortened {
+            self.insert(owner, range);
+        }
+    }
+
+    /// Puts a range in that overlaps none and touches none. False: it is out of range.
+    pub(crate) fn insert(&mut self, owner: Owner, range: SlotRange) -> bool {
+        match (i32::try_from(range.first), i32::try_from(range.last)) {
+            (Ok(first), Ok(last)) if first <= last => {
+                self.ranges.insert((owner, first), last);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn remove(&mut self, owner: Owner, range: SlotRange) {
+        if let Ok(first) = i32::try_from(range.first) {
+            self.ranges.remove(&(owner, first));
+        }
+    }
+
+    /// The range that holds a slot.
+    fn find(&self, owner: Owner, slot: i64) -> Option<SlotRange> {
+        let slot = i32::try_from(slot).ok()?;
+        let upto = (owner, i32::MIN)..=(owner, slot);
+        let (&(_, first), &last) = self.ranges.range(upto).next_back()?;
+        (last >= slot).then(|| range_of(first, last))
+    }
+
+    /// Puts a range behind all others of its owner.
+    fn push(&mut self, owner: Owner, range: SlotRange) {
+        if let Some((_, last)) = self.ranges.range_mut(all_of(owner)).next_back()
+            && i64::from(*last) + 1 == range.first
+            && let Ok(longer) = i32::try_from(range.last)
+        {
+            *last = longer;
+            return;
+        }
+        self.insert(owner, range);
+    }
+
+    fn keep_newest(&mut self, owner: Owner, max_ranges: usize) {
+        let excess = self.ranges.range(all_of(owner)).count().saturating_sub(max_ranges);
+        let oldest: Vec<_> = self.ranges.range(all_of(owner)).take(excess).map(|(key, _)| *key).collect();
+        for key in oldest {
+            self.ranges.remove(&key);
+        }
+    }
+}
+
+fn all_of(owner: Owner) -> RangeInclusive<(Owner, i32)> {
+    (owner, i32::MIN)..=(owner, i32::MAX)
+}
+
+fn range_of(first: i32, last: i32) -> SlotRange {
+    SlotRange { first: i64::from(first), last: i64::from(last) }
+}
+
+/// The seen slots of one meter and kind, but for its gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
+    /// Lowest slot that may be unseen without lying in a gap; itself unseen.
     pub(crate) frontier: i64,
+    /// Seen slots from the frontier on, the lowest bit first.
     pub(crate) window: u64,
-    pub(crate) gaps: Vec<SlotRange>,
+    /// Bits of the window in use.
+    width: u8,
+    owner: Owner,
 }
 
 impl Slots {
-    /// Nothing seen from `start` on; what lies below it counts as seen.
+    /// Nothing seen from `start` on; what lies below it counts as seen. The window has `width` slots, at most
+    /// [`MAX_WINDOW`].
     #[must_use]
-    pub fn starting_at(start: i64) -> Slots {
-        Slots { frontier: start, window: 0, gaps: Vec::new() }
+    pub fn starting_at(start: i64, width: u8, owner: Owner) -> Slots {
+        Slots::at(start, 0, width, owner)
+    }
+
+    /// Slots as they were kept.
+    pub(crate) fn at(frontier: i64, window: u64, width: u8, owner: Owner) -> Slots {
+        let frontier = frontier.clamp(i64::from(i32::MIN), MAX_SLOT + 1);
+        Slots { frontier, window, width: width.clamp(1, MAX_WINDOW), owner }
     }
 
     /// Whether a reading of this slot is the first.
     #[must_use]
-    pub fn judge(&self, slot: i64) -> SlotVerdict {
-        let unseen = match slot.checked_sub(self.frontier) {
-            Some(ahead @ 0..WINDOW) => self.window & (1 << ahead) == 0,
-            Some(ahead) if ahead >= WINDOW => true,
-            Some(_) => self.gap_of(slot).is_ok(),
-            None => slot > 0,
+    pub fn judge(&self, slot: i64, gaps: &Gaps) -> SlotVerdict {
+        let unseen = match slot - self.frontier.min(slot) {
+            _ if slot > MAX_SLOT => false,
+            _ if slot < self.frontier => gaps.find(self.owner, slot).is_some(),
+            ahead if ahead < self.width() => self.window & (1 << ahead) == 0,
+            _ => true,
         };
         if unseen { SlotVerdict::New } else { SlotVerdict::Contested }
     }
 
     /// Takes the slot as seen. `max_ranges` is the bound on gap ranges.
-    pub fn mark(&mut self, slot: i64, max_ranges: usize) {
-        if slot < self.frontier {
-            return self.fill(slot, max_ranges);
+    pub fn mark(&mut self, slot: i64, max_ranges: usize, gaps: &mut Gaps) {
+        if slot > MAX_SLOT {
+            return;
         }
-        let beyond = slot.saturating_sub(self.frontier).saturating_sub(WINDOW - 1);
+        if slot < self.frontier {
+            return self.fill(slot, max_ranges, gaps);
+        }
+        let beyond = slot - self.frontier - (self.width() - 1);
         if beyond > 0 {
-            self.advance(beyond, max_ranges);
+            self.advance(beyond, max_ranges, gaps);
         }
         self.window |= 1 << (slot - self.frontier);
         self.skip_seen();
     }
 
-    /// Ranges missing below the frontier, oldest first.
-    #[must_use]
-    pub fn gaps(&self) -> &[SlotRange] {
-        &self.gaps
-    }
-
     /// First slot from `from` on that has not been seen.
     #[must_use]
-    pub fn first_missing(&self, from: i64) -> i64 {
-        let gap = self.gaps.iter().find(|gap| gap.last >= from);
+    pub fn first_missing(&self, from: i64, gaps: &Gaps) -> i64 {
+        let gap = gaps.of(self.owner).find(|gap| gap.last >= from);
         gap.map_or_else(|| self.first_missing_ahead(from), |gap| gap.first.max(from))
     }
 
-    /// Forgets what is missing below `slot`: it counts as seen from now on.
-    pub fn forget_below(&mut self, slot: i64) {
-        self.gaps.retain(|gap| gap.last >= slot);
-        if let Some(gap) = self.gaps.first_mut() {
-            gap.first = gap.first.max(slot);
-        }
+    fn width(&self) -> i64 {
+        i64::from(self.width)
     }
 
     fn first_missing_ahead(&self, from: i64) -> i64 {
@@ -99,19 +207,21 @@ impl Slots {
     }
 
     /// Moves the frontier by `by` slots and past what is seen; unseen slots it passes become gaps.
-    fn advance(&mut self, by: i64, max_ranges: usize) {
-        let known = by.min(WINDOW);
+    fn advance(&mut self, by: i64, max_ranges: usize, gaps: &mut Gaps) {
+        let known = by.min(self.width());
         for ahead in 0..known {
             if self.window & (1 << ahead) == 0 {
-                self.push_gap(self.frontier + ahead, self.frontier + ahead);
+                let slot = self.frontier + ahead;
+                gaps.push(self.owner, SlotRange { first: slot, last: slot });
             }
         }
         if by > known {
-            self.push_gap(self.frontier + known, self.frontier + by - 1);
+            let range = SlotRange { first: self.frontier + known, last: self.frontier + by - 1 };
+            gaps.push(self.owner, range);
         }
         self.window = u32::try_from(known).ok().and_then(|known| self.window.checked_shr(known)).unwrap_or(0);
         self.frontier += by;
-        self.keep_newest(max_ranges);
+        gaps.keep_newest(self.owner, max_ranges);
     }
 
     fn skip_seen(&mut self) {
@@ -120,45 +230,16 @@ impl Slots {
         self.frontier += i64::from(seen);
     }
 
-    fn push_gap(&mut self, first: i64, last: i64) {
-        match self.gaps.last_mut() {
-            Some(gap) if gap.last + 1 == first => gap.last = last,
-            _ => self.gaps.push(SlotRange { first, last }),
+    fn fill(&self, slot: i64, max_ranges: usize, gaps: &mut Gaps) {
+        let Some(range) = gaps.find(self.owner, slot) else { return };
+        gaps.remove(self.owner, range);
+        let SlotRange { first, last } = range;
+        // An end that is cut off leaves nothing on its side, which is no range.
+        gaps.insert(self.owner, SlotRange { first, last: slot - 1 });
+        gaps.insert(self.owner, SlotRange { first: slot + 1, last });
+        if first < slot && slot < last {
+            gaps.keep_newest(self.owner, max_ranges);
         }
-    }
-
-    fn fill(&mut self, slot: i64, max_ranges: usize) {
-        let Ok(index) = self.gap_of(slot) else { return };
-        let SlotRange { first, last } = self.gaps[index];
-        match (first == slot, last == slot) {
-            (true, true) => {
-                self.gaps.remove(index);
-            }
-            (true, false) => self.gaps[index].first = slot + 1,
-            (false, true) => self.gaps[index].last = slot - 1,
-            (false, false) => {
-                self.gaps[index].last = slot - 1;
-                self.gaps.insert(index + 1, SlotRange { first: slot + 1, last });
-                self.keep_newest(max_ranges);
-            }
-        }
-    }
-
-    fn keep_newest(&mut self, max_ranges: usize) {
-        let excess = self.gaps.len().saturating_sub(max_ranges);
-        self.gaps.drain(..excess);
-    }
-
-    fn gap_of(&self, slot: i64) -> Result<usize, usize> {
-        self.gaps.binary_search_by(|gap| {
-            if gap.last < slot {
-                std::cmp::Ordering::Less
-            } else if gap.first > slot {
-                std::cmp::Ordering::Greater
-            } else {
-                std::cmp::Ordering::Equal
-            }
-        })
     }
 }
 
@@ -176,11 +257,13 @@ impl Grid {
     /// The grid of a period in seconds under a calendar. A period of zero is taken as one second.
     #[must_use]
     pub fn new(period_s: u32, calendar: &Calendar) -> Grid {
-        const WINTER: Instant = Instant(946_684_800_000_000);
-        Grid {
-            period_us: i64::from(period_s.max(1)) * 1_000_000,
-            offset_us: i64::from(calendar.offset_seconds(WINTER)) * 1_000_000,
-        }
+        Grid::with_offset(period_s, winter_offset_us(calendar))
+    }
+
+    /// The grid of a period in a zone of which [`winter_offset_us`] is known.
+    #[must_use]
+    pub fn with_offset(period_s: u32, offset_us: i64) -> Grid {
+        Grid { period_us: i64::from(period_s.max(1)) * 1_000_000, offset_us }
     }
 
     /// Slot of the interval that ends nearest to `end`, and how far from that it ends, µs. So a clock that is some
@@ -199,6 +282,13 @@ impl Grid {
     }
 }
 
+/// How far the zone is ahead of UTC on the day that grids go by, microseconds.
+#[must_use]
+pub fn winter_offset_us(calendar: &Calendar) -> i64 {
+    const WINTER: Instant = Instant(946_684_800_000_000);
+    i64::from(calendar.offset_seconds(WINTER)) * 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -207,60 +297,71 @@ mod tests {
 
     use super::*;
 
-    fn judged_as_set(slots: &Slots, seen: &HashSet<i64>, range: std::ops::Range<i64>) {
+    const OWNER: Owner = Owner { meter: 7, kind: 1 };
+    const OTHER: Owner = Owner { meter: 7, kind: 2 };
+
+    fn judged_as_set(slots: &Slots, gaps: &Gaps, seen: &HashSet<i64>, range: std::ops::Range<i64>) {
         for slot in range {
             let expected = if seen.contains(&slot) { SlotVerdict::Contested } else { SlotVerdict::New };
-            assert_eq!(slots.judge(slot), expected, "slot {slot} of {slots:?}");
+            assert_eq!(slots.judge(slot, gaps), expected, "slot {slot} of {slots:?} {gaps:?}");
         }
     }
 
     proptest! {
         #[test]
         fn slots_judge_as_a_set_does_and_hold_the_same_whatever_the_order(
+            width in 1_u8..=64,
             marks in proptest::collection::vec(1000_i64..1400, 1..250).prop_flat_map(|marks| {
                 (Just(marks.clone()), Just(marks).prop_shuffle())
             })
         ) {
             let (marks, shuffled) = marks;
-            let mut slots = Slots::starting_at(1000);
-            let mut other = Slots::starting_at(1000);
+            let (mut slots, mut gaps) = (Slots::starting_at(1000, width, OWNER), Gaps::default());
+            let (mut other, mut others) = (slots, Gaps::default());
+            let mut beside = Slots::starting_at(1000, width, OTHER);
             let mut seen = HashSet::new();
             for slot in marks {
-                slots.mark(slot, usize::MAX);
+                slots.mark(slot, usize::MAX, &mut gaps);
                 seen.insert(slot);
             }
             for slot in shuffled {
-                other.mark(slot, usize::MAX);
+                other.mark(slot, usize::MAX, &mut others);
             }
-            judged_as_set(&slots, &seen, 1000..1500);
-            prop_assert_eq!(slots.judge(999), SlotVerdict::Contested);
+            judged_as_set(&slots, &gaps, &seen, 1000..1500);
+            prop_assert_eq!(slots.judge(999, &gaps), SlotVerdict::Contested);
             let missing = (1100..).find(|slot| !seen.contains(slot)).unwrap();
-            prop_assert_eq!(slots.first_missing(1100), missing);
-            prop_assert_eq!(slots, other);
+            prop_assert_eq!(slots.first_missing(1100, &gaps), missing);
+            prop_assert_eq!((slots, &gaps), (other, &others));
+            beside.mark(1300, usize::MAX, &mut gaps);
+            judged_as_set(&slots, &gaps, &seen, 1000..1500);
+            judged_as_set(&beside, &gaps, &HashSet::from([1300]), 1000..1500);
         }
     }
 
     #[test]
     fn a_forgotten_gap_makes_its_slots_contested_never_new_twice() {
-        let mut slots = Slots::starting_at(0);
+        let (mut slots, mut gaps) = (Slots::starting_at(0, 64, OWNER), Gaps::default());
         for slot in [100, 300, 500] {
-            slots.mark(slot, 2);
+            slots.mark(slot, 2, &mut gaps);
         }
-        assert_eq!(slots.gaps().len(), 2);
-        assert_eq!(slots.judge(10), SlotVerdict::Contested);
-        assert_eq!(slots.judge(200), SlotVerdict::New);
-        slots.forget_below(250);
-        assert_eq!(slots.judge(200), SlotVerdict::Contested);
-        assert_eq!(slots.judge(260), SlotVerdict::New);
+        assert_eq!(gaps.of(OWNER).count(), 2);
+        assert_eq!(slots.judge(10, &gaps), SlotVerdict::Contested);
+        assert_eq!(slots.judge(200, &gaps), SlotVerdict::New);
+        gaps.forget_below(|_| 250);
+        assert_eq!(slots.judge(200, &gaps), SlotVerdict::Contested);
+        assert_eq!(slots.judge(260, &gaps), SlotVerdict::New);
     }
 
     #[test]
     fn extreme_slots_do_not_overflow() {
-        let mut slots = Slots::starting_at(i64::MIN / 4);
-        slots.mark(i64::MAX / 4, 4);
-        assert_eq!(slots.judge(i64::MAX / 4), SlotVerdict::Contested);
-        assert_eq!(slots.judge(i64::MAX), SlotVerdict::New);
-        assert_eq!(slots.judge(i64::MIN), SlotVerdict::Contested);
+        let (mut slots, mut gaps) = (Slots::starting_at(i64::MIN / 4, 64, OWNER), Gaps::default());
+        slots.mark(MAX_SLOT, 4, &mut gaps);
+        assert_eq!(slots.judge(MAX_SLOT, &gaps), SlotVerdict::Contested);
+        assert_eq!(slots.judge(MAX_SLOT - 1000, &gaps), SlotVerdict::New);
+        for beyond in [MAX_SLOT + 1, i64::MAX, i64::MIN] {
+            slots.mark(beyond, 4, &mut gaps);
+            assert_eq!(slots.judge(beyond, &gaps), SlotVerdict::Contested, "{beyond}");
+        }
     }
 
     #[test]

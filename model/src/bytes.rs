@@ -133,7 +133,11 @@ impl<'a> Reader<'a> {
     }
     pub(crate) fn values(&mut self, field: &'static str) -> Result<Values, DecodeError> {
         let set = self.u64(field)?;
-        let values = (0..set.count_ones()).map(|_| self.i64(field)).collect::<Result<_, _>>()?;
+        let mut values = [0; u64::BITS as usize];
+        let values = &mut values[..set.count_ones() as usize];
+        for value in values.iter_mut() {
+            *value = self.i64(field)?;
+        }
         Values::from_parts(set, values).ok_or(DecodeError::Invalid(field))
     }
     pub(crate) fn finish(self) -> Result<(), DecodeError> {

@@ -1,5 +1,7 @@
 //! Channels: the quantities a reading can hold, each an integer in the unit its name ends with.
 
+use std::hash::{Hash, Hasher};
+
 /// A quantity of a reading. In a block (interval) energy channels are the energy *of the interval*; in daily and
 /// instantaneous readings they are the cumulative register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,10 +199,44 @@ impl Channel {
 }
 
 /// The channels of one reading and their values, in the order of the channels.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+///
+/// Readings of up to [`INLINE`] channels, which nearly all are, take no memory of their own: there is one for each row of
+/// the lake.
+#[derive(Clone, Debug, Default)]
 pub struct Values {
     set: u64,
-    values: Vec<i64>,
+    store: Store,
+}
+
+/// Channels that need no memory of their own.
+const INLINE: usize = 8;
+
+#[derive(Clone, Debug)]
+enum Store {
+    /// As many of the first as there are channels; the others are zero.
+    Inline([i64; INLINE]),
+    /// More than those.
+    Heap(Vec<i64>),
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store::Inline([0; INLINE])
+    }
+}
+
+impl PartialEq for Values {
+    fn eq(&self, other: &Values) -> bool {
+        self.set == other.set && self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Values {}
+
+impl Hash for Values {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.set, self.as_slice()).hash(state);
+    }
 }
 
 impl Values {
@@ -219,7 +255,10 @@ impl Values {
     /// The values of the channels that are there, in their order.
     #[must_use]
     pub fn as_slice(&self) -> &[i64] {
-        &self.values
+        match &self.store {
+            Store::Inline(values) => &values[..self.len().min(INLINE)],
+            Store::Heap(values) => values,
+        }
     }
 
     /// Whether no channel is there.
@@ -232,28 +271,36 @@ impl Values {
     #[must_use]
     pub fn get(&self, channel: Channel) -> Option<i64> {
         let bit = 1_u64 << channel.index();
-        (self.set & bit != 0).then(|| self.values[self.rank(bit)])
+        (self.set & bit != 0).then(|| self.as_slice()[self.rank(bit)])
     }
 
     /// Puts a value in place of what the channel held.
     pub fn insert(&mut self, channel: Channel, value: i64) {
         let bit = 1_u64 << channel.index();
-        let rank = self.rank(bit);
-        if self.set & bit == 0 {
-            self.set |= bit;
-            self.values.insert(rank, value);
-        } else {
-            self.values[rank] = value;
+        let (rank, len) = (self.rank(bit), self.len());
+        let is_new = self.set & bit == 0;
+        if is_new && len == INLINE {
+            self.store = Store::Heap(self.as_slice().to_vec());
         }
+        match &mut self.store {
+            Store::Heap(values) if is_new => values.insert(rank, value),
+            Store::Heap(values) => values[rank] = value,
+            Store::Inline(values) => {
+                if is_new {
+                    values.copy_within(rank..len, rank + 1);
+                }
+                values[rank] = value;
+            }
+        }
+        self.set |= bit;
     }
 
     /// Takes a channel out.
     pub fn remove(&mut self, channel: Channel) {
         let bit = 1_u64 << channel.index();
         if self.set & bit != 0 {
-            let rank = self.rank(bit);
-            self.set &= !bit;
-            self.values.remove(rank);
+            let kept = self.iter().filter(|(other, _)| *other != channel);
+            *self = kept.collect();
         }
     }
 
@@ -262,15 +309,29 @@ impl Values {
         Channel::ALL
             .into_iter()
             .filter(|channel| self.set & (1 << channel.index()) != 0)
-            .zip(self.values.iter().copied())
+            .zip(self.as_slice().iter().copied())
     }
 
     /// Rebuilds what [`Values::set`] and [`Values::as_slice`] gave; `None` where they do not belong together or name
     /// a channel that does not exist.
     #[must_use]
-    pub fn from_parts(set: u64, values: Vec<i64>) -> Option<Values> {
+    pub fn from_parts(set: u64, values: &[i64]) -> Option<Values> {
         let known = set >> Channel::ALL.len() == 0;
-        (known && set.count_ones() as usize == values.len()).then_some(Values { set, values })
+        if !known || set.count_ones() as usize != values.len() {
+            return None;
+        }
+        let store = if values.len() <= INLINE {
+            let mut inline = [0; INLINE];
+            inline[..values.len()].copy_from_slice(values);
+            Store::Inline(inline)
+        } else {
+            Store::Heap(values.to_vec())
+        };
+        Some(Values { set, store })
+    }
+
+    fn len(&self) -> usize {
+        self.set.count_ones() as usize
     }
 
     fn rank(&self, bit: u64) -> usize {
@@ -307,14 +368,33 @@ mod tests {
         values.insert(Channel::ImportWh, 121);
         assert_eq!(values.get(Channel::ImportWh), Some(121));
         assert_eq!(values.get(Channel::CurrentMa), None);
-        assert_eq!(Values::from_parts(values.set(), values.as_slice().to_vec()).as_ref(), Some(&values));
+        assert_eq!(Values::from_parts(values.set(), values.as_slice()).as_ref(), Some(&values));
         values.remove(Channel::ImportWh);
         assert_eq!(values.iter().collect::<Vec<_>>(), [(Channel::VoltageDv, 2301)]);
     }
 
     #[test]
+    fn values_beyond_those_that_need_no_memory_are_kept_alike() {
+        let mut values = Values::new();
+        for (count, channel) in Channel::ALL.into_iter().rev().enumerate() {
+            values.insert(channel, channel.index() as i64 * 7);
+            assert_eq!(values.as_slice().len(), count + 1);
+            assert!(values.iter().all(|(channel, value)| value == channel.index() as i64 * 7));
+            assert_eq!(Values::from_parts(values.set(), values.as_slice()).as_ref(), Some(&values));
+        }
+        for channel in Channel::ALL.into_iter().skip(3) {
+            values.insert(channel, 1);
+            values.remove(channel);
+            assert_eq!(values.get(channel), None);
+        }
+        let few: Values =
+            [(Channel::ExportWh, 7), (Channel::ImportVah, 14), (Channel::ImportWh, 0)].into_iter().collect();
+        assert_eq!(values, few);
+    }
+
+    #[test]
     fn parts_that_do_not_belong_together_are_refused() {
-        assert_eq!(Values::from_parts(0b11, vec![1]), None);
-        assert_eq!(Values::from_parts(1 << 63, vec![1]), None);
+        assert_eq!(Values::from_parts(0b11, &[1]), None);
+        assert_eq!(Values::from_parts(1 << 63, &[1]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Identifiers. Dense ids are never reused; what people write down (account number, system title) is kept apart
 //! from them.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 macro_rules! dense_id {
@@ -153,7 +153,11 @@ pub enum IdError {
 }
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    // Without the machinery of formats: a digest is written for each frame.
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0x0f)]];
+    bytes.iter().flat_map(digits).try_for_each(|digit| f.write_char(digit))
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -5,10 +5,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
+
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +73,7 @@ impl CivilDay {
     }
 
     fn from_date(date: Date) -> CivilDay {
-        let days = (date - Date::constant(1970, 1, 1)).get_days();
-        CivilDay(days)
+        CivilDay(days_from_civil(date))
     }
 
     /// The same day for jiff, held to its range.
@@ -103,8 +106,17 @@ impl CivilDay {
     /// The month this day is in.
     #[must_use]
     pub fn month(self) -> CivilMonth {
-        let date = self.date();
-        CivilMonth(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
+        if !ORDINARY_DAYS.contains(&self.0) {
+            let date = self.date();
+            return CivilMonth(i32::from(date.year()) * 12 + i32::from(date.month()) - 1);
+        }
+        // Years that begin in March have their leap day at the end, and months of a fixed pattern of lengths.
+        let since_march = self.0 + DAYS_FROM_MARCH_0000;
+        let (era, day) = (since_march.div_euclid(DAYS_OF_ERA), since_march.rem_euclid(DAYS_OF_ERA));
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        CivilMonth((era * 400 + year) * 12 + month + 2)
     }
 
     /// Day of the month, from 1.
@@ -113,6 +125,11 @@ impl CivilDay {
         self.date().day().unsigned_abs()
     }
 }
+
+/// Days for which months are counted without jiff: the years 1 to 9998.
+const ORDINARY_DAYS: std::ops::Range<i32> = -719_162..2_932_531;
+const DAYS_FROM_MARCH_0000: i32 = 719_468;
+const DAYS_OF_ERA: i32 = 146_097;
 
 /// ISO 8601, for example `2026-06-01`.
 impl fmt::Display for CivilDay {
@@ -128,6 +145,16 @@ impl FromStr for CivilDay {
         let date: Date = text.parse().map_err(|_| TimeError::Day(text.to_owned()))?;
         Ok(CivilDay::from_date(date))
     }
+}
+
+/// Days since 1970, by years that begin in March.
+fn days_from_civil(date: Date) -> i32 {
+    let (month, day) = (i32::from(date.month()), i32::from(date.day()));
+    let year = i32::from(date.year()) - i32::from(month <= 2);
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
+    era * DAYS_OF_ERA + days - DAYS_FROM_MARCH_0000
 }
 
 /// A calendar month, as months since year 0.
@@ -180,6 +207,44 @@ impl fmt::Display for CivilMonth {
 pub struct Calendar {
     zone: TimeZone,
     name: String,
+    offsets: Arc<[OffsetSpan]>,
+}
+
+/// A time in which the zone is ahead of UTC by the same.
+#[derive(Clone, Copy, Debug)]
+struct OffsetSpan {
+    from_us: i64,
+    until_us: i64,
+    offset_us: i64,
+}
+
+/// Years for which the offsets of a zone are kept at hand; other instants are looked up in the zone each time.
+const KEPT: (&str, &str) = ("1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z");
+
+/// The offsets of a zone in the years [`KEPT`], the latest first.
+fn offsets_of(zone: &TimeZone) -> Arc<[OffsetSpan]> {
+    let (Ok(first), Ok(end)) = (KEPT.0.parse::<Timestamp>(), KEPT.1.parse::<Timestamp>()) else {
+        return Arc::new([]);
+    };
+    let offset_us = |at| i64::from(zone.to_offset(at).seconds()) * SECOND_US;
+    let mut spans = vec![OffsetSpan {
+        from_us: first.as_microsecond(),
+        until_us: end.as_microsecond(),
+        offset_us: offset_us(first),
+    }];
+    for change in zone.following(first).take_while(|change| change.timestamp() < end) {
+        let at = change.timestamp();
+        if let Some(before) = spans.last_mut() {
+            before.until_us = at.as_microsecond();
+        }
+        spans.push(OffsetSpan {
+            from_us: at.as_microsecond(),
+            until_us: end.as_microsecond(),
+            offset_us: offset_us(at),
+        });
+    }
+    spans.reverse();
+    spans.into()
 }
 
 impl Calendar {
@@ -189,14 +254,14 @@ impl Calendar {
     /// When the bundled database has no such zone.
     pub fn new(zone: &str) -> Result<Calendar, TimeError> {
         let found = TimeZone::get(zone).map_err(|_| TimeError::Zone(zone.to_owned()))?;
-        Ok(Calendar { zone: found, name: zone.to_owned() })
+        Ok(Calendar { offsets: offsets_of(&found), zone: found, name: zone.to_owned() })
     }
 
     /// The calendar of India.
     #[must_use]
     pub fn india() -> Calendar {
         let zone = TimeZone::get("Asia/Kolkata").unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(5)));
-        Calendar { zone, name: "Asia/Kolkata".to_owned() }
+        Calendar { offsets: offsets_of(&zone), zone, name: "Asia/Kolkata".to_owned() }
     }
 
     /// Name of the zone in the IANA database.
@@ -208,7 +273,26 @@ impl Calendar {
     /// The civil day that holds this instant.
     #[must_use]
     pub fn day_of(&self, instant: Instant) -> CivilDay {
-        CivilDay::from_date(self.zone.to_datetime(instant.timestamp()).date())
+        match self.offset_us(instant) {
+            Some(offset) => CivilDay(i32::try_from((instant.0 + offset).div_euclid(DAY_US)).unwrap_or(0)),
+            None => CivilDay::from_date(self.zone.to_datetime(instant.timestamp()).date()),
+        }
+    }
+
+    /// How far the zone is ahead of UTC at an instant of the years that are kept.
+    fn offset_us(&self, instant: Instant) -> Option<i64> {
+        let holds = |span: &&OffsetSpan| (span.from_us..span.until_us).contains(&instant.0);
+        self.offsets.iter().find(holds).map(|span| span.offset_us)
+    }
+
+    /// The instant of a wall clock that counts `local_us` from 1970, where no other instant shows the same and every
+    /// offset near it is kept.
+    fn plain_instant(&self, local_us: i64) -> Option<Instant> {
+        let mut spans = self.offsets.iter().filter(|span| {
+            let instant = local_us.saturating_sub(span.offset_us);
+            (span.from_us + DAY_US..span.until_us - DAY_US).contains(&instant)
+        });
+        spans.next().map(|span| Instant(local_us - span.offset_us))
     }
 
     /// The civil day an interval or a register is counted to: that of the instant just before its end, so that what
@@ -233,7 +317,14 @@ impl Calendar {
     /// The instant of a wall-clock time on that day; where the clock jumps, the one that was in force before.
     #[must_use]
     pub fn at(&self, day: CivilDay, hour: i8, minute: i8) -> Instant {
-        let moment = day.date().at(hour.clamp(0, 23), minute.clamp(0, 59), 0, 0);
+        let (hour, minute) = (hour.clamp(0, 23), minute.clamp(0, 59));
+        let of_day = i64::from(hour) * 3600 + i64::from(minute) * 60;
+        if let Some(instant) =
+            self.plain_instant(i64::from(day.0).saturating_mul(DAY_US).saturating_add(of_day * SECOND_US))
+        {
+            return instant;
+        }
+        let moment = day.date().at(hour, minute, 0, 0);
         let stamp = self.zone.to_ambiguous_timestamp(moment).compatible().unwrap_or(Timestamp::MAX);
         Instant(stamp.as_microsecond())
     }
@@ -250,8 +341,14 @@ impl Calendar {
         minute: i8,
         second: i8,
     ) -> Option<Instant> {
+        let date = Date::new(year, month, day).ok()?;
         let time = jiff::civil::Time::new(hour, minute, second, 0).ok()?;
-        let moment = Date::new(year, month, day).ok()?.to_datetime(time);
+        let of_day = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
+        let local_us = i64::from(days_from_civil(date)) * DAY_US + of_day * SECOND_US;
+        if let Some(instant) = self.plain_instant(local_us) {
+            return Some(instant);
+        }
+        let moment = date.to_datetime(time);
         let stamp = self.zone.to_ambiguous_timestamp(moment).compatible().ok()?;
         Some(Instant(stamp.as_microsecond()))
     }
@@ -343,6 +440,41 @@ mod tests {
             (berlin.end_of(day).seconds() - berlin.start_of(day).seconds()) / 3600
         };
         assert_eq!([hours("2026-03-29"), hours("2026-10-25"), hours("2026-06-01")], [23, 25, 24]);
+    }
+
+    #[test]
+    fn days_months_and_instants_are_those_of_jiff() {
+        for zone in ["Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"] {
+            let calendar = Calendar::new(zone).unwrap();
+            // Steps of a prime number of seconds, over the ends of what is kept.
+            for step in 0..40_000 {
+                let instant = Instant::from_seconds(-40_000_000 + step * 104_729);
+                let there = calendar.zone.to_datetime(instant.timestamp());
+                let day = calendar.day_of(instant);
+                assert_eq!(day.date(), there.date(), "{zone} {instant}");
+                let month = i32::from(there.year()) * 12 + i32::from(there.month()) - 1;
+                assert_eq!(day.month(), CivilMonth(month), "{zone} {instant}");
+                let expected = calendar.zone.to_ambiguous_timestamp(there).compatible().unwrap();
+                let found = calendar.instant_of(
+                    there.year(),
+                    there.month(),
+                    there.day(),
+                    there.hour(),
+                    there.minute(),
+                    there.second(),
+                );
+                assert_eq!(found, Some(Instant(expected.as_microsecond())), "{zone} {instant}");
+                let midnight = there.date().at(0, 0, 0, 0);
+                let midnight = calendar.zone.to_ambiguous_timestamp(midnight).compatible().unwrap();
+                assert_eq!(calendar.start_of(day).0, midnight.as_microsecond(), "{zone} {instant}");
+            }
+        }
+        for days in (-719_600..2_932_900).step_by(97) {
+            let day = CivilDay(days);
+            let date = day.date();
+            assert_eq!(CivilDay::from_date(date), day);
+            assert_eq!(day.month(), CivilMonth(i32::from(date.year()) * 12 + i32::from(date.month()) - 1));
+        }
     }
 
     #[test]

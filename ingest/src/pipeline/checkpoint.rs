@@ -4,6 +4,10 @@
 //! commits its rows up to C; the frames that wait for their registration are stored; the state file is written; the
 //! journal is let go up to C. A step that fails ends it: nothing after it happens, the journal grows, and the next
 //! attempt begins anew, after a pause that doubles up to 8 s. After a failed sync there is none: the pipeline fails.
+//!
+//! When rows press and time does not, and the state is larger than they are, only the tables are committed: the state of
+//! a large fleet is not to be written every second of a storm. The lake may be ahead of the state; a replay drops what
+//! the tables hold.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 pub(super) enum CheckpointJob {
     /// Take one and answer.
     Now(oneshot::Sender<Result<Position, PipelineError>>),
-    /// There is enough to commit.
+    /// There are enough rows to commit.
     Due,
     /// End.
     Stop,
@@ -53,23 +57,31 @@ impl CheckpointThread {
         let mut pause = FIRST_PAUSE;
         // While checkpoints fail, neither bytes nor time bring one before this.
         let mut not_before = Instant::now();
+        let mut state_bytes = 0;
         while !self.core.ended.is_cancelled() {
+            let mut only_rows = false;
             let reply = match self.jobs.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(CheckpointJob::Now(reply)) => Some(reply),
                 Ok(CheckpointJob::Due) if Instant::now() < not_before => {
                     self.core.gauges.checkpoint_due.store(false, Ordering::Relaxed);
                     continue;
                 }
-                Ok(CheckpointJob::Due) | Err(RecvTimeoutError::Timeout) => None,
+                Ok(CheckpointJob::Due) => {
+                    only_rows = self.core.lake.hot_bytes() < state_bytes;
+                    None
+                }
+                Err(RecvTimeoutError::Timeout) => None,
                 Ok(CheckpointJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.core.gauges.checkpoint_due.store(false, Ordering::Relaxed);
-            let taken = self.take();
+            let taken = if only_rows { self.commit_rows() } else { self.take(&mut state_bytes) };
             self.tell(taken.as_ref().err());
             if taken.is_ok() {
                 pause = FIRST_PAUSE;
                 not_before = Instant::now();
-                next = not_before + every;
+                if !only_rows {
+                    next = not_before + every;
+                }
             } else {
                 not_before = Instant::now() + pause;
                 next = not_before;
@@ -91,10 +103,27 @@ impl CheckpointThread {
         }
     }
 
-    fn take(&self) -> Result<Position, PipelineError> {
+    /// Commits the lake as far as the fold is, and nothing else.
+    fn commit_rows(&self) -> Result<Position, PipelineError> {
+        let began = Instant::now();
+        let (reply, folded) = oneshot::channel();
+        let look = move |fold: &ledger::Fold| {
+            // This thread waits for it.
+            let _ = reply.send(fold.position());
+        };
+        let job = FoldJob::Look(Box::new(look));
+        self.core.fold.blocking_send(job).map_err(|_| PipelineError::Stopped)?;
+        let at = folded.blocking_recv().map_err(|_| PipelineError::Stopped)?;
+        self.core.lake.commit(at).map_err(PipelineError::Lake)?;
+        tracing::info!(position = at.0, seconds = began.elapsed().as_secs_f64(), "rows committed");
+        Ok(at)
+    }
+
+    fn take(&self, state_bytes: &mut usize) -> Result<Position, PipelineError> {
         let began = Instant::now();
         let last = position(&self.core.gauges.checkpoint);
         let Some(Captured { position: at, sections }) = self.capture(last)? else { return Ok(last) };
+        *state_bytes = sections.iter().map(|section| section.bytes.len()).sum();
         self.core.lake.commit(at).map_err(PipelineError::Lake)?;
         self.flush_waiting()?;
         let dir = checkpoint_dir(&self.core.options);

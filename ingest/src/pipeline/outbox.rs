@@ -7,7 +7,7 @@ use codec::security::{Keys, Policy};
 use model::{Fact, MeterId, OutboxId};
 
 use super::{Core, Pipeline, PipelineError};
-use crate::keys::{Entry, ReplacedKeys};
+use crate::keys::{InForce, ReplacedKeys};
 
 /// Entries drained, and keys read, at a time.
 const BATCH: usize = 1000;
@@ -99,7 +99,7 @@ impl Core {
     /// Puts one meter's keys in force; a meter of an unknown profile has none.
     fn load(&self, record: &registry::MeterRecord, serial: &str) -> bool {
         let known = self.profiles.iter().position(|profile| profile.name == record.profile);
-        let Some(profile) = known.and_then(|index| u16::try_from(index).ok()) else {
+        let Some(profile) = known.and_then(|index| u8::try_from(index).ok()) else {
             tracing::error!(
                 meter = record.meter.0,
                 profile = record.profile,
@@ -113,16 +113,14 @@ impl Core {
             taken_until: replaced.taken_until,
         });
         let policy = if record.authenticated { Policy::Authenticated } else { Policy::Transport };
-        let entry = Entry {
-            meter: record.meter,
-            keys: Box::new(Keys::new(record.keys.guek, record.keys.gak)),
+        let in_force = InForce {
+            keys: Keys::new(record.keys.guek, record.keys.gak),
             key_epoch: record.key_epoch,
             policy,
             profile,
             replaced: replaced.collect(),
         };
-        self.keys.insert(record.title, serial, entry);
-        true
+        self.keys.insert(record.meter, record.title, serial, in_force)
     }
 }
 

@@ -179,6 +179,7 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
         options,
         checkpoint,
         last: recovery.last,
+        remembered: Position(0),
         applier: Applier::new(fold, lake),
         judge: Judge::new(options.remembered_frames, options.evidence),
         waiting: Vec::new(),
@@ -234,6 +235,8 @@ struct Replayer<'a> {
     options: &'a PipelineOptions,
     checkpoint: Position,
     last: Position,
+    /// Frames after it are remembered.
+    remembered: Position,
     applier: Applier,
     judge: Judge,
     waiting: Vec<WaitingFrame>,
@@ -244,6 +247,7 @@ impl Replayer<'_> {
         let remembered = self.last.0.saturating_sub(self.options.remembered_frames as u64);
         // Memory begins no earlier than the journal does; the state must begin where the checkpoint says.
         let remembered = remembered.max(first.0.saturating_sub(1));
+        self.remembered = Position(remembered);
         let after = Position(remembered.min(self.checkpoint.0));
         for (number, group) in (0_u64..).zip(journal::read(dir, after)?) {
             self.group(&group?)?;
@@ -260,7 +264,9 @@ impl Replayer<'_> {
         for (position, bytes) in group.records() {
             let record =
                 Record::decode(position, bytes).map_err(|reason| StartError::Record { position, reason })?;
-            self.judge.seed_record(&record.fact);
+            if position > self.remembered {
+                self.judge.seed_record(&record.fact);
+            }
             if position > self.checkpoint {
                 records.push(record);
             }

@@ -1,14 +1,16 @@
 //! Closing days: the only thing that books usage.
 
 use model::row::PostingKind;
-use model::{AccountId, Calendar, CivilDay, CivilMonth, DayClosed, Digest, Record};
+use model::{AccountId, Calendar, CivilDay, CivilMonth, DayClosed, Digest, ReadingKind, Record};
 
 use super::{Effects, Fold, postings};
-use crate::account::{Account, Closed, days_between};
+use crate::account::{Account, Books as Figures, Closed, days_between};
 use crate::contested::OpenTable;
+use crate::meter::Meter;
 use crate::outcome::DayRefusal;
 use crate::posting::{Postings, Subject};
 use crate::rating::{Charge, charge_to_date};
+use crate::slot::Grid;
 use crate::tariffs::{Tariffs, VersionId};
 use crate::{Limits, Outcome};
 
@@ -83,10 +85,14 @@ impl Fold {
     /// Gaps that no data is charged for any more are no longer kept.
     fn forget_old_gaps(&mut self, first_day: CivilDay) {
         let first_instant = self.calendar.start_of(first_day);
-        for (_, meter) in self.meters.iter_mut() {
-            meter.days.forget_below(i64::from(first_day.0));
-            meter.intervals.forget_below(meter.grid.slot_of(first_instant).0 + 1);
-        }
+        let (meters, offset_us) = (&self.meters, self.winter_offset_us);
+        self.gaps.forget_below(|owner| {
+            let period_s = meters.get(owner.meter).map(Meter::period_s);
+            match period_s.filter(|_| owner.kind == ReadingKind::Interval as u8) {
+                Some(period_s) => Grid::with_offset(period_s, offset_us).slot_of(first_instant).0 + 1,
+                None => i64::from(first_day.0),
+            }
+        });
     }
 }
 
@@ -118,7 +124,7 @@ impl Books<'_> {
         if day == day.month().last_day() {
             account.roll_over(version, self.limits);
         }
-        let waiting = account.meter.and_then(|meter| self.open.earliest_day(meter, self.calendar));
+        let waiting = account.meter().and_then(|meter| self.open.earliest_day(meter, self.calendar));
         let still_changes = waiting.map_or(self.still_changes, |day| day.min(self.still_changes));
         let frozen = still_changes.month().min(account.open_month()).first_day().previous();
         account.energy.freeze(frozen);
@@ -130,19 +136,20 @@ impl Books<'_> {
         let month = day.month();
         account.booked_until = day;
         let Some((id, version)) = self.tariffs.in_force(account.tariff, month) else {
-            account.last_day = None;
+            account.set_books(Figures { last_day: None, ..account.books() });
             return None;
         };
         let energy_wh = account.energy_of(month, day);
         let charge = charge_of_open(account, version, month, day, energy_wh);
+        let before = account.books();
         let difference = Difference {
-            charge: charge.since(&account.charge),
-            energy_wh: energy_wh.saturating_sub(account.charged_wh),
+            charge: charge.since(&before.charge),
+            energy_wh: energy_wh.saturating_sub(before.charged_wh),
         };
-        account.charge = charge;
-        account.charged_wh = energy_wh;
+        let this_day = Some((difference.energy_wh, difference.charge.total()));
+        let last_day = if kind == PostingKind::Usage { this_day } else { before.last_day };
+        account.set_books(Figures { charge, charged_wh: energy_wh, last_day });
         if kind == PostingKind::Usage {
-            account.last_day = Some((difference.energy_wh, difference.charge.total()));
             self.post(account, kind, day, &difference, version.fact.digest);
         } else {
             self.post_correction(account, day, &difference, version.fact.digest);
@@ -157,7 +164,7 @@ impl Books<'_> {
             return;
         }
         let mut months = std::mem::take(&mut account.months);
-        for month in &mut months {
+        for month in months.iter_mut() {
             let (demand_w, name) = (month.demand_w, month.month);
             if let Some(closed) = month.closed.as_mut() {
                 self.correct(account, name, demand_w, closed);
@@ -227,5 +234,5 @@ fn charge_of_open(
     energy_wh: i64,
 ) -> Charge {
     let days = days_between(account.first_day_of(month), day);
-    charge_to_date(&version.tariff, month, days, energy_wh, account.demand_w, account.sanctioned_w)
+    charge_to_date(&version.tariff, month, days, energy_wh, account.open_demand_w(), account.sanctioned_w)
 }

@@ -11,7 +11,7 @@ use super::{Effects, Fold, keep_fact};
 use crate::Outcome;
 use crate::contested::{Open, OpenFrame};
 use crate::meter::Meter;
-use crate::slot::SlotVerdict;
+use crate::slot::{Grid, SlotVerdict};
 
 /// How far a reading may lie ahead of its receipt before it is no data but a wrong clock, seconds.
 const FUTURE_AFTER_S: i64 = 15 * 60;
@@ -142,7 +142,7 @@ impl Fold {
     /// to it.
     pub(super) fn slot_of(&self, meter: MeterId, reading: &Reading) -> (i64, u64) {
         match (reading.kind, self.meters.get(meter.0)) {
-            (ReadingKind::Interval, Some(meter)) => meter.grid.slot_of(reading.end),
+            (ReadingKind::Interval, Some(meter)) => self.grid_of(meter).slot_of(reading.end),
             (ReadingKind::Daily, _) => {
                 let day = self.calendar.day_of(reading.end.plus_seconds(-HALF_DAY_S));
                 (i64::from(day.0), reading.end.0.abs_diff(self.calendar.end_of(day).0))
@@ -175,9 +175,21 @@ impl Fold {
 
     /// Whether no value of the reading's key can be stored yet.
     fn is_new(&self, meter: MeterId, placed: &Placed) -> bool {
-        let Some(meter) = self.meters.get(meter.0) else { return false };
-        let may_be_stored_ahead = meter.ahead_until.is_some_and(|until| placed.reading.end <= until);
-        meter.slots(placed.reading.kind).judge(placed.slot) == SlotVerdict::New && !may_be_stored_ahead
+        let until = self.ahead_until.get(&meter);
+        let may_be_stored_ahead = until.is_some_and(|until| placed.reading.end <= *until);
+        !may_be_stored_ahead && self.is_unseen(meter, placed)
+    }
+
+    /// Whether no reading of the slot has moved anything.
+    pub(super) fn is_unseen(&self, meter: MeterId, placed: &Placed) -> bool {
+        self.meters.get(meter.0).is_some_and(|known| {
+            let slots = known.slots(meter.0, placed.reading.kind);
+            slots.judge(placed.slot, &self.gaps) == SlotVerdict::New
+        })
+    }
+
+    pub(super) fn grid_of(&self, meter: &Meter) -> Grid {
+        Grid::with_offset(meter.period_s(), self.winter_offset_us)
     }
 
     /// Stores the first value of a key.
@@ -188,8 +200,7 @@ impl Fold {
         mut placed: Placed,
         out: &mut Effects,
     ) {
-        let own = placed.reading.values.clone();
-        let went_back = self.count(meter, &placed, None, &own, None);
+        let went_back = self.count(meter, &placed, None, &placed.reading.values, None);
         if went_back {
             placed.reading.quality = placed.reading.quality.with(Quality::REGISTER_WENT_BACK);
         }
@@ -202,14 +213,17 @@ impl Fold {
     /// Marks a reading's slot as seen, but never for a reading of the future: a wrong clock must not close the door to
     /// what is still to come.
     pub(super) fn see(&mut self, meter: MeterId, placed: &Placed) {
-        let Some(meter) = self.meters.get_mut(meter.0) else { return };
+        let Some(known) = self.meters.get_mut(meter.0) else { return };
         let Reading { kind, end, quality, .. } = placed.reading;
         if quality.has(Quality::FUTURE) {
-            meter.ahead_until = meter.ahead_until.max(Some(end));
+            let until = self.ahead_until.entry(meter).or_insert(end);
+            *until = end.max(*until);
             return;
         }
-        meter.has_interval |= kind == ReadingKind::Interval;
-        meter.slots_mut(kind).mark(placed.slot, self.limits.max_gap_ranges_per_meter);
+        known.has_interval |= kind == ReadingKind::Interval;
+        let mut slots = known.slots(meter.0, kind);
+        slots.mark(placed.slot, self.limits.max_gap_ranges_per_meter, &mut self.gaps);
+        known.set_slots(kind, slots);
     }
 
     fn contest(
@@ -235,7 +249,7 @@ impl Fold {
 
     fn heard(&mut self, meter: MeterId, at: Instant) {
         if let Some(meter) = self.meters.get_mut(meter.0) {
-            meter.heard_at = meter.heard_at.max(Some(at));
+            meter.set_heard_at(meter.heard_at().max(Some(at)));
         }
     }
 
@@ -248,9 +262,9 @@ impl Fold {
         is_fresh: bool,
         out: &mut Effects,
     ) -> bool {
-        let Some(meter) = self.meters.get_mut(frame.meter.0) else { return false };
+        let before = self.words.get(&frame.meter).copied().unwrap_or_default();
         let at = frame.pushed_at.unwrap_or(record.received_at);
-        out.rows.extend(word.changes(meter.word).map(|(bit, occurred)| {
+        out.rows.extend(word.changes(before).map(|(bit, occurred)| {
             Row::Event(EventRow {
                 position: record.position,
                 meter: frame.meter,
@@ -261,11 +275,19 @@ impl Fold {
                 late: !is_fresh,
             })
         }));
-        let changed = is_fresh && word != meter.word;
+        let changed = is_fresh && word != before;
         if changed {
-            meter.word = word;
+            self.set_word(frame.meter, word);
         }
         changed
+    }
+
+    pub(crate) fn set_word(&mut self, meter: MeterId, word: EventWord) {
+        if word == EventWord::default() {
+            self.words.remove(&meter);
+        } else {
+            self.words.insert(meter, word);
+        }
     }
 
     fn count_frame(&mut self, position: Position, frame: &AcceptedFrame, taken: &Taken) {
@@ -285,16 +307,6 @@ impl Fold {
             };
             self.open.frames.insert(position, open);
         }
-    }
-}
-
-impl Meter {
-    pub(super) fn slots(&self, kind: ReadingKind) -> &crate::slot::Slots {
-        if kind == ReadingKind::Daily { &self.days } else { &self.intervals }
-    }
-
-    fn slots_mut(&mut self, kind: ReadingKind) -> &mut crate::slot::Slots {
-        if kind == ReadingKind::Daily { &mut self.days } else { &mut self.intervals }
     }
 }
 

@@ -5,6 +5,7 @@ use model::{Channel, MeterId, Quality, Reading, ReadingKind, Values};
 use super::Fold;
 use super::frame::Placed;
 use crate::account::{Account, demand_w};
+use crate::meter::Meter;
 use crate::outcome::MAX_REGISTER_WH;
 
 impl Fold {
@@ -43,7 +44,7 @@ impl Fold {
             return;
         }
         if let (Some(meter), Some(wh)) = (self.meters.get(id.0), values.get(Channel::ImportWh)) {
-            self.open.note_demand(id, placed.day.month(), demand_w(wh, meter.period_s), &self.calendar);
+            self.open.note_demand(id, placed.day.month(), demand_w(wh, meter.period_s()), &self.calendar);
         }
     }
 
@@ -55,7 +56,7 @@ impl Fold {
         after: Option<i64>,
         without_w: Option<i64>,
     ) {
-        let Some(period_s) = self.meters.get(id.0).map(|meter| meter.period_s) else { return };
+        let Some(period_s) = self.meters.get(id.0).map(Meter::period_s) else { return };
         let power = |wh: Option<i64>| wh.map_or(0, |wh| demand_w(wh, period_s));
         let (before_w, after_w) = (power(before), power(after));
         let Some(account) = self.paying_account_mut(id).filter(|account| account.is_charged(placed.day))
@@ -93,12 +94,12 @@ impl Fold {
 
     /// The account that pays for the meter's energy.
     pub(super) fn paying_account(&self, meter: MeterId) -> Option<&Account> {
-        let account = self.meters.get(meter.0)?.account?;
-        self.accounts.get(account.0).filter(|account| account.meter == Some(meter))
+        let account = self.meters.get(meter.0)?.account()?;
+        self.accounts.get(account.0).filter(|account| account.meter() == Some(meter))
     }
 
     fn paying_account_mut(&mut self, meter: MeterId) -> Option<&mut Account> {
-        let account = self.meters.get(meter.0)?.account?;
-        self.accounts.get_mut(account.0).filter(|account| account.meter == Some(meter))
+        let account = self.meters.get(meter.0)?.account()?;
+        self.accounts.get_mut(account.0).filter(|account| account.meter() == Some(meter))
     }
 }

@@ -37,7 +37,7 @@ impl Fold {
         let Some(number) = self.payments.push(payment, self.limits.max_payments) else {
             return Outcome::RechargeRefused(RechargeRefusal::Full);
         };
-        account.last_payment = Some(number);
+        account.set_last_payment(Some(number));
         account.booked += recharge.amount;
         let usage_date = self.calendar.day_of(record.received_at);
         let subject = Subject { account: recharge.account, kind: PostingKind::Recharge, usage_date };

@@ -8,7 +8,6 @@ use super::{Effects, Fold, keep_fact};
 use crate::Outcome;
 use crate::contested::Open;
 use crate::rating::MAX_DEMAND_W;
-use crate::slot::SlotVerdict;
 
 impl Fold {
     pub(super) fn resolved(
@@ -79,9 +78,7 @@ impl Fold {
 
     /// Whether nothing of the reading's slot has moved money, although a value is stored.
     fn was_not_counted(&self, meter: MeterId, placed: &Placed) -> bool {
-        self.meters
-            .get(meter.0)
-            .is_some_and(|meter| meter.slots(placed.reading.kind).judge(placed.slot) == SlotVerdict::New)
+        self.is_unseen(meter, placed)
     }
 
     fn count_answer(&mut self, frame: Position, is_stored: bool) {

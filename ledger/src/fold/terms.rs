@@ -6,11 +6,10 @@ use model::{AccountId, AccountTerms, CivilDay, MeterTerms, OutboxId, Paise, Reco
 use super::{Effects, Fold, postings};
 use crate::Outcome;
 use crate::account::{Account, PendingTerms};
-use crate::energy::Energy;
 use crate::meter::Meter;
 use crate::outcome::{MAX_REGISTER_WH, TermsRefusal};
 use crate::posting::Subject;
-use crate::rating::{Charge, MAX_DEMAND_W};
+use crate::rating::MAX_DEMAND_W;
 use crate::slot::Grid;
 use crate::tariffs::{Added, NameId};
 
@@ -83,8 +82,9 @@ impl Fold {
     fn new_meter(&mut self, record: &Record, terms: &MeterTerms) {
         let today = self.calendar.day_of(record.received_at);
         let first = today.plus(-i32::from(self.limits.late_days));
-        let grid = Grid::new(terms.period_s, &self.calendar);
-        self.meters.insert(terms.meter.0, Meter::new(terms, first, self.calendar.start_of(first), grid));
+        let grid = Grid::with_offset(terms.period_s, self.winter_offset_us);
+        let first_interval = grid.slot_of(self.calendar.start_of(first)).0 + 1;
+        self.meters.insert(terms.meter.0, Meter::new(terms, first_interval, i64::from(first.0)));
     }
 
     /// Makes the meter the one its account pays for, if there is none yet.
@@ -92,7 +92,8 @@ impl Fold {
         let Some(account) = terms.account else { return };
         match self.accounts.get_mut(account.0) {
             Some(account) => {
-                account.meter.get_or_insert(terms.meter);
+                let meter = account.meter().unwrap_or(terms.meter);
+                account.set_meter(Some(meter));
             }
             None => {
                 let lowest = self.unclaimed.entry(account).or_insert(terms.meter);
@@ -121,8 +122,8 @@ impl Fold {
         if terms.opening_balance > MAX_AMOUNT || terms.opening_balance < -MAX_AMOUNT {
             return Err(TermsRefusal::OpeningBalance);
         }
-        let mut account = new_account(terms, tariff);
-        account.meter = self.unclaimed.remove(&terms.account);
+        let mut account = Account::new(terms, tariff);
+        account.set_meter(self.unclaimed.remove(&terms.account));
         self.accounts.insert(terms.account.0, account);
         self.book_opening(record, terms, out);
         if !self.days.started {
@@ -209,38 +210,16 @@ fn change_meter(meter: &mut Meter, terms: &MeterTerms) -> Result<(), TermsRefusa
     if meter.title != terms.title {
         return Err(TermsRefusal::TitleChanged);
     }
-    if meter.period_s != terms.period_s {
+    if meter.period_s() != terms.period_s {
         return Err(TermsRefusal::PeriodChanged);
     }
-    if meter.account.is_some() && meter.account != terms.account {
+    if meter.account().is_some() && meter.account() != terms.account {
         return Err(TermsRefusal::AccountChanged);
     }
-    if terms.key_epoch < meter.counters.key_epoch {
+    if terms.key_epoch < meter.counters().key_epoch {
         return Err(TermsRefusal::KeyEpoch);
     }
-    meter.account = terms.account;
+    meter.set_account(terms.account);
     meter.authenticated = terms.authenticated;
     Ok(())
-}
-
-fn new_account(terms: &AccountTerms, tariff: NameId) -> Account {
-    Account {
-        id: terms.account,
-        connection: terms.connection,
-        meter: None,
-        tariff,
-        sanctioned_w: terms.sanctioned_w,
-        from: terms.from,
-        booked_until: terms.from.previous(),
-        booked: Paise::ZERO,
-        charge: Charge::default(),
-        charged_wh: 0,
-        demand_w: 0,
-        last_day: None,
-        last_payment: None,
-        energy: Energy::opened(terms.from, terms.opening_register_wh),
-        months: Vec::new(),
-        pending: Vec::new(),
-        late: false,
-    }
 }

@@ -9,7 +9,7 @@ use crate::contested::Contested;
 use crate::counter::CounterWindow;
 use crate::meter::Meter;
 use crate::payments::Payment;
-use crate::slot::SlotRange;
+use crate::slot::{Owner, SlotRange};
 
 /// Most days of [`AccountView::recent`] after the last closed one.
 const MAX_RECENT_DAYS: i32 = 40;
@@ -47,7 +47,7 @@ impl Fold {
     /// account, or is too old to be charged, is not missed.
     #[must_use]
     pub fn gaps(&self, limit: usize) -> Vec<Gap> {
-        self.meters.iter().flat_map(|(id, meter)| self.gaps_of(MeterId(id), meter)).take(limit).collect()
+        self.gaps.iter().filter_map(|(owner, range)| self.gap(owner, range)).take(limit).collect()
     }
 
     /// Where the fold stands.
@@ -105,7 +105,7 @@ impl Fold {
 
     /// Counter windows of all meters, to go on judging frames where the journal ended.
     pub fn counter_windows(&self) -> impl Iterator<Item = (MeterId, CounterWindow)> + '_ {
-        self.meters.iter().map(|(id, meter)| (MeterId(id), meter.counters))
+        self.meters.iter().map(|(id, meter)| (MeterId(id), meter.counters()))
     }
 
     /// Readings that wait for an answer and have been handed out: the first of each meter. What a resolver that
@@ -141,7 +141,7 @@ impl Fold {
         let as_of = self.today().max(account.booked_until);
         let month = as_of.month();
         let (sanctioned_w, tariff) = account.terms_of(month);
-        let payment = account.last_payment.and_then(|number| self.payments.get(number));
+        let payment = account.last_payment().and_then(|number| self.payments.get(number));
         let has_begun = as_of >= account.from;
         AccountView {
             account: account.id,
@@ -155,10 +155,7 @@ impl Fold {
             tariff: self.tariffs.name(tariff).to_owned(),
             tariff_digest: self.tariffs.digest_in_force(tariff, month),
             sanctioned_w,
-            heard_at: account
-                .meter
-                .and_then(|meter| self.meters.get(meter.0))
-                .and_then(|meter| meter.heard_at),
+            heard_at: account.meter().and_then(|meter| self.meters.get(meter.0)).and_then(Meter::heard_at),
         }
     }
 
@@ -170,7 +167,7 @@ impl Fold {
         }
         let whole = (open.0..as_of.month().0).map(CivilMonth);
         let months: Paise = whole.map(|month| self.charge_upto(account, month.last_day())).sum();
-        months + self.charge_upto(account, as_of) - account.charge.total()
+        months + self.charge_upto(account, as_of) - account.books().charge.total()
     }
 
     /// Charge of an open month to the end of a day.
@@ -181,7 +178,7 @@ impl Fold {
     }
 
     fn recent(&self, account: &Account, as_of: CivilDay) -> Vec<DayEnergy> {
-        let closed = account.last_day.map(|(energy_wh, charge)| DayEnergy {
+        let closed = account.books().last_day.map(|(energy_wh, charge)| DayEnergy {
             day: account.booked_until,
             energy_wh,
             charge,
@@ -198,7 +195,7 @@ impl Fold {
         let before = if is_first {
             (0, Paise::ZERO)
         } else if day.previous() == account.booked_until {
-            (account.charged_wh, account.charge.total())
+            (account.books().charged_wh, account.books().charge.total())
         } else {
             (account.energy_of(month, day.previous()), self.charge_upto(account, day.previous()))
         };
@@ -209,51 +206,54 @@ impl Fold {
     fn meter_view(&self, id: MeterId, meter: &Meter) -> MeterView {
         MeterView {
             meter: id,
-            account: meter.account,
-            heard_at: meter.heard_at,
-            counter: (!meter.counters.is_empty()).then_some(meter.counters.high),
+            account: meter.account(),
+            heard_at: meter.heard_at(),
+            counter: (!meter.counters().is_empty()).then_some(meter.counters().high),
             complete_until: meter.has_interval.then(|| {
-                let first = meter.intervals.first_missing(self.first_slot_missed(meter));
-                meter.grid.end_of(first - 1)
+                let slots = meter.slots(id.0, ReadingKind::Interval);
+                let first = slots.first_missing(self.first_slot_missed(meter), &self.gaps);
+                self.grid_of(meter).end_of(first - 1)
             }),
-            period_s: meter.period_s,
+            period_s: meter.period_s(),
         }
     }
 
-    fn gaps_of(&self, id: MeterId, meter: &Meter) -> impl Iterator<Item = Gap> {
-        let first_slot = self.first_slot_missed(meter);
-        let first_day = self.first_day_missed(meter).0;
-        let intervals = since(meter.intervals.gaps(), first_slot).map(move |range| Gap {
-            meter: id,
-            kind: ReadingKind::Interval,
-            first_end: meter.grid.end_of(range.first),
-            last_end: meter.grid.end_of(range.last),
-            slots: range.last.abs_diff(range.first) + 1,
-        });
-        let end_of = |slot: i64| self.calendar.end_of(CivilDay(i32::try_from(slot).unwrap_or(i32::MAX)));
-        let days = since(meter.days.gaps(), i64::from(first_day)).map(move |range| Gap {
-            meter: id,
-            kind: ReadingKind::Daily,
+    /// A missing range as far as it is missed.
+    fn gap(&self, owner: Owner, range: SlotRange) -> Option<Gap> {
+        let meter = self.meters.get(owner.meter)?;
+        let kind = ReadingKind::from_number(owner.kind)?;
+        let is_daily = kind == ReadingKind::Daily;
+        let missed_from =
+            if is_daily { i64::from(self.first_day_missed(meter).0) } else { self.first_slot_missed(meter) };
+        if range.last < missed_from {
+            return None;
+        }
+        let range = SlotRange { first: range.first.max(missed_from), last: range.last };
+        let end_of = |slot: i64| {
+            if is_daily {
+                self.calendar.end_of(CivilDay(i32::try_from(slot).unwrap_or(i32::MAX)))
+            } else {
+                self.grid_of(meter).end_of(slot)
+            }
+        };
+        Some(Gap {
+            meter: MeterId(owner.meter),
+            kind,
             first_end: end_of(range.first),
             last_end: end_of(range.last),
             slots: range.last.abs_diff(range.first) + 1,
-        });
-        intervals.chain(days)
+        })
     }
 
     /// First day whose data is missed when it is not there.
     fn first_day_missed(&self, meter: &Meter) -> CivilDay {
-        let from = meter.account.and_then(|account| self.accounts.get(account.0)).map(|account| account.from);
+        let from =
+            meter.account().and_then(|account| self.accounts.get(account.0)).map(|account| account.from);
         let charged = self.today().plus(-i32::from(self.limits.late_days));
         from.map_or(charged, |from| from.max(charged))
     }
 
     fn first_slot_missed(&self, meter: &Meter) -> i64 {
-        meter.grid.slot_of(self.calendar.start_of(self.first_day_missed(meter))).0 + 1
+        self.grid_of(meter).slot_of(self.calendar.start_of(self.first_day_missed(meter))).0 + 1
     }
-}
-
-fn since(ranges: &[SlotRange], first: i64) -> impl Iterator<Item = SlotRange> + '_ {
-    let kept = ranges.iter().filter(move |range| range.last >= first);
-    kept.map(move |range| SlotRange { first: range.first.max(first), last: range.last })
 }

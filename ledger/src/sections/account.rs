@@ -1,13 +1,16 @@
 //! Sections `account`, `day_energy`, `closed_month` and `terms`.
 
-use model::{AccountId, CivilDay, CivilMonth, ConnectionType, MeterId, Paise, Section};
+use model::{
+    AccountId, AccountTerms, CivilDay, CivilMonth, ConnectionType, MeterId, OutboxId, Paise, Section,
+};
 
 use super::bytes::{Reader, Writer};
 use super::{Known, section};
-use crate::account::{Account, Closed, Month, PendingTerms};
+use crate::account::{Account, Books, Closed, Month, PendingTerms};
 use crate::energy::{Energy, Figure, Point};
 use crate::rating::Charge;
 use crate::tariffs::{NameId, VersionId};
+use crate::thin::Thin;
 use crate::{Fold, FoldError};
 
 pub(super) const ACCOUNT: &str = "account";
@@ -75,26 +78,27 @@ fn read_each<T>(
 }
 
 fn write_account(w: &mut Writer, account: &Account) {
+    let books = account.books();
     let flag = |up: bool, bit: u8| if up { bit } else { 0 };
     let flags = flag(account.energy.base_is_register, BASE_IS_REGISTER)
         | flag(account.late, LATE)
-        | flag(account.last_day.is_some(), LAST_DAY);
-    let (last_wh, last_charge) = account.last_day.unwrap_or_default();
+        | flag(books.last_day.is_some(), LAST_DAY);
+    let (last_wh, last_charge) = books.last_day.unwrap_or_default();
     w.u32(account.id.0);
     w.i32(account.from.0);
     w.i32(account.booked_until.0);
-    w.u32(account.meter.map_or(0, |meter| meter.0));
+    w.u32(account.meter().map_or(0, |meter| meter.0));
     w.u32(account.sanctioned_w);
     w.i32(account.energy.base_day.0);
     w.u16(account.tariff.0);
     w.u8(account.connection as u8);
     w.u8(flags);
-    w.u32(account.last_payment.map_or(0, |number| number + 1));
+    w.u32(account.last_payment().map_or(0, |number| number + 1));
     w.i64(account.booked.0);
     w.i64(account.energy.base_wh);
-    write_charge(w, &account.charge);
-    w.i64(account.charged_wh);
-    w.i64(account.demand_w);
+    write_charge(w, &books.charge);
+    w.i64(books.charged_wh);
+    w.i64(account.open_demand_w());
     w.i64(last_wh);
     w.i64(last_charge.0);
 }
@@ -121,25 +125,27 @@ fn read_account(r: &mut Reader<'_>) -> Result<Account, FoldError> {
     let demand_w = r.i64("demand")?;
     let last_day = (r.i64("energy of the last day")?, Paise(r.i64("charge of the last day")?));
     let base_is_register = flags & BASE_IS_REGISTER != 0;
-    Ok(Account {
-        id,
+    let terms = AccountTerms {
+        outbox: OutboxId(0),
+        account: id,
         connection,
-        meter: (meter != 0).then_some(MeterId(meter)),
-        tariff,
+        tariff: String::new(),
         sanctioned_w,
         from,
-        booked_until,
-        booked,
-        charge,
-        charged_wh,
-        demand_w,
-        last_day: (flags & LAST_DAY != 0).then_some(last_day),
-        last_payment: last_payment.checked_sub(1),
-        energy: Energy { base_day, base_wh, base_is_register, points: Vec::new() },
-        months: Vec::new(),
-        pending: Vec::new(),
-        late: flags & LATE != 0,
-    })
+        opening_register_wh: 0,
+        opening_balance: Paise::ZERO,
+    };
+    let mut account = Account::new(&terms, tariff);
+    account.set_meter((meter != 0).then_some(MeterId(meter)));
+    account.booked_until = booked_until;
+    account.booked = booked;
+    let last_day = (flags & LAST_DAY != 0).then_some(last_day);
+    account.set_books(Books { charge, charged_wh, last_day });
+    account.set_open_demand_w(demand_w);
+    account.set_last_payment(last_payment.checked_sub(1));
+    account.energy = Energy { base_day, base_wh, base_is_register, points: Thin::default() };
+    account.late = flags & LATE != 0;
+    Ok(account)
 }
 
 fn write_charge(w: &mut Writer, charge: &Charge) {

@@ -196,8 +196,8 @@ fn read_open(r: &mut Reader<'_>) -> Result<Open, FoldError> {
     let clock_status = r.u8("clock status")?;
     let quality = Quality(r.u32("quality")?);
     let set = r.u64("channels")?;
-    let values = (0..set.count_ones()).map(|_| r.i64("values")).collect::<Result<_, _>>()?;
-    let values = Values::from_parts(set, values).ok_or_else(|| r.malformed("channels"))?;
+    let values = (0..set.count_ones()).map(|_| r.i64("values")).collect::<Result<Vec<_>, _>>()?;
+    let values = Values::from_parts(set, &values).ok_or_else(|| r.malformed("channels"))?;
     let reading = Reading {
         kind,
         end,

@@ -220,7 +220,8 @@ impl<'a> Columns<'a> {
         self.typed(name)
     }
 
-    fn days(self, day: Option<CivilDay>) -> Result<Days<'a>, Error> {
+    /// The civil days of the rows; `day` where it is the partition's.
+    pub(crate) fn days(self, day: Option<CivilDay>) -> Result<Days<'a>, Error> {
         day.map_or_else(|| self.typed(USAGE_DATE).map(Days::Column), |day| Ok(Days::Partition(day)))
     }
 
@@ -255,13 +256,13 @@ impl<'a> Columns<'a> {
 }
 
 /// Where the civil day of a row stands.
-enum Days<'a> {
+pub(crate) enum Days<'a> {
     Partition(CivilDay),
     Column(&'a Date32Array),
 }
 
 impl Days<'_> {
-    fn at(&self, row: usize) -> CivilDay {
+    pub(crate) fn at(&self, row: usize) -> CivilDay {
         match self {
             Days::Partition(day) => *day,
             Days::Column(days) => CivilDay(days.value(row)),

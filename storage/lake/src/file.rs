@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::array::{Array, Date32Array, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, partition, take_record_batch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
 use model::{CivilDay, Position};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -47,36 +47,87 @@ pub(crate) fn parts(table: Table, batches: Vec<RecordBatch>) -> Result<Vec<Part>
     if table.sorted_by()[0] == "position" {
         return Ok(vec![Part { day: None, batches }]);
     }
-    sorted_parts(table, &batches).map_err(Error::arrow(table))
+    sorted_parts(table, &batches)
 }
 
-fn sorted_parts(table: Table, batches: &[RecordBatch]) -> Result<Vec<Part>, arrow::error::ArrowError> {
-    let all = concat_batches(&table.schema(), batches)?;
-    let by_day = table.is_partitioned().then_some(USAGE_DATE);
-    let keys = by_day.iter().chain(table.sorted_by());
-    let columns: Vec<_> = keys
-        .map(|name| {
-            let column = all.column_by_name(name).expect("a table has the columns it is sorted by");
-            SortColumn { values: Arc::clone(column), options: None }
+/// What a row is sorted by, and where it stands in all batches taken together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SortKey {
+    day: i32,
+    owner: i64,
+    time: i64,
+    position: i64,
+    row: u32,
+}
+
+fn sorted_parts(table: Table, batches: &[RecordBatch]) -> Result<Vec<Part>, Error> {
+    let mut keys = sort_keys(table, batches)?;
+    // Rows come in runs of one meter, which a stable sort makes use of.
+    keys.sort();
+    let columns = Gathered::columns(table, batches).map_err(Error::arrow(table))?;
+    let by_day = |a: &SortKey, b: &SortKey| a.day == b.day;
+    keys.chunk_by(by_day)
+        .map(|keys| {
+            let rows = UInt32Array::from_iter_values(keys.iter().map(|key| key.row));
+            let arrays = columns.iter().map(|column| column.take(&rows)).collect::<Result<_, _>>();
+            let batch = arrays.and_then(|arrays| RecordBatch::try_new(table.file_schema(), arrays));
+            let day = keys.first().filter(|_| table.is_partitioned()).map(|key| CivilDay(key.day));
+            Ok(Part { day, batches: vec![batch.map_err(Error::arrow(table))?] })
         })
-        .collect();
-    let order: UInt32Array = lexsort_to_indices(&columns, None)?;
-    let sorted = take_record_batch(&all, &order)?;
-    if by_day.is_none() {
-        return Ok(vec![Part { day: None, batches: vec![sorted] }]);
+        .collect()
+}
+
+fn sort_keys(table: Table, batches: &[RecordBatch]) -> Result<Vec<SortKey>, Error> {
+    let mut keys = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    let mut row = 0;
+    for batch in batches {
+        let columns = Columns { table, batch };
+        let owners = columns.integers("meter_id")?.values();
+        let times = columns.instants(table.time_column())?.values();
+        let positions = columns.integers("position")?.values();
+        let days = if table.is_partitioned() { Some(columns.days(None)?) } else { None };
+        for index in 0..batch.num_rows() {
+            let day = days.as_ref().map_or(0, |days| days.at(index).0);
+            keys.push(SortKey {
+                day,
+                owner: owners[index],
+                time: times[index],
+                position: positions[index],
+                row,
+            });
+            row += 1;
+        }
     }
-    let (dates_at, _) =
-        sorted.schema_ref().column_with_name(USAGE_DATE).expect("a partitioned table has its date");
-    let dates = Arc::clone(sorted.column(dates_at));
-    let dates = dates.as_any().downcast_ref::<Date32Array>().expect("usage_date is a date");
-    let in_file: Vec<usize> = (0..sorted.num_columns()).filter(|column| *column != dates_at).collect();
-    let ranges = partition(&[Arc::clone(sorted.column(dates_at))])?.ranges();
-    let part = |range: std::ops::Range<usize>| {
-        let day = CivilDay(dates.value(range.start));
-        let rows = sorted.slice(range.start, range.len()).project(&in_file)?;
-        Ok(Part { day: Some(day), batches: vec![rows] })
-    };
-    ranges.into_iter().map(part).collect()
+    Ok(keys)
+}
+
+/// A column of all batches; most channels of a table are empty, and are not copied.
+enum Gathered {
+    Empty(DataType),
+    Values(ArrayRef),
+}
+
+impl Gathered {
+    /// The columns of the table's files.
+    fn columns(table: Table, batches: &[RecordBatch]) -> Result<Vec<Gathered>, ArrowError> {
+        let schema = table.file_schema();
+        let gather = |field: &FieldRef| {
+            let parts: Vec<&dyn Array> =
+                batches.iter().filter_map(|batch| Some(&**batch.column_by_name(field.name())?)).collect();
+            if parts.iter().all(|part| part.null_count() == part.len()) {
+                return Ok(Gathered::Empty(field.data_type().clone()));
+            }
+            concat(&parts).map(Gathered::Values)
+        };
+        schema.fields().iter().map(gather).collect()
+    }
+
+    fn take(&self, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+        match self {
+            Gathered::Empty(data_type) => Ok(new_null_array(data_type, rows.len())),
+            Gathered::Values(values) => take(values, rows, None),
+        }
+    }
 }
 
 /// Writes one data file, durable with its name. A file that exists is never written over.
@@ -194,7 +245,15 @@ fn distinct_owners(table: Table, batches: &[RecordBatch]) -> Result<u64, Error> 
     let mut owners = HashSet::new();
     for batch in batches {
         let column = Columns { table, batch }.integers(owner)?;
-        owners.extend((0..column.len()).filter(|row| column.is_valid(*row)).map(|row| column.value(row)));
+        // Rows of one owner mostly stand together.
+        let mut before = None;
+        for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
+            let owner = column.value(row);
+            if before != Some(owner) {
+                owners.insert(owner);
+                before = Some(owner);
+            }
+        }
     }
     Ok(owners.len() as u64)
 }
