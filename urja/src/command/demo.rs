@@ -50,10 +50,10 @@ pub(super) async fn run(config: Config, args: &Demo, keep: bool, as_json: bool) 
     let doors = Doors::open(&node).await?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();
+    let stopped = stop_signal()?;
     tokio::spawn(async move {
-        if stop_signal().await.is_ok() {
-            signalled.cancel();
-        }
+        stopped.await;
+        signalled.cancel();
     });
     let (mut plan, fresh) = plan(&node, args)?;
     let mut fleet = fleet(&node, &plan, &doors, args, stop.clone())?;

@@ -29,10 +29,10 @@ pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Re
     }
     let stop = CancellationToken::new();
     let signalled = stop.clone();
+    let stopped = stop_signal()?;
     tokio::spawn(async move {
-        if stop_signal().await.is_ok() {
-            signalled.cancel();
-        }
+        stopped.await;
+        signalled.cancel();
     });
     if args.days == 0 {
         options.shutdown = stop.clone();

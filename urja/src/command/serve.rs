@@ -19,14 +19,16 @@ pub(super) async fn run(config: Config) -> Result<ExitCode> {
     crate::telemetry::metrics()?;
     let node = Node::open(config).await?;
     let doors = Doors::open(&node).await?;
+    // Before it says that it is ready: whoever reads that may ask it to stop at once.
+    let stopped = stop_signal()?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", doors.describe(&node)).and_then(|()| out.flush()).context("standard output")?;
     drop(out);
     tracing::info!(tcp = ?doors.tcp, udp = ?doors.udp, broker = ?doors.broker, http = ?doors.http, health = ?doors.health, "ready");
     let mut failed = node.pipeline.failed();
     let code = tokio::select! {
-        name = stop_signal() => {
-            tracing::info!(signal = name?, "draining");
+        name = stopped => {
+            tracing::info!(signal = name, "draining");
             ExitCode::SUCCESS
         }
         failure = failed.wait_for(Option::is_some) => {
@@ -41,12 +43,14 @@ pub(super) async fn run(config: Config) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(super) async fn stop_signal() -> Result<&'static str> {
+/// Listens for SIGTERM and SIGINT from now on; gives the name of the first that comes.
+pub(super) fn stop_signal() -> Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
 }
