@@ -53,7 +53,7 @@ fn naive(groups: &[Group]) -> Keys {
             }
             _ => continue,
         };
-        let is_charged = !quality.has(Quality::TOO_LATE);
+        let is_charged = !quality.has(Quality::TOO_LATE) && !quality.has(Quality::FUTURE);
         keys.entry(key).or_default().push(Known { value, is_charged });
     }
     keys
