@@ -292,11 +292,13 @@ mod tests {
     fn replaced_keys_stay_with_their_meter_until_it_has_none() {
         let table = KeyTable::new();
         let title = SystemTitle(*b"CRY01234");
-        let replaced = ReplacedKeys { keys: Keys::new([3; 16], [4; 16]), key_epoch: 1, taken_until: Instant(7) };
+        let replaced =
+            ReplacedKeys { keys: Keys::new([3; 16], [4; 16]), key_epoch: 1, taken_until: Instant(7) };
         let changed = InForce { key_epoch: 2, profile: 5, replaced: Box::new([replaced]), ..in_force() };
         assert!(table.insert(MeterId(7), title, "SA1231166", changed));
         let found = table.with(title, |entry| {
-            let replaced: Vec<_> = entry.replaced.iter().map(|keys| (keys.key_epoch, keys.taken_until)).collect();
+            let replaced: Vec<_> =
+                entry.replaced.iter().map(|keys| (keys.key_epoch, keys.taken_until)).collect();
             (entry.key_epoch, entry.profile, replaced)
         });
         assert_eq!(found, Some((2, 5, vec![(1, Instant(7))])));
