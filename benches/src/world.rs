@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use codec::apdu::{DataNotificationRepr, LongInvokeId};
 use codec::axdr::{DateTime, Writer};
@@ -18,6 +18,9 @@ use profiles::Profile;
 use registry::{Kek, Known, Registry};
 
 use crate::Seeded;
+
+/// Made once: a calendar reads the history of its zone.
+static CALENDAR: LazyLock<Calendar> = LazyLock::new(Calendar::india);
 
 /// Intervals of a civil day.
 pub const INTERVALS: usize = 48;
@@ -100,13 +103,13 @@ pub fn first_day() -> CivilDay {
 /// Early in the morning after a day, before that day is closed.
 #[must_use]
 pub fn morning_after(day: CivilDay) -> Instant {
-    Calendar::india().at(day.next(), 3, 0)
+    CALENDAR.at(day.next(), 3, 0)
 }
 
 /// The end of an interval of a day, counted from 0.
 #[must_use]
 pub fn end_of(day: CivilDay, interval: usize) -> Instant {
-    Calendar::india().start_of(day).plus_seconds(PERIOD_S * (interval as i64 + 1))
+    CALENDAR.start_of(day).plus_seconds(PERIOD_S * (interval as i64 + 1))
 }
 
 /// An open partition.
@@ -132,7 +135,7 @@ impl World {
     pub async fn open(dir: &Path, change: impl FnOnce(&mut PipelineOptions)) -> Result<World, BoxError> {
         let kek = Kek::from_hex(KEK)?;
         let registry = Registry::open(&dir.join("registry.db"), kek).await?;
-        let calendar = Calendar::india();
+        let calendar = CALENDAR.clone();
         let lake = lake::Lake::open(&dir.join("lake"), calendar, lake::Options::default())?;
         let mut options = PipelineOptions { data_dir: dir.to_owned(), ..PipelineOptions::default() };
         change(&mut options);
@@ -339,7 +342,7 @@ pub fn receipt_len() -> usize {
 
 /// A meter's clock, which tells the deviation as Indian meters do.
 fn date_time(at: Instant) -> DateTime {
-    let wall = Calendar::india().wall_clock(at);
+    let wall = CALENDAR.wall_clock(at);
     let small = i8::unsigned_abs;
     let (month, day, weekday) = (small(wall.month), small(wall.day), small(wall.weekday));
     let (hour, minute, second) = (small(wall.hour), small(wall.minute), small(wall.second));

@@ -105,16 +105,16 @@ impl Gaps {
         (last >= slot).then(|| range_of(first, last))
     }
 
-    /// Puts a range behind all others of its owner.
-    fn push(&mut self, owner: Owner, range: SlotRange) {
+    /// Puts a range behind all others of its owner. True when it is a new one, and not the last made longer.
+    fn push(&mut self, owner: Owner, range: SlotRange) -> bool {
         if let Some((_, last)) = self.ranges.range_mut(all_of(owner)).next_back()
             && i64::from(*last) + 1 == range.first
             && let Ok(longer) = i32::try_from(range.last)
         {
             *last = longer;
-            return;
+            return false;
         }
-        self.insert(owner, range);
+        self.insert(owner, range)
     }
 
     fn keep_newest(&mut self, owner: Owner, max_ranges: usize) {
@@ -209,19 +209,22 @@ impl Slots {
     /// Moves the frontier by `by` slots and past what is seen; unseen slots it passes become gaps.
     fn advance(&mut self, by: i64, max_ranges: usize, gaps: &mut Gaps) {
         let known = by.min(self.width());
+        let mut is_longer = false;
         for ahead in 0..known {
             if self.window & (1 << ahead) == 0 {
                 let slot = self.frontier + ahead;
-                gaps.push(self.owner, SlotRange { first: slot, last: slot });
+                is_longer |= gaps.push(self.owner, SlotRange { first: slot, last: slot });
             }
         }
         if by > known {
             let range = SlotRange { first: self.frontier + known, last: self.frontier + by - 1 };
-            gaps.push(self.owner, range);
+            is_longer |= gaps.push(self.owner, range);
         }
         self.window = u32::try_from(known).ok().and_then(|known| self.window.checked_shr(known)).unwrap_or(0);
         self.frontier += by;
-        gaps.keep_newest(self.owner, max_ranges);
+        if is_longer {
+            gaps.keep_newest(self.owner, max_ranges);
+        }
     }
 
     fn skip_seen(&mut self) {

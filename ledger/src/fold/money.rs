@@ -37,6 +37,9 @@ impl Fold {
 
     /// Notes the demand of an interval that has just come, for the look-up that may be under way for its meter.
     pub(super) fn note_demand(&mut self, id: MeterId, placed: &Placed) {
+        if self.open.queues.is_empty() {
+            return;
+        }
         let Reading { kind, quality, ref values, .. } = placed.reading;
         let is_charged = self.paying_account(id).is_some_and(|account| account.is_charged(placed.day));
         let is_kept_out = quality.has(Quality::TOO_LATE) || quality.has(Quality::FUTURE);

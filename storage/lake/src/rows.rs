@@ -213,11 +213,16 @@ fn fact_columns(rows: &[FactRow]) -> Vec<ArrayRef> {
 /// A column a channel of the table, empty ones sharing one array, and the rest as JSON where the table has no column.
 fn channel_columns<R>(table: Table, rows: &[R], values: impl Fn(&R) -> &Values) -> Vec<ArrayRef> {
     let present = rows.iter().fold(0, |set, row| set | values(row).set());
+    // Rows of one meter type have all the same channels.
+    let are_alike = rows.iter().all(|row| values(row).set() == present);
     let empty = new_null_array(&DataType::Int64, rows.len());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.channels().len() + 1);
     for &channel in table.channels() {
         if present & (1 << channel.index()) == 0 {
             columns.push(Arc::clone(&empty));
+        } else if are_alike {
+            let rank = (present & ((1 << channel.index()) - 1)).count_ones() as usize;
+            columns.push(integers(rows, |row| values(row).as_slice()[rank]));
         } else {
             columns.push(maybe_integers(rows, |row| values(row).get(channel)));
         }
