@@ -222,8 +222,11 @@ impl Served {
     pub fn terminate(mut self) -> i32 {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let code = self.child.wait().unwrap().code();
-        code.unwrap_or(-1)
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        if code != 0 {
+            eprintln!("--- exit code {code}, log of {} ---\n{}", self.data.display(), self.log());
+        }
+        code
     }
 }
 
