@@ -252,7 +252,7 @@ fn round(seed: u64, random: &mut impl FnMut() -> u64, kills: u32, count: &mut Co
         count.add(&remains, &witness, &stored);
         // It is told apart in the count: what such a kill interrupts is the start, not the load.
         if random().is_multiple_of(AGAIN_EVERY) && injected < kills {
-            let log = load.again_and_kill(Duration::from_millis(random() % 400));
+            let log = load.again_and_kill(Duration::from_millis(random() % 900));
             count.add_start(&log, &Remains::of(&load.data, last));
             injected += 1;
         }
