@@ -17,7 +17,7 @@ const METERS: &str = "60";
 /// Kills on one partition.
 const ROUND: u32 = 60;
 /// One kill in so many is followed by another one while the next process starts.
-const AGAIN_EVERY: u64 = 6;
+const AGAIN_EVERY: u32 = 6;
 
 /// A head-end with small segments and frequent commits, and a fleet that pushes to it over TCP, UDP and, where there
 /// is a broker, MQTT.
@@ -87,13 +87,20 @@ impl Load {
         Served::start_and_kill(&self.data, &texts(&self.args), moment)
     }
 
-    /// Stops the fleet, waits for what it has sent, and checks the books. Gives the fleet's summary.
-    pub fn finish(self, served: &Served) -> Value {
+    /// Stops the fleet once a day was closed, waits for what it has sent, checks the books and stops the head-end. Gives
+    /// the fleet's summary.
+    pub fn finish(mut self, served: Served) -> Value {
+        let is_closed = |line: &str| line.contains("\"day_closed\"");
+        while !std::fs::read_to_string(&self.truth).unwrap().lines().any(is_closed) {
+            self.goes_on();
+        }
+        // The directory stays until nobody writes to it any more.
         let Load { dir, truth, mut fleet, .. } = self;
         fleet.terminate();
         let summary = fleet.finish();
-        wait_for_published(served, &truth);
-        check_books(served, &truth);
+        wait_for_published(&served, &truth);
+        check_books(&served, &truth);
+        assert_eq!(served.terminate(), 0);
         drop(dir);
         summary
     }
@@ -251,7 +258,7 @@ fn round(seed: u64, random: &mut impl FnMut() -> u64, kills: u32, count: &mut Co
         assert!(lost.is_empty(), "kill {injected}: confirmed and not in the journal: {lost:?}");
         count.add(&remains, &witness, &stored);
         // It is told apart in the count: what such a kill interrupts is the start, not the load.
-        if random().is_multiple_of(AGAIN_EVERY) && injected < kills {
+        if injected.is_multiple_of(AGAIN_EVERY) && injected < kills {
             let log = load.again_and_kill(Duration::from_millis(random() % 900));
             count.add_start(&log, &Remains::of(&load.data, last));
             injected += 1;
@@ -260,5 +267,5 @@ fn round(seed: u64, random: &mut impl FnMut() -> u64, kills: u32, count: &mut Co
     }
     count.torn += u32::try_from(served.log().matches("torn tail").count()).unwrap();
     println!("{injected} kills on one partition; so far {}", count.describe());
-    load.finish(&served)
+    load.finish(served)
 }

@@ -32,16 +32,24 @@ pub struct Strace {
 impl Strace {
     /// Whether it is there and may look at other processes.
     pub fn is_there() -> bool {
-        let target = Command::new("sleep").arg("30").spawn();
+        let target = Command::new("sleep").arg("60").spawn();
         let Ok(mut target) = target else { return false };
-        let pid = target.id().to_string();
-        let tried = Command::new("timeout")
-            .args(["-s", "INT", "1", "strace", "-qq", "-o", "/dev/null", "-p", &pid])
-            .stderr(Stdio::piped())
-            .output();
+        let pid = target.id();
+        let strace = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-p", &pid.to_string()])
+            .stderr(Stdio::null())
+            .spawn();
+        let there = strace.is_ok_and(|mut strace| {
+            let there = wait_for("strace attaches or ends", || match strace.try_wait() {
+                Ok(None) => is_traced(pid, pid).then_some(true),
+                _ => Some(false),
+            });
+            let _ = strace.kill();
+            let _ = strace.wait();
+            there
+        });
         let _ = target.kill();
         let _ = target.wait();
-        let there = tried.is_ok_and(|out| out.stderr.is_empty());
         if !there {
             skip("strace with leave to look at other processes");
         }

@@ -41,19 +41,23 @@ pub fn router(node: Node) -> Router {
     routes
 }
 
-/// Listens on the socket until `stop`.
+/// Answers on the socket until `stop`.
 ///
 /// # Errors
-/// When the socket cannot be made.
-pub async fn serve(node: Node, stop: CancellationToken) -> Result<()> {
+/// When the socket fails.
+pub async fn serve(listener: UnixListener, node: Node, stop: CancellationToken) -> Result<()> {
     let path = node.config.data.dir.join(SOCKET);
-    let listener = bind(&path)?;
     let served = axum::serve(listener, router(node)).with_graceful_shutdown(stop.cancelled_owned()).await;
     let _ = std::fs::remove_file(&path);
     served.context("admin socket")
 }
 
-fn bind(path: &Path) -> Result<UnixListener> {
+/// Makes the socket in a data directory: from here on a command finds its owner.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn bind(dir: &Path) -> Result<UnixListener> {
+    let path = &dir.join(SOCKET);
     // The lock is ours, so a socket that is there was left by a process that died.
     let _ = std::fs::remove_file(path);
     UnixListener::bind(path)

@@ -102,10 +102,18 @@ impl Doors {
     }
 
     fn open_admin(&mut self, node: &Node) {
+        let closed = |error: anyhow::Error| {
+            tracing::error!(error = format!("{error:#}"), "the admin socket is closed")
+        };
+        // Bound before anybody is told that the head-end is ready.
+        let listener = match admin::bind(&node.config.data.dir) {
+            Ok(listener) => listener,
+            Err(error) => return closed(error),
+        };
         let (node, stop) = (node.clone(), self.stop_http.clone());
         self.http_tasks.spawn(async move {
-            if let Err(error) = admin::serve(node, stop).await {
-                tracing::error!(error = format!("{error:#}"), "the admin socket is closed");
+            if let Err(error) = admin::serve(listener, node, stop).await {
+                closed(error);
             }
         });
     }
