@@ -48,7 +48,10 @@ fn nothing_confirmed_is_lost_or_doubled_over_power_cuts_under_mixed_load() {
     to.iter().for_each(|address| args.extend(["--to", address]));
     let mut fleet = FleetRun::start(&data, &args);
     let mut tally = Tally::default();
-    for number in 1..=cuts() {
+    // A few cuts may all fall where everything was synced: then there are some more.
+    let mut numbers = 1..=3 * cuts();
+    while tally.cuts < cuts() || tally.lost_something == 0 {
+        let number = numbers.next().expect("some cut takes what was not synced");
         let into_recovery = number % INTO_RECOVERY == INTO_RECOVERY - 1;
         let at_sync = at_a_sync(number, into_recovery, &mut random);
         let span = match (into_recovery, at_sync) {
@@ -63,9 +66,12 @@ fn nothing_confirmed_is_lost_or_doubled_over_power_cuts_under_mixed_load() {
         tally.add(&moment);
         served = Served::begin(&data, &again, &log);
         // Otherwise the next cut falls into this start.
-        if (number + 1) % INTO_RECOVERY != INTO_RECOVERY - 1 || number == cuts() {
+        if (number + 1) % INTO_RECOVERY != INTO_RECOVERY - 1 {
             served.wait_ready();
         }
+    }
+    if served.ready.is_null() {
+        served.wait_ready();
     }
     fleet.terminate();
     let summary = fleet.finish();
@@ -75,7 +81,6 @@ fn nothing_confirmed_is_lost_or_doubled_over_power_cuts_under_mixed_load() {
     assert_eq!(served.terminate(), 0);
     let rows = duckdb_agrees(&data);
     let result = format!("{} frames confirmed, {rows:?} rows equal in DuckDB; {tally}", summary["confirmed"]);
-    assert!(tally.lost_something > 0, "no cut took anything that was not synced: {tally}");
     evidence(
         "confirmed frames survive power cuts, each key once, balances as the model's, every table readable",
         seed,
