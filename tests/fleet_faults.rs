@@ -91,7 +91,7 @@ struct Truth {
 struct Sent {
     meter: i64,
     kind: String,
-    rank: (i64, i64, String),
+    rank: Rank,
     garbage: Option<String>,
     /// End and import, Wh.
     values: Vec<(i64, i64)>,
@@ -198,13 +198,16 @@ fn check_once(served: &Served) {
     assert_eq!(served.number("SELECT cast(sum(abs(difference)) AS bigint) FROM conservation"), 0);
 }
 
+/// What decides between values of a key: key epoch, counter, digest.
+type Rank = (i64, i64, String);
+
 /// Keys and energy of each meter and day, as they are in force.
 type Days = BTreeMap<(String, i64), (i64, i64)>;
 
 /// Of every key the value of the highest rank is in force, and no key is there that was not sent.
 fn check_values(served: &Served, truth: &Truth) {
     for (kind, view) in [("interval", "interval"), ("daily", "daily_register")] {
-        let mut keys: BTreeMap<(i64, i64), (&(i64, i64, String), i64)> = BTreeMap::new();
+        let mut keys: BTreeMap<(i64, i64), (&Rank, i64)> = BTreeMap::new();
         for sent in truth.frames.values().filter(|sent| sent.kind == kind && !sent.is_refused()) {
             for (end, wh) in &sent.values {
                 let known = keys.entry((sent.meter, *end)).or_insert((&sent.rank, *wh));

@@ -453,7 +453,7 @@ fn stale(written: &Written) -> Vec<(&'static str, PathBuf)> {
     // One table without its last version, as in an older copy of its folder.
     let copy = written.copy("stale-table");
     let log = copy.join("lake/ledger_posting/_delta_log");
-    let last = entries(&log).into_iter().filter(|file| is(file, "json")).next_back().unwrap();
+    let last = entries(&log).into_iter().rfind(|file| is(file, "json")).unwrap();
     let name = last.file_name().unwrap().to_owned();
     fs::remove_file(&last).unwrap();
     fs::remove_file(copy.join("lake/ledger_posting/_urja").join(name)).unwrap();
@@ -493,9 +493,9 @@ fn the_command_names_the_damage_and_a_start_refuses_it_or_is_not_affected() {
                 finding["path"] == file.to_str().unwrap()
                     && finding["do"].as_str().is_some_and(|text| !text.is_empty())
             };
-            let findings =
+            let mut findings =
                 [&said["faults"], &said["remarks"]].into_iter().flat_map(|it| it.as_array().unwrap());
-            assert!(findings.cloned().any(|finding| named(&finding)), "{place}: {said}");
+            assert!(findings.any(named), "{place}: {said}");
             if kind == Kind::Checkpoint && written.files[&kind].last() == Some(&original) {
                 assert!(!serve_starts(&data, &place), "{place}: a damaged checkpoint is not taken");
                 // What the advice says helps.

@@ -213,11 +213,11 @@ fn a_meter_speaks_under_its_old_keys_until_it_uses_the_new_ones() {
     terms.key_epoch = 2;
     assert_eq!(world.apply(Fact::MeterTerms(terms)), Outcome::TermsApplied);
     let late = |world: &World| {
-        let events = world.rows.iter().filter_map(|row| match row {
+        let mut events = world.rows.iter().filter_map(|row| match row {
             Row::Event(event) => Some(event.late),
             _ => None,
         });
-        events.last().unwrap()
+        events.next_back().unwrap()
     };
     world.apply(word(2, 1, 51));
     assert!(!late(&world), "nothing came under the new keys yet");
