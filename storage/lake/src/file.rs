@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat, take};
@@ -184,18 +185,33 @@ fn write_content(
 ) -> Result<String, Error> {
     let properties = properties(table, options, distinct_owners(table, &part.batches)?);
     let arrow_options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let sink = HashingFile { file, hasher: blake3::Hasher::new() };
+    let failed_sync = FailedSync::default();
+    let sink = Sink { file, hasher: blake3::Hasher::new(), unsynced: 0, failed_sync: failed_sync.clone() };
+    let sink =
+        write_parquet(sink, table, path, arrow_options, part).map_err(|error| match failed_sync.take() {
+            Some(source) => Error::Sync { path: path.to_owned(), source },
+            None => error,
+        })?;
+    disk.sync_file(&sink.file, path)?;
+    Ok(sink.hasher.finalize().to_hex().to_string())
+}
+
+fn write_parquet(
+    sink: Sink,
+    table: Table,
+    path: &Path,
+    options: ArrowWriterOptions,
+    part: &Part,
+) -> Result<Sink, Error> {
     let fault = || Error::parquet(path);
-    let buffer = io::BufWriter::with_capacity(1 << 20, sink);
+    let buffer = io::BufWriter::with_capacity(PIECE, sink);
     let mut writer =
-        ArrowWriter::try_new_with_options(buffer, table.file_schema(), arrow_options).map_err(fault())?;
+        ArrowWriter::try_new_with_options(buffer, table.file_schema(), options).map_err(fault())?;
     for batch in &part.batches {
         writer.write(batch).map_err(fault())?;
     }
     let buffer = writer.into_inner().map_err(fault())?;
-    let sink = buffer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
-    disk.sync_file(&sink.file, path)?;
-    Ok(sink.hasher.finalize().to_hex().to_string())
+    buffer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))
 }
 
 /// What the log says of a file, from the rows in it.
@@ -322,16 +338,45 @@ fn sorting_columns(table: Table, schema: &SchemaRef) -> Vec<SortingColumn> {
     table.sorted_by().iter().filter_map(index).map(column).collect()
 }
 
-/// A file whose bytes are hashed on their way.
-struct HashingFile {
+/// Bytes after which what was written is synced: one large sync would hold up those of the journal, for which senders
+/// wait, by as long as the disk takes for the whole file.
+const PIECE: usize = 1 << 20;
+
+/// A file whose bytes are hashed on their way, and synced piece by piece.
+struct Sink {
     file: File,
     hasher: blake3::Hasher,
+    /// Bytes since the last sync.
+    unsynced: usize,
+    failed_sync: FailedSync,
 }
 
-impl Write for HashingFile {
+/// Why a sync failed, besides the Parquet writer, which knows no such error.
+#[derive(Clone, Default)]
+struct FailedSync(Arc<Mutex<Option<io::Error>>>);
+
+impl FailedSync {
+    fn put(&self, error: io::Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = self.file.write(&bytes[..bytes.len().min(PIECE)])?;
         self.hasher.update(&bytes[..written]);
+        self.unsynced += written;
+        if self.unsynced >= PIECE {
+            self.unsynced = 0;
+            if let Err(error) = self.file.sync_data() {
+                self.failed_sync.put(error);
+                return Err(io::Error::other("a sync failed"));
+            }
+        }
         Ok(written)
     }
 

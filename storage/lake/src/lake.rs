@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -67,6 +68,8 @@ pub(crate) struct Inner {
     runtime: Runtime,
     pub(crate) disk: Disk,
     state: Mutex<State>,
+    /// Bytes of the hot rows, for those who ask often and are not to wait for the state.
+    hot_bytes: AtomicUsize,
     /// Held while committing; what it protects only a commit changes.
     committer: Mutex<Committer>,
 }
@@ -306,6 +309,7 @@ impl Lake {
             runtime,
             disk,
             state: Mutex::new(state),
+            hot_bytes: AtomicUsize::new(0),
             committer: Mutex::new(committer),
         })))
     }
@@ -324,12 +328,13 @@ impl Lake {
         let mut state = self.0.state();
         let State { hot, tables } = &mut *state;
         hot.absorb(rows, upto, |table| tables[table.index()].committed);
+        self.0.hot_bytes.store(hot.bytes(), Ordering::Relaxed);
     }
 
     /// Bytes the hot buffer takes, about.
     #[must_use]
     pub fn hot_bytes(&self) -> usize {
-        self.0.state().hot.bytes()
+        self.0.hot_bytes.load(Ordering::Relaxed)
     }
 
     /// Writes every table's rows up to `upto`, the end of an absorbed group; a table without rows makes a commit that
@@ -548,6 +553,7 @@ impl Inner {
             durable.files = durable.files.iter().cloned().chain(new).collect();
         }
         hot.trim(work.table, work.cut.end);
+        self.hot_bytes.store(hot.bytes(), Ordering::Relaxed);
     }
 
     /// A checkpoint is there for whoever opens the table later; when it cannot be written the commit stands, and `false`

@@ -214,8 +214,12 @@ impl<'a> Opened<'a> {
 fn fill(path: &Path, head: &[u8], sections: &[Section]) -> Result<(), Error> {
     let mut file = File::create(path).map_err(Error::io("create", path))?;
     file.write_all(head).map_err(Error::io("write", path))?;
-    for section in sections {
-        file.write_all(&section.bytes).map_err(Error::io("write", path))?;
+    // One large sync would hold up those of the journal, for which senders wait.
+    for piece in sections.iter().flat_map(|section| section.bytes.chunks(PIECE)) {
+        file.write_all(piece).map_err(Error::io("write", path))?;
+        if piece.len() == PIECE {
+            file.sync_data().map_err(Error::sync(path))?;
+        }
     }
     file.sync_all().map_err(Error::sync(path))
 }
