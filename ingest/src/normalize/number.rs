@@ -51,6 +51,10 @@ impl Number {
 
     /// `self · 10^power`, rounded half to even; `None` where it does not fit.
     pub(super) fn times_power_of_ten(self, power: i32) -> Option<i64> {
+        // Nearly every number of a meter is in the unit of its channel.
+        if let (Number::Integer(number), 0) = (self, power) {
+            return i64::try_from(number).ok();
+        }
         let (digits, power) = match self {
             Number::Integer(number) => (number, power),
             Number::Float { digits, power: own } => (digits, own.checked_add(power)?),
