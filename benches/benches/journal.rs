@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use benches::world::{INTERVALS, Meter, World, first_day, morning_after};
 use benches::{Figure, Floor, Samples, Void, gated, setting};
-use ingest::{Acked, Disposition, Framing, Received, Ticket};
+use ingest::{Acked, Disposition, Framing, Received, Submitter, Ticket};
 use model::{CivilDay, Source};
+use tokio::sync::mpsc::UnboundedSender;
 
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
 const ROUNDS: (&str, usize) = ("URJA_BENCH_ROUNDS", 5);
-/// How long a round of load lasts.
+/// How long a round of load lasts, ms.
 const ROUND_MS: (&str, usize) = ("URJA_BENCH_ROUND_MS", 5_000);
 /// Frames of the storm that finds the capacity.
 const STORM: (&str, usize) = ("URJA_BENCH_STORM", 200_000);
@@ -23,7 +24,7 @@ const BARE_SYNCS: usize = 1_000;
 /// The bare file, full of zeros before anything is timed, as a journal's segment is.
 const BARE_BYTES: usize = 64 << 20;
 /// Load comes in steps of this.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_micros(100);
 /// Bytes that a group has besides those of its records, about, and a record besides its frame.
 const GROUP_OVERHEAD: f64 = 160.0;
 const RECORD_OVERHEAD: f64 = 180.0;
@@ -107,7 +108,7 @@ impl Pushes {
     }
 }
 
-/// W2: gives pushes as fast as they are taken. Says how many a second that are.
+/// W2: gives pushes as fast as they are taken. Says how many a second come as far as the lake's files.
 async fn storm(world: &World, pushes: &mut Pushes) -> Result<f64, Void> {
     let frames = pushes.take(setting(STORM.0, STORM.1));
     let count = frames.len();
@@ -138,8 +139,10 @@ async fn storm(world: &World, pushes: &mut Pushes) -> Result<f64, Void> {
         giver.await.map_err(void)??;
     }
     awaiting.await.map_err(void)??;
-    let capacity = count as f64 / began.elapsed().as_secs_f64();
     let after = world.pipeline.stats();
+    // What can go on for ever: not only acknowledged, but in the lake's files.
+    world.pipeline.checkpoint().await.map_err(void)?;
+    let capacity = count as f64 / began.elapsed().as_secs_f64();
     let a_sync = (after.records - before.records) as f64 / (after.groups - before.groups).max(1) as f64;
     println!("# a storm of {count} pushes: {capacity:.0} pushes/s");
     let figure = Figure {
@@ -164,9 +167,8 @@ struct Round {
 
 /// Gives pushes at a steady rate, whatever becomes of those before, and times each until it is acknowledged.
 async fn half_load(world: &World, pushes: &mut Pushes, rate: f64) -> Result<Round, Void> {
-    let ticks = setting(ROUND_MS.0, ROUND_MS.1);
-    let a_tick = (rate * TICK.as_secs_f64()).max(1.0);
-    let frames = pushes.take((a_tick * ticks as f64) as usize);
+    let seconds = setting(ROUND_MS.0, ROUND_MS.1) as f64 / 1e3;
+    let frames = pushes.take((rate * seconds) as usize);
     let frame_bytes = frames.first().map_or(0, |frame| frame.bytes.len()) as f64;
     let count = frames.len();
     let before = world.pipeline.stats();
@@ -179,22 +181,13 @@ async fn half_load(world: &World, pushes: &mut Pushes, rate: f64) -> Result<Roun
         }
         Ok::<Vec<f64>, Void>(latencies)
     });
-    let mut submitter = world.pipeline.submitter();
-    let mut frames = frames.into_iter();
+    let submitter = world.pipeline.submitter();
+    let handle = tokio::runtime::Handle::current();
     let began = Instant::now();
-    let mut ticker = tokio::time::interval(TICK);
-    let mut given = 0;
-    while given < count {
-        let scheduled = ticker.tick().await.into_std();
-        let due = (scheduled.duration_since(began).as_secs_f64() * rate) as usize + 1;
-        for frame in frames.by_ref().take(due.saturating_sub(given)) {
-            given += 1;
-            // From when it was due, so that a generator that is held up hides nothing.
-            let ticket = submitter.submit(frame).await.map_err(void)?;
-            told.send((scheduled, ticket)).map_err(void)?;
-        }
-    }
-    drop(told);
+    // On a thread of its own: the timer of the runtime knows whole milliseconds only.
+    tokio::task::spawn_blocking(move || handle.block_on(give(submitter, frames, rate, told)))
+        .await
+        .map_err(void)??;
     let mut latencies = awaiting.await.map_err(void)??;
     let seconds = began.elapsed().as_secs_f64();
     let after = world.pipeline.stats();
@@ -206,6 +199,26 @@ async fn half_load(world: &World, pushes: &mut Pushes, rate: f64) -> Result<Roun
         p50_ms: percentile(&mut latencies, 0.5),
         p99_ms: percentile(&mut latencies, 0.99),
     })
+}
+
+/// Submits each push when it is due.
+async fn give(
+    mut submitter: Submitter,
+    frames: Vec<Received>,
+    rate: f64,
+    told: UnboundedSender<(Instant, Ticket)>,
+) -> Result<(), Void> {
+    let began = Instant::now();
+    for (number, frame) in frames.into_iter().enumerate() {
+        // From when it was due, so that a generator that is held up hides nothing.
+        let due = began + Duration::from_secs_f64(number as f64 / rate);
+        while Instant::now() < due {
+            std::thread::sleep(TICK);
+        }
+        let ticket = submitter.submit(frame).await.map_err(void)?;
+        told.send((due, ticket)).map_err(void)?;
+    }
+    Ok(())
 }
 
 async fn accepted(ticket: Ticket) -> Result<Acked, Void> {

@@ -49,7 +49,9 @@ async fn run() -> Result<(), Void> {
     };
     let meters = setting(METERS.0, METERS.1);
     let publishes = setting(PUBLISHES.0, PUBLISHES.1);
-    let world = World::open(&dir.path().join("data"), |_| {}).await.map_err(void)?;
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).map_err(void)?;
+    let world = World::open(&data, |_| {}).await.map_err(void)?;
     world.register(1..meters as u32 + 1).await.map_err(void)?;
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for round in 0..setting(ROUNDS.0, ROUNDS.1) {

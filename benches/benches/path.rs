@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Meters that push.
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
-/// Intervals of each meter that come one by one.
+/// Intervals of each meter that come one by one in a round; four rounds make a day.
 const SINGLES: usize = 12;
+/// Days of each load.
 const ROUNDS: (&str, usize) = ("URJA_BENCH_ROUNDS", 3);
 /// Connections of concentrators.
 const CONNECTIONS: usize = 4;
@@ -56,6 +58,21 @@ enum Load {
     Days,
 }
 
+impl Load {
+    /// The intervals of each round that together send a day.
+    fn rounds_of_a_day(self) -> Vec<Range<usize>> {
+        let a_round = if self == Load::Singles { SINGLES } else { INTERVALS };
+        (0..INTERVALS).step_by(a_round).map(|first| first..first + a_round).collect()
+    }
+}
+
+/// What a round sends of every meter.
+struct Part {
+    load: Load,
+    day: CivilDay,
+    intervals: Range<usize>,
+}
+
 /// What a round took.
 struct Round {
     rows: usize,
@@ -80,9 +97,12 @@ async fn run() -> Result<(), Void> {
     for (load, id) in [(Load::Singles, "E1p"), (Load::Days, "E1r")] {
         let mut rounds = Vec::new();
         for _ in 0..setting(ROUNDS.0, ROUNDS.1) {
-            rounds.push(round(&world, &fleet, load, day, counter).await?);
+            for intervals in load.rounds_of_a_day() {
+                let part = Part { load, day, intervals };
+                rounds.push(round(&world, &fleet, &part, counter).await?);
+                counter += INTERVALS as u32;
+            }
             day = day.next();
-            counter += INTERVALS as u32;
         }
         tell(id, load, &rounds);
         compare(id, load, &rounds, &fleet)?;
@@ -136,7 +156,7 @@ fn compare(id: &'static str, load: Load, rounds: &[Round], fleet: &[Meter]) -> R
         meters,
         frames: meters.iter().map(frame).collect(),
         rows: meters.len() * intervals,
-        energy_wh: Contents::sent(meters, day, intervals).energy_wh,
+        energy_wh: Contents::sent(meters, day, 0..intervals).energy_wh,
     };
     let rows = work.rows as f64;
     let Some(seconds) = head_end::seconds(work).map_err(void)? else { return Ok(()) };
@@ -154,22 +174,15 @@ fn compare(id: &'static str, load: Load, rounds: &[Round], fleet: &[Meter]) -> R
     Ok(())
 }
 
-/// Pushes one day of all meters through sockets, waits until all is acknowledged, folded and in the lake's files, and
+/// Pushes a part of a day of all meters through sockets, waits until all is acknowledged, folded and in the lake's files, and
 /// compares what is there with what was sent.
-async fn round(
-    world: &World,
-    fleet: &[Meter],
-    load: Load,
-    day: CivilDay,
-    counter: u32,
-) -> Result<Round, Void> {
+async fn round(world: &World, fleet: &[Meter], part: &Part, counter: u32) -> Result<Round, Void> {
+    let &Part { load, day, ref intervals } = part;
     world.clock.set(morning_after(day));
     world.pipeline.close_due_days().await.map_err(void)?;
-    let streams = frames(fleet, load, day, counter);
-    let singles = if load == Load::Singles { SINGLES } else { 1 };
-    let per_frame = if load == Load::Singles { 1 } else { INTERVALS };
-    let count = fleet.len() * singles;
-    let rows = count * per_frame;
+    let streams = frames(fleet, part, counter);
+    let rows = fleet.len() * intervals.len();
+    let count = if load == Load::Singles { rows } else { fleet.len() };
     let before = Contents::of(world, day)?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(void)?;
     let address = listener.local_addr().map_err(void)?;
@@ -200,12 +213,12 @@ async fn round(
     if receipts != count {
         return Err(Void(format!("{receipts} of {count} pushes were acknowledged")));
     }
-    let expected = Contents::sent(fleet, day, singles * per_frame);
+    let expected = Contents::sent(fleet, day, intervals.clone());
     let found = Contents::of(world, day)?;
     if found.since(&before) != expected {
         return Err(Void(format!("{expected:?} was sent, {:?} found", found.since(&before))));
     }
-    charged(world, fleet, day, singles * per_frame).await?;
+    charged(world, fleet, day, intervals.end).await?;
     println!("#   acknowledged and folded after {acknowledged:.1} s, in files after {seconds:.1} s");
     Ok(Round { rows, seconds, cpu_ns, threads })
 }
@@ -216,15 +229,15 @@ fn since(before: &[(String, f64)], after: Vec<(String, f64)>) -> Vec<(String, f6
 }
 
 /// The bytes of each connection.
-fn frames(fleet: &[Meter], load: Load, day: CivilDay, counter: u32) -> Vec<Vec<u8>> {
+fn frames(fleet: &[Meter], part: &Part, counter: u32) -> Vec<Vec<u8>> {
     let mut streams = vec![Vec::new(); CONNECTIONS];
-    let singles = if load == Load::Singles { SINGLES } else { 1 };
-    for interval in 0..singles {
+    let frames_each = if part.load == Load::Singles { part.intervals.clone() } else { 0..1 };
+    for interval in frames_each {
         for (number, index) in shuffled(fleet.len()).enumerate() {
             let meter = &fleet[index];
-            let frame = match load {
-                Load::Singles => meter.push_of_interval(counter + interval as u32, day, interval),
-                Load::Days => meter.push_of_day(counter, day),
+            let frame = match part.load {
+                Load::Singles => meter.push_of_interval(counter + interval as u32, part.day, interval),
+                Load::Days => meter.push_of_day(counter, part.day),
             };
             streams[number % CONNECTIONS].extend_from_slice(&frame);
         }
@@ -272,10 +285,10 @@ struct Contents {
 }
 
 impl Contents {
-    fn sent(fleet: &[Meter], day: CivilDay, intervals: usize) -> Contents {
+    fn sent(fleet: &[Meter], day: CivilDay, intervals: Range<usize>) -> Contents {
         let mut contents = Contents::default();
         for meter in fleet {
-            for interval in 0..intervals {
+            for interval in intervals.clone() {
                 contents.rows += 1;
                 contents.energy_wh += i64::from(meter.energy_wh(day, interval));
                 contents.voltage_dv += i64::from(meter.voltage_dv(day, interval));
