@@ -10,7 +10,7 @@
 //! | bound | option | when full |
 //! |---|---|---|
 //! | frames before the journal | `queue_frames`, `queue_bytes` | senders wait, or are refused and counted |
-//! | groups before the fold | 8 | the journal waits, so senders do |
+//! | records before the fold | 32 MiB, 4,096 groups | no frame is taken |
 //! | rows that are not committed | `max_hot_bytes` | no frame is taken; control facts are |
 //! | contested readings | the ledger's | no frame is taken; control facts are |
 //! | control facts | 1,024 | callers wait |
@@ -62,7 +62,10 @@ pub use stats::{Readiness, Stats};
 /// Control facts that may wait for the journal.
 const CONTROL_FACTS: usize = 1024;
 /// Groups that may wait for the fold.
-const FOLD_GROUPS: usize = 8;
+const FOLD_GROUPS: usize = 4096;
+/// Bytes of records that may wait for the fold before no more frames are taken. The fold stands while its state is
+/// copied for a checkpoint; what is durable is to be acknowledged meanwhile.
+const FOLD_BYTES: usize = 32 << 20;
 /// Batches of frames that may wait for the store of waiting frames.
 const WAITING_BATCHES: usize = 64;
 /// Largest record: a frame of 64 KiB whose body is the largest buffer that [`crate::normalize::MAX_ROWS`] admits.

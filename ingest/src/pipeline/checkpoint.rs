@@ -40,6 +40,16 @@ pub(super) enum CheckpointJob {
     Stop,
 }
 
+/// How much nicer this thread, and those that it starts to write files, are than those that a sender waits for.
+const NICER: i32 = 5;
+
+/// Lets the threads that a sender waits for go first: files take a core for seconds at a time.
+fn yield_to_others() {
+    if let Err(error) = rustix::process::nice(NICER) {
+        tracing::warn!(%error, "checkpoints run with the priority of everything else");
+    }
+}
+
 /// Where checkpoints are kept.
 pub(super) fn checkpoint_dir(options: &PipelineOptions) -> PathBuf {
     options.data_dir.join("checkpoint")
@@ -52,6 +62,7 @@ pub(super) struct CheckpointThread {
 
 impl CheckpointThread {
     pub(super) fn run(self) {
+        yield_to_others();
         let every = self.core.options.commit_every;
         let mut next = Instant::now() + every;
         let mut pause = FIRST_PAUSE;

@@ -36,6 +36,8 @@ pub(super) enum FoldJob {
 /// Durable records that were one group of the journal.
 pub(super) struct FoldGroup {
     pub(super) counts: [SourceCounts; Source::ALL.len()],
+    /// Bytes it has in the journal.
+    pub(super) bytes: usize,
     pub(super) records: Vec<Record>,
     /// Who waits for the outcome of which record.
     pub(super) replies: Vec<(usize, oneshot::Sender<Applied>, OwnedSemaphorePermit)>,
@@ -132,8 +134,9 @@ impl FoldThread {
     }
 
     fn group(&mut self, group: FoldGroup) -> Result<(), FoldError> {
-        let FoldGroup { counts, records, replies } = group;
+        let FoldGroup { counts, bytes, records, replies } = group;
         let mut effects = self.applier.group(&counts, &records)?;
+        self.core.gauges.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let position = self.applier.fold.position();
         publish(&self.core.gauges.folded, position);
         self.tell(position);

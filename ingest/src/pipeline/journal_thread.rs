@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fold::{FoldGroup, FoldJob};
 use super::stats::{Readiness, publish};
-use super::{Core, Failure, with_cause};
+use super::{Core, FOLD_BYTES, Failure, with_cause};
 use crate::judge::{Becomes, Judge, Judged};
 use crate::queue::{ControlItem, FrameItem, Take, Work};
 use crate::received::{Acked, Disposition};
@@ -102,7 +102,9 @@ impl JournalThread {
             let full = self.is_held();
             // At the end, what was taken into the queue is made durable even where the lake is behind.
             let ending = self.core.stopping.is_cancelled();
-            let room = !full && (ending || self.core.room() == Readiness::Ready);
+            let unfolded = self.core.gauges.unfolded_bytes.load(Ordering::Relaxed);
+            let ready = self.core.room() == Readiness::Ready && unfolded < FOLD_BYTES;
+            let room = !full && (ending || ready);
             let pending: usize = self.control.iter().map(|item| item.bytes).sum();
             let take = Take { frames: room, bytes: self.core.options.group_bytes.saturating_sub(pending) };
             let patience = match (room, self.unvouched) {
@@ -213,7 +215,7 @@ impl JournalThread {
             Lane::Ordinary => mem::take(&mut self.counts),
             Lane::Urgent => Default::default(),
         };
-        let records = self.pass_on(lane, first, counts, durable)?;
+        let records = self.pass_on(lane, first, counts, durable, bytes)?;
         histogram!(telemetry::SYNC_SECONDS).record(began.elapsed());
         histogram!(telemetry::GROUP_RECORDS).record(records as f64);
         histogram!(telemetry::GROUP_BYTES).record(bytes as f64);
@@ -252,10 +254,11 @@ impl JournalThread {
         first: Position,
         counts: [SourceCounts; Source::ALL.len()],
         durable: Durable,
+        bytes: usize,
     ) -> Result<usize, Failure> {
         let frames = if lane == Lane::Ordinary { mem::take(&mut self.frames) } else { Vec::new() };
         let control = mem::take(&mut self.control);
-        let mut group = FoldGroup { counts, records: Vec::new(), replies: Vec::new() };
+        let mut group = FoldGroup { counts, bytes, records: Vec::new(), replies: Vec::new() };
         let mut answers = Vec::with_capacity(frames.len());
         let mut position = first;
         let mut push = |group: &mut FoldGroup, received_at, fact| {
@@ -276,6 +279,7 @@ impl JournalThread {
         publish(&self.core.gauges.durable, durable.upto());
         self.core.gauges.groups.fetch_add(1, Ordering::Relaxed);
         self.core.gauges.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.core.gauges.unfolded_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sent = self.core.fold.blocking_send(FoldJob::Group(group));
         sent.map_err(|_| Failure::Thread("fold"))?;
         for (reply, acked, permit) in answers {

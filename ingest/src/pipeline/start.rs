@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use journal::{GroupView, Journal, Recovery};
-use ledger::{Fold, FoldError, Limits};
+use ledger::{CounterWindow, Fold, FoldError, Limits};
 use model::{DecodeError, Position, Record};
 use profiles::Profile;
-use registry::{Registry, WaitingFrame};
+use registry::{FIRST_KEY_EPOCH, Registry, WaitingFrame};
 use state::Checkpoint;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -186,7 +186,9 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
     };
     replayer.run(&dir, first_position(&journal))?;
     let Replayer { applier, mut judge, waiting, .. } = replayer;
-    for (meter, window) in applier.fold.counter_windows() {
+    // A window under first keys that has accepted nothing says no more than none at all.
+    let says_nothing = |window: &CounterWindow| window.is_empty() && window.key_epoch <= FIRST_KEY_EPOCH;
+    for (meter, window) in applier.fold.counter_windows().filter(|(_, window)| !says_nothing(window)) {
         judge.seed_window(meter, window);
     }
     Ok(Opened { journal, applier, judge, checkpoint, waiting })

@@ -1,6 +1,6 @@
 //! Where the pipeline stands, for operators.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use model::{Position, Source};
 use serde::Serialize;
@@ -78,6 +78,8 @@ pub(super) struct Gauges {
     pub(super) groups: AtomicU64,
     pub(super) records: AtomicU64,
     pub(super) redelivered: AtomicU64,
+    /// Bytes of records that are durable and wait for the fold.
+    pub(super) unfolded_bytes: AtomicUsize,
     pub(super) contested_open: AtomicU64,
     pub(super) contested_full: AtomicBool,
     pub(super) journal_full: AtomicBool,
