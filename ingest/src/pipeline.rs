@@ -277,6 +277,20 @@ impl Pipeline {
         self.core.look(look).await
     }
 
+    /// Runs `study` on the state as [`Pipeline::look`] would see it, beside the fold and not in its way: for what visits
+    /// every meter or account.
+    ///
+    /// # Errors
+    /// When the pipeline has stopped.
+    pub async fn study<T: Send + 'static>(
+        &self,
+        study: impl FnOnce(&Fold) -> T + Send + 'static,
+    ) -> Result<T, PipelineError> {
+        let fold = self.core.look(Fold::clone).await?;
+        // It fails only where the runtime ends.
+        tokio::task::spawn_blocking(move || study(&fold)).await.map_err(|_| PipelineError::Stopped)
+    }
+
     /// Takes a checkpoint now; answers with its position.
     ///
     /// # Errors

@@ -1,12 +1,17 @@
 //! Records by dense id: pages of an array that are made when an id on them is first used, so that one stray id costs a
 //! page and not an array up to it.
+//!
+//! A clone shares its pages with what it was made of; whoever changes one first copies it. So a state of millions can be
+//! given out whole in a moment, and read while the original goes on.
+
+use std::sync::Arc;
 
 const PAGE: usize = 256;
 
 /// Values by id, visited in the order of the ids.
 #[derive(Clone, Debug)]
 pub(crate) struct Dense<T> {
-    pages: Vec<Option<Vec<Option<T>>>>,
+    pages: Vec<Option<Arc<[Option<T>]>>>,
 }
 
 impl<T> Default for Dense<T> {
@@ -15,7 +20,7 @@ impl<T> Default for Dense<T> {
     }
 }
 
-impl<T> Dense<T> {
+impl<T: Clone> Dense<T> {
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let (page, place) = place_of(id);
         self.pages.get(page)?.as_ref()?.get(place)?.as_ref()
@@ -23,7 +28,7 @@ impl<T> Dense<T> {
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         let (page, place) = place_of(id);
-        self.pages.get_mut(page)?.as_mut()?.get_mut(place)?.as_mut()
+        Arc::make_mut(self.pages.get_mut(page)?.as_mut()?).get_mut(place)?.as_mut()
     }
 
     /// Puts a value in; the one it replaces is dropped.
@@ -34,7 +39,7 @@ impl<T> Dense<T> {
         }
         let values =
             self.pages[page].get_or_insert_with(|| std::iter::repeat_with(|| None).take(PAGE).collect());
-        values[place] = Some(value);
+        Arc::make_mut(values)[place] = Some(value);
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u32, &T)> {
@@ -57,7 +62,7 @@ impl<T> Dense<T> {
             .skip(first_page)
             .filter_map(|(page, values)| Some((page, values.as_mut()?)))
             .flat_map(|(page, values)| {
-                values
+                Arc::make_mut(values)
                     .iter_mut()
                     .enumerate()
                     .filter_map(move |(place, value)| Some((id_of(page, place), value.as_mut()?)))
@@ -120,5 +125,19 @@ mod tests {
             dense.range_mut(0, u32::MAX).map(|(_, value)| *value).sum::<u32>(),
             7 + 510 + 1 + 1400 + 2_000_000
         );
+    }
+
+    #[test]
+    fn a_clone_keeps_what_its_original_changes() {
+        let mut dense = Dense::default();
+        for id in [1, 2, 300] {
+            dense.insert(id, id);
+        }
+        let before = dense.clone();
+        *dense.get_mut(1).unwrap() = 7;
+        dense.insert(3, 3);
+        dense.range_mut(300, 300).for_each(|(_, value)| *value = 8);
+        assert_eq!(before.iter().collect::<Vec<_>>(), [(1, &1), (2, &2), (300, &300)]);
+        assert_eq!(dense.iter().collect::<Vec<_>>(), [(1, &7), (2, &2), (3, &3), (300, &8)]);
     }
 }

@@ -16,7 +16,7 @@ use crate::verification::LakeFiles;
 pub async fn read(node: &Node) -> Result<Value> {
     let (standing, tallies, meters, heard, gaps) = node
         .pipeline
-        .look(|fold| {
+        .study(|fold| {
             let heard = fold.meters().filter(|meter| meter.heard_at.is_some()).count();
             (fold.standing(), fold.tallies(), fold.meters().count(), heard, fold.gaps(usize::MAX).len())
         })

@@ -15,11 +15,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use ledger::Fold;
 use metrics::{gauge, histogram};
 use model::Position;
 use tokio::sync::oneshot;
 
-use super::fold::{Captured, FoldJob};
+use super::fold::FoldJob;
 use super::stats::{position, publish};
 use super::waiting::WaitingJob;
 use super::{Core, Failure, PipelineError, PipelineOptions, with_cause};
@@ -118,7 +119,7 @@ impl CheckpointThread {
     fn commit_rows(&self) -> Result<Position, PipelineError> {
         let began = Instant::now();
         let (reply, folded) = oneshot::channel();
-        let look = move |fold: &ledger::Fold| {
+        let look = move |fold: &Fold| {
             // This thread waits for it.
             let _ = reply.send(fold.position());
         };
@@ -133,7 +134,10 @@ impl CheckpointThread {
     fn take(&self, state_bytes: &mut usize) -> Result<Position, PipelineError> {
         let began = Instant::now();
         let last = position(&self.core.gauges.checkpoint);
-        let Some(Captured { position: at, sections }) = self.capture(last)? else { return Ok(last) };
+        let Some(fold) = self.capture(last)? else { return Ok(last) };
+        let (at, sections) = (fold.position(), fold.sections());
+        // It shares pages with the fold's thread, which copies those that it changes meanwhile.
+        drop(fold);
         *state_bytes = sections.iter().map(|section| section.bytes.len()).sum();
         self.core.lake.commit(at).map_err(PipelineError::Lake)?;
         self.flush_waiting()?;
@@ -147,7 +151,7 @@ impl CheckpointThread {
         Ok(at)
     }
 
-    fn capture(&self, since: Position) -> Result<Option<Captured>, PipelineError> {
+    fn capture(&self, since: Position) -> Result<Option<Fold>, PipelineError> {
         let (reply, captured) = oneshot::channel();
         let job = FoldJob::Capture { since, reply };
         self.core.fold.blocking_send(job).map_err(|_| PipelineError::Stopped)?;

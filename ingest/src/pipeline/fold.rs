@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use ledger::{Contested, Effects, Fold, FoldError, Outcome};
 use metrics::gauge;
-use model::{Fact, Position, QuarantineReason, Record, Section, Source, SourceCounts};
+use model::{Fact, Position, QuarantineReason, Record, Source, SourceCounts};
 use registry::WaitingFrame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -27,7 +27,7 @@ pub(super) enum FoldJob {
         /// Position of the last checkpoint.
         since: Position,
         /// Gets the state; nothing where it has not moved.
-        reply: oneshot::Sender<Option<Captured>>,
+        reply: oneshot::Sender<Option<Fold>>,
     },
     /// End.
     Stop,
@@ -41,12 +41,6 @@ pub(super) struct FoldGroup {
     pub(super) records: Vec<Record>,
     /// Who waits for the outcome of which record.
     pub(super) replies: Vec<(usize, oneshot::Sender<Applied>, OwnedSemaphorePermit)>,
-}
-
-/// The whole state at one position.
-pub(super) struct Captured {
-    pub(super) position: Position,
-    pub(super) sections: Vec<Section>,
 }
 
 /// The fold and where its rows go.
@@ -179,8 +173,8 @@ impl FoldThread {
         gauge!(telemetry::HOT_BYTES).set(self.applier.lake.hot_bytes() as f64);
     }
 
-    fn capture(&self, since: Position) -> Option<Captured> {
+    fn capture(&self, since: Position) -> Option<Fold> {
         let fold = &self.applier.fold;
-        (fold.position() > since).then(|| Captured { position: fold.position(), sections: fold.sections() })
+        (fold.position() > since).then(|| fold.clone())
     }
 }

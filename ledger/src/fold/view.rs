@@ -32,6 +32,12 @@ impl Fold {
         self.meters.get(meter.0).map(|known| self.meter_view(meter, known))
     }
 
+    /// The meter that measures for an account.
+    #[must_use]
+    pub fn meter_of(&self, account: AccountId) -> Option<MeterView> {
+        self.meter(self.accounts.get(account.0)?.meter()?)
+    }
+
     /// All meters, by id.
     pub fn meters(&self) -> impl Iterator<Item = MeterView> + '_ {
         self.meters.iter().map(|(id, meter)| self.meter_view(MeterId(id), meter))

@@ -366,24 +366,18 @@ impl Lake {
     /// meanwhile.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let (position, views) = {
-            let mut state = self.0.state();
-            let views: Vec<_> = Table::ALL
-                .into_iter()
-                .map(|table| (table, state.tables[table.index()].clone(), state.hot.chunks(table)))
-                .collect();
-            (state.hot.upto(), views)
-        };
-        // Columns are made of new rows here, outside of the lock.
-        let tables = views.into_iter().map(|(table, durable, chunks)| TableSnapshot {
-            table,
-            schema: table.schema(),
-            version: durable.version,
-            committed: durable.committed,
-            files: durable.files,
-            hot: chunks.iter().map(|chunk| chunk.batch()).collect(),
-        });
-        Snapshot { position, tables: tables.collect() }
+        self.freeze().snapshot()
+    }
+
+    /// The same view in a moment: its hot rows are no columns yet.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let mut state = self.0.state();
+        let tables = Table::ALL
+            .into_iter()
+            .map(|table| (table, state.tables[table.index()].clone(), state.hot.chunks(table)))
+            .collect();
+        Frozen { position: state.hot.upto(), tables }
     }
 
     /// All values of one reading's key: the first and its revisions, from the hot rows and the files.
@@ -439,6 +433,34 @@ impl Lake {
             }
         }
         report
+    }
+}
+
+/// One atomic view of all tables, which moves no more.
+pub struct Frozen {
+    position: Position,
+    tables: Vec<(Table, Durable, Vec<Arc<Chunk>>)>,
+}
+
+impl Frozen {
+    /// Makes columns of the hot rows that have none yet, which takes its time.
+    #[must_use]
+    pub fn snapshot(self) -> Snapshot {
+        let tables = self.tables.into_iter().map(|(table, durable, chunks)| TableSnapshot {
+            table,
+            schema: table.schema(),
+            version: durable.version,
+            committed: durable.committed,
+            files: durable.files,
+            hot: chunks.iter().map(|chunk| chunk.batch()).collect(),
+        });
+        Snapshot { position: self.position, tables: tables.collect() }
+    }
+}
+
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frozen").field("position", &self.position).finish_non_exhaustive()
     }
 }
 

@@ -34,8 +34,8 @@ mod witness;
 
 pub use error::{Error, Fault, RecordResult};
 pub use lake::{
-    CommitReport, DataFile, Difference, IntegerEncoding, Lake, Options, Snapshot, TableCommit, TableInfo,
-    TablePosition, TableSnapshot, VerifyReport, Version,
+    CommitReport, DataFile, Difference, Frozen, IntegerEncoding, Lake, Options, Snapshot, TableCommit,
+    TableInfo, TablePosition, TableSnapshot, VerifyReport, Version,
 };
 pub use table::{Column, Table};
 pub use verify::verify;

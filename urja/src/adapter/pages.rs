@@ -63,8 +63,7 @@ impl Consumers for Pages {
         let now = self.0.clock.now();
         let looked = self.0.pipeline.look(move |fold| {
             let view = fold.account(account)?;
-            let meter = fold.meters().find(|meter| meter.account == Some(account));
-            Some((view, meter, fold.position()))
+            Some((view, fold.meter_of(account), fold.position()))
         });
         let Some((view, meter, position)) = looked.await.map_err(failed)? else { return Ok(None) };
         Ok(Some(Card {
@@ -171,7 +170,7 @@ impl Status for Pages {
     async fn status(&self) -> Result<StatusView, AppError> {
         let now = self.0.clock.now();
         let since = now.plus_seconds(-i64::from(RECENT_S));
-        let looked = self.0.pipeline.look(move |fold| {
+        let looked = self.0.pipeline.study(move |fold| {
             let mut view = StatusView { now, tallies: fold.tallies(), ..StatusView::default() };
             view.meters.recent_s = RECENT_S;
             for meter in fold.meters() {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use async_trait::async_trait;
 use ingest::{Clock as _, Pipeline};
+use lake::Frozen;
+use ledger::Fold;
 use model::{AccountId, MeterId, Position};
 use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, Wants};
 use registry::Registry;
@@ -70,23 +72,13 @@ impl Pins for NodePins {
     async fn pin(&self, wants: Wants, at_most: Duration) -> Result<Pinned, PinError> {
         let begun = Instant::now();
         let (lake, taken_at) = (self.lake.clone(), self.clock.now());
-        // The closure runs when everything that was durable before it is folded; nothing moves while it runs.
-        let look = self.pipeline.look(move |fold| Pinned {
-            position: fold.position(),
-            taken_at,
-            lake: lake.snapshot(),
-            accounts: if wants.accounts { fold.accounts().collect() } else { Vec::new() },
-            tallies: if wants.tallies { fold.tallies() } else { Default::default() },
-            gaps: if wants.gaps { fold.gaps(usize::MAX) } else { Vec::new() },
-            meters: if wants.meters { fold.meters().map(entry).collect() } else { Vec::new() },
-            account_entries: Vec::new(),
-            standing: fold.standing(),
-            waited: Duration::ZERO,
-        });
+        // The closure runs when everything that was durable before it is folded; nothing moves while it runs. What takes
+        // its time is made of the two afterwards, so that the fold goes on.
+        let look = self.pipeline.look(move |fold| (fold.clone(), lake.freeze()));
         let durable = Position(self.pipeline.stats().durable_position);
         let looked = tokio::time::timeout(at_most, look).await;
-        let mut pinned = match looked {
-            Ok(Ok(pinned)) => pinned,
+        let (fold, frozen) = match looked {
+            Ok(Ok(both)) => both,
             Ok(Err(error)) => return Err(PinError::Unavailable(error.to_string())),
             Err(_) => {
                 return Err(PinError::Behind {
@@ -95,7 +87,10 @@ impl Pins for NodePins {
                 });
             }
         };
-        pinned.waited = begun.elapsed();
+        let waited = begun.elapsed();
+        let copied =
+            tokio::task::spawn_blocking(move || pinned(&fold, frozen, wants, taken_at, waited)).await;
+        let mut pinned = copied.map_err(|panic| PinError::Unavailable(panic.to_string()))?;
         if wants.accounts {
             pinned.account_entries = self.account_entries().await.map_err(unavailable)?;
         }
@@ -140,6 +135,21 @@ impl NodePins {
                 }
             }
         }
+    }
+}
+
+fn pinned(fold: &Fold, frozen: Frozen, wants: Wants, taken_at: model::Instant, waited: Duration) -> Pinned {
+    Pinned {
+        position: fold.position(),
+        taken_at,
+        lake: frozen.snapshot(),
+        accounts: if wants.accounts { fold.accounts().collect() } else { Vec::new() },
+        tallies: if wants.tallies { fold.tallies() } else { Default::default() },
+        gaps: if wants.gaps { fold.gaps(usize::MAX) } else { Vec::new() },
+        meters: if wants.meters { fold.meters().map(entry).collect() } else { Vec::new() },
+        account_entries: Vec::new(),
+        standing: fold.standing(),
+        waited,
     }
 }
 
