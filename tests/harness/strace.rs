@@ -73,8 +73,11 @@ impl Strace {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let mut strace = Strace { child, trace: trace.to_owned() };
         wait_for("strace attached", || {
-            assert!(matches!(strace.child.try_wait(), Ok(None)), "strace ended");
-            threads.iter().all(|thread| is_traced(pid, *thread)).then_some(())
+            let is_under_way = matches!(strace.child.try_wait(), Ok(None));
+            // The fault may have come, and ended the process, before anybody looked.
+            let is_over = !is_under_way && !strace.injected().is_empty();
+            assert!(is_under_way || is_over, "strace ended");
+            (is_over || threads.iter().all(|thread| is_traced(pid, *thread))).then_some(())
         });
         strace
     }
