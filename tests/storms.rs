@@ -2,7 +2,8 @@
 //! memory keeps to its bounds, nothing confirmed is lost.
 //!
 //! Every figure is a ratio to the capacity that the same load has on the same server before and after the storm. Storms
-//! run one after the other; in the gate other tests run beside them, so the floor there is lower.
+//! run one after the other. `./test` runs them with nothing beside them (`URJA_ALONE`) and asserts the ratio; a plain
+//! `cargo test` runs other tests beside them and asserts counts and bounds only.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -40,8 +41,12 @@ fn scaled(full_count: usize, gate_count: usize) -> usize {
 
 /// Least goodput in a storm, as a share of capacity.
 fn floor() -> f64 {
-    // In the gate other tests run beside it: there it is printed, and only counts and bounds are asserted.
-    if full() { 0.9 } else { 0.0 }
+    match (full(), std::env::var_os("URJA_ALONE").is_some()) {
+        (true, _) => 0.9,
+        (false, true) => 0.6,
+        // Other tests run beside it: the ratio is printed, counts and bounds are asserted.
+        (false, false) => 0.0,
+    }
 }
 
 /// One storm at a time, or each would be the other's.
@@ -261,12 +266,16 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     let memory = watch_memory(field.pid());
     let gone = AtomicBool::new(false);
     let (began, load) = (Instant::now(), &field.load);
-    let (elapsed, recharges) = std::thread::scope(|scope| {
+    let taken = || field.metric("urja_frames_accepted_total", "") - accepted;
+    let (goodput, recharges) = std::thread::scope(|scope| {
         let money = scope.spawn(|| recharge_until(&field, &gone));
-        let all = [
-            scope.spawn(|| {
-                load.deliver(field.tcp(), scaled(200, 40), 1024, by_tcp);
-            }),
+        // As long as concentrators have a backlog more is offered than can be taken. After that datagrams wait for
+        // their next attempt, and what is offered says nothing of the capacity.
+        let saturated = scope.spawn(|| {
+            load.deliver(field.tcp(), scaled(200, 40), 1024, by_tcp);
+            taken() / began.elapsed().as_secs_f64()
+        });
+        let others = [
             scope.spawn(|| load.datagrams(field.served.address("udp"), by_udp)),
             scope.spawn(|| {
                 if let Some(broker) = &broker {
@@ -274,20 +283,19 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
                 }
             }),
         ];
-        all.into_iter().for_each(|sender| sender.join().unwrap());
-        wait_for("the backlog is gone", || {
-            let taken = field.metric("urja_frames_accepted_total", "") - accepted;
-            (taken >= offered as f64).then_some(())
-        });
-        let elapsed = began.elapsed().as_secs_f64();
+        let goodput = saturated.join().unwrap();
+        println!("midnight: {goodput:.0}/s until {:.1} s", began.elapsed().as_secs_f64());
+        others.into_iter().for_each(|sender| sender.join().unwrap());
+        wait_for("the backlog is gone", || (taken() >= offered as f64).then_some(()));
         gone.store(true, Ordering::Relaxed);
-        (elapsed, money.join().unwrap())
+        (goodput, money.join().unwrap())
     });
+    let elapsed = began.elapsed().as_secs_f64();
     let most = memory.end();
     let end = field.metric("urja_durable_position", "") as u64;
     let after = field.capacity();
     let capacity = (before.rate() + after.rate()) / 2.0;
-    let ratio = offered as f64 / elapsed / capacity;
+    let ratio = goodput / capacity;
     // What may be in memory at once, by the configuration: the queue, ten groups on their way to the fold with their
     // decoded readings, rows that wait for a commit, rows in one, its Parquet; and what the allocator keeps of each.
     let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
@@ -514,6 +522,7 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
     let burst = if full() { 16 * MIB } else { 256 << 10 };
     let field = Field::new("bad credentials", &[("URJA_QUARANTINE__BURST", &format!("{burst}B"))], &[]);
     let (strangers, to) = (scaled(2_000, 300), field.tcp());
+    let most_kept = burst / (field.load.forged(0).len() as u64 + OVERHEAD);
     let storm = || {
         let load = Arc::clone(&field.load);
         Storm::start(move |stop| {
@@ -528,21 +537,19 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
             sent
         })
     };
-    let (ratio, sent) = field.goodput("bad credentials", storm);
+    let (ratio, mut sent) = field.goodput("bad credentials", storm);
+    // The load may be through before the bound is met.
+    let further = storm();
+    wait_for("the bound is met", || (field.metric("urja_evidence_refused_total", "") > 0.0).then_some(()));
+    sent += further.end();
     let kept = field.served.number("SELECT count(*) FROM quarantine");
     let refused = field.metric("urja_evidence_refused_total", "");
-    let least = load_frame_bytes(&field.load) + OVERHEAD;
     assert!(kept > 0, "nothing is kept as evidence");
-    assert!(kept as u64 <= burst / least, "{kept} frames are kept in {burst} bytes");
-    assert!(refused > 0.0, "the bound was never met: {sent} sent, {kept} kept");
+    assert!(kept as u64 <= most_kept, "{kept} frames are kept in {burst} bytes");
     let result = format!(
         "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}"
     );
     field.end("clients with wrong keys, unknown titles and garbage", sent, &result);
-}
-
-fn load_frame_bytes(load: &Load) -> u64 {
-    load.forged(0).len() as u64
 }
 
 // ------------------------------------------------------------------------------------------------------- slow, silent
@@ -759,8 +766,7 @@ fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
     let grown = memory.end().saturating_sub(before);
     let (ratio, sent) = field.goodput("fat frames", storm);
     println!("fat frames: memory +{} MiB by {sent_alone} frames", grown / MIB);
-    let bound = if full() { 64 } else { 96 };
-    assert!(grown <= bound * MIB, "memory grew by {} MiB", grown / MIB);
+    assert!(grown <= 64 * MIB, "memory grew by {} MiB", grown / MIB);
     let kept = field.served.number("SELECT count(*) FROM quarantine");
     let refused = field.metric("urja_evidence_refused_total", "");
     assert!(kept > 0, "nothing is kept as evidence");

@@ -8,7 +8,7 @@
 //! | silence before the first byte | `first_byte_timeout` | closed |
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
-//! | room for long frames that are not whole, of all connections | 16 MiB | not read on until others are whole |
+//! | room for long frames that are not whole, of all connections | 8 MiB | not read on until others are whole |
 //! | frames in a row that prove nothing, of a connection or of an address | 8 | read one a second |
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
 //! | time to take a receipt | `frame_timeout` | closed |
@@ -45,7 +45,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 const READ: usize = 4096;
 /// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
 /// claims takes no memory that others could fill too.
-const PARTIAL_BYTES: usize = 16 << 20;
+const PARTIAL_BYTES: usize = 8 << 20;
 /// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
 /// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
 const UNPROVEN_ROW: u32 = 8;

@@ -1,7 +1,7 @@
 //! DLMS wrapper over UDP: one frame a datagram.
 //!
 //! When the queue before the journal is full a datagram is dropped and counted as refused; it is not confirmed, so a
-//! meter that asked for a receipt sends it again. The socket's receive buffer is the system's default.
+//! meter that asked for a receipt sends it again. What the system has no room for is lost without a trace here.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use codec::wrapper::WrapperRepr;
 use model::Source;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::{Pipeline, Submitter, reply};
 const DATAGRAM: usize = 65_536;
 /// Frames that may wait for their receipt to be written; beyond, the socket is not read.
 const PENDING: usize = 65_536;
+/// What the system is asked to hold of datagrams that were not read yet, bytes: some 10,000 pushes. The usual default
+/// holds under 300, and a group of meters that push on the half-hour is larger.
+const RECEIVE_BUFFER: usize = 8 << 20;
 /// Pause after the system refused to receive.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,6 +56,7 @@ pub async fn serve_udp(
     options: UdpOptions,
     shutdown: CancellationToken,
 ) {
+    enlarge_buffer(&socket);
     let (pending, to_answer) = mpsc::channel(PENDING);
     let patience = async {
         shutdown.cancelled().await;
@@ -64,6 +69,22 @@ pub async fn serve_udp(
     tokio::select! {
         ((), ()) = async { tokio::join!(reading, answer(&socket, to_answer)) } => {}
         () = patience => {}
+    }
+}
+
+/// The system gives as much as it is allowed to; whether that is enough is the operator's to say.
+fn enlarge_buffer(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    let given = socket.set_recv_buffer_size(RECEIVE_BUFFER).and_then(|()| socket.recv_buffer_size());
+    match given {
+        // Linux counts its own bookkeeping too and gives twice what is asked for.
+        Ok(given) if given >= RECEIVE_BUFFER => tracing::debug!(given, "receive buffer for datagrams"),
+        Ok(given) => tracing::info!(
+            given,
+            wanted = RECEIVE_BUFFER,
+            "the system holds few datagrams for us: raise net.core.rmem_max"
+        ),
+        Err(error) => tracing::warn!(%error, "the receive buffer for datagrams stays as it is"),
     }
 }
 

@@ -349,7 +349,7 @@ impl Default for Journal {
 impl Default for Quarantine {
     fn default() -> Self {
         Quarantine {
-            burst: ByteSize::mib(16),
+            burst: ByteSize::mib(8),
             per_day: ByteSize::gib(2),
             title_burst: 256,
             title_per_hour: 60,
