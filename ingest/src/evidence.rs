@@ -33,12 +33,7 @@ pub struct EvidenceOptions {
 
 impl Default for EvidenceOptions {
     fn default() -> Self {
-        EvidenceOptions {
-            burst_bytes: 8 << 20,
-            bytes_per_day: 2 << 30,
-            title_burst: 256,
-            title_per_hour: 60,
-        }
+        EvidenceOptions { burst_bytes: 8 << 20, bytes_per_day: 2 << 30, title_burst: 256, title_per_hour: 60 }
     }
 }
 

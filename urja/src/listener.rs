@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use ingest::{MqttOptions, TcpOptions, UdpOptions};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +15,9 @@ use crate::config::{Address, Config, Framing};
 use crate::node::Node;
 use crate::web::{self, Limits};
 use crate::{admin, health, telemetry};
+
+/// Connections that wait to be accepted, at most; the system allows `net.core.somaxconn` of them, 4,096 by default.
+const BACKLOG: u32 = 16_384;
 
 /// Doors that are open, with the addresses they really have.
 pub struct Doors {
@@ -71,8 +74,8 @@ impl Doors {
             query_runtime: QueryRuntime::default(),
         };
         doors.open_admin(node);
-        doors.open_health(node).await?;
-        doors.open_http(node).await?;
+        doors.open_health(node)?;
+        doors.open_http(node)?;
         doors.open_meters(node).await?;
         #[cfg(feature = "broker")]
         doors.open_broker(node).await?;
@@ -118,9 +121,9 @@ impl Doors {
         });
     }
 
-    async fn open_health(&mut self, node: &Node) -> Result<()> {
+    fn open_health(&mut self, node: &Node) -> Result<()> {
         let metrics = telemetry::metrics()?;
-        let Some(listener) = listen(node.config.health.listen, "health.listen").await? else { return Ok(()) };
+        let Some(listener) = listen(node.config.health.listen, "health.listen")? else { return Ok(()) };
         self.health = Some(listener.local_addr()?);
         let router = health::router(node.clone(), metrics);
         let limits = Limits::of(&node.config.http);
@@ -130,8 +133,8 @@ impl Doors {
 
     /// Pages and SQL run on a runtime of their own: a heavy statement must not delay a meter's acknowledgement.
     #[cfg(feature = "query")]
-    async fn open_http(&mut self, node: &Node) -> Result<()> {
-        let Some(listener) = listen(node.config.http.listen, "http.listen").await? else { return Ok(()) };
+    fn open_http(&mut self, node: &Node) -> Result<()> {
+        let Some(listener) = listen(node.config.http.listen, "http.listen")? else { return Ok(()) };
         self.http = Some(listener.local_addr()?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -157,13 +160,13 @@ impl Doors {
     }
 
     #[cfg(not(feature = "query"))]
-    async fn open_http(&mut self, _node: &Node) -> Result<()> {
+    fn open_http(&mut self, _node: &Node) -> Result<()> {
         Ok(())
     }
 
     async fn open_meters(&mut self, node: &Node) -> Result<()> {
         let config = &node.config;
-        if let Some(listener) = listen(config.listen.tcp, "listen.tcp").await? {
+        if let Some(listener) = listen(config.listen.tcp, "listen.tcp")? {
             self.tcp = Some(listener.local_addr()?);
             let served =
                 ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
@@ -206,13 +209,23 @@ impl Doors {
     }
 }
 
-async fn listen(address: Address, key: &str) -> Result<Option<TcpListener>> {
+fn listen(address: Address, key: &str) -> Result<Option<TcpListener>> {
     let Some(address) = address.0 else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.with_context(|| {
+    let listener = bind(address).with_context(|| {
         let flag = key.trim_start_matches("listen.").split('.').next().unwrap_or_default();
         format!("key {key}: cannot listen on {address}; another process may have it (choose with --{flag} or the key)")
     })?;
     Ok(Some(listener))
+}
+
+/// With a backlog of our own: the runtime's 1,024 overflow when thousands of meters come back at once, and the system
+/// then forgets connections that the other side takes for open.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Or a restart would wait until the connections of the last process are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn max_apdu(config: &Config) -> usize {
