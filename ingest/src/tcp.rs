@@ -126,6 +126,7 @@ pub async fn serve_tcp(
                     partial: Arc::clone(&partial),
                     room: None,
                     unproven: 0,
+                    slow: false,
                     admitted,
                 };
                 let (shutdown, abandon) = (shutdown.clone(), abandon.clone());
@@ -200,6 +201,8 @@ struct Connection {
     room: Option<Room>,
     /// Frames in a row that proved nothing.
     unproven: u32,
+    /// Whether it is read slowly, for want of a proof.
+    slow: bool,
     admitted: Admitted,
 }
 
@@ -267,7 +270,9 @@ impl Connection {
                 Ok(Err(_)) => return End::Broken,
                 Ok(Ok(0)) => return End::Peer,
                 // A meter sends a frame now and then, a concentrator all it has.
-                Ok(Ok(read)) => room = if read < room { READ } else { (room * 2).min(MOST_READ) },
+                Ok(Ok(read)) => {
+                    room = if read < room || self.slow { READ } else { (room * 2).min(MOST_READ) };
+                }
             }
             let whole = match self.take(&mut decoder, &mut buffer, &pending, &shutdown).await {
                 Ok(whole) => whole,
@@ -307,12 +312,16 @@ impl Connection {
         let mut whole = false;
         loop {
             match decoder.decode(buffer) {
-                Ok(Some(frame)) => self.submit(frame, pending, shutdown).await?,
+                Ok(Some(frame)) => {
+                    self.submit(frame, pending).await?;
+                    self.slow_down(buffer, shutdown).await;
+                }
                 Ok(None) => return Ok(whole),
                 Err(FramingError::NoFrame { error, received }) => {
                     // Of no use in a log that strangers could fill: it is in quarantine, and counted.
                     tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
-                    self.submit(received, pending, shutdown).await?;
+                    self.submit(received, pending).await?;
+                    self.slow_down(buffer, shutdown).await;
                     return Err(End::Framing);
                 }
                 Err(FramingError::Io(_)) => return Err(End::Broken),
@@ -321,12 +330,7 @@ impl Connection {
         }
     }
 
-    async fn submit(
-        &mut self,
-        bytes: Bytes,
-        pending: &mpsc::Sender<Pending>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), End> {
+    async fn submit(&mut self, bytes: Bytes, pending: &mpsc::Sender<Pending>) -> Result<(), End> {
         let ports = reply::ports_of(&bytes);
         let received = Received {
             source: Source::Tcp,
@@ -342,13 +346,21 @@ impl Connection {
         place.send((ticket, ports));
         // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
         self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
-        if self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW {
-            tokio::select! {
-                () = tokio::time::sleep(self.options.unproven_pause) => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
+        self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
         Ok(())
+    }
+
+    /// Pauses where nothing is proven, and holds meanwhile no more than what came behind the last frame: thousands may
+    /// pause at once, each behind a frame of 64 KiB.
+    async fn slow_down(&self, buffer: &mut BytesMut, shutdown: &CancellationToken) {
+        if !self.slow {
+            return;
+        }
+        *buffer = BytesMut::from(&buffer[..]);
+        tokio::select! {
+            () = tokio::time::sleep(self.options.unproven_pause) => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
 
