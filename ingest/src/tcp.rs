@@ -41,8 +41,10 @@ use crate::{Admission, Admitted, Pipeline, Submitter, reply, telemetry};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for frames that are not durable yet.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// Bytes read at once, at least; a frame up to this size takes no part of [`PARTIAL_BYTES`].
+/// Bytes read at once, after the first read at least; a frame up to this size takes no part of [`PARTIAL_BYTES`].
 const READ: usize = 4096;
+/// Bytes read at first: thousands of connections may have sent no more than the head of a long frame.
+const FIRST_READ: usize = 1024;
 /// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
 /// claims takes no memory that others could fill too.
 const PARTIAL_BYTES: usize = 8 << 20;
@@ -251,7 +253,7 @@ impl Connection {
         let mut buffer = BytesMut::new();
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
-        let mut room = READ;
+        let mut room = FIRST_READ;
         loop {
             let begun = decoder.begun(&buffer);
             let reading = async {
