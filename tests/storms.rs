@@ -79,7 +79,7 @@ impl Field {
         ];
         let env: Vec<(&str, &str)> = defaults.iter().chain(extra).copied().collect();
         let served = Served::start_with(&dir.path().join("data"), args, &env);
-        let meters = u32::try_from(scaled(12_000, 2_000)).unwrap();
+        let meters = u32::try_from(scaled(60_000, 2_000)).unwrap();
         let load = Arc::new(Load::register(&served, dir.path(), seed, meters));
         let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
         let first = field.capacity();
