@@ -16,14 +16,19 @@ pub fn provision(data: &Path, out: &Path, seed: u64, meters: &str) {
 pub fn provision_with(data: &Path, out: &Path, seed: u64, meters: &str, args: &[&str]) {
     let (seed, out_text) = (seed.to_string(), out.display().to_string());
     let served = Served::start(data, args);
-    urja_ok(data, &["clock", "2026-04-01T00:00:00+05:30"]);
     urja_ok(data, &["fleet", "--provision", "--meters", meters, "--seed", &seed, "--out", &out_text]);
+    register(data, out);
+    assert_eq!(served.terminate(), 0);
+}
+
+/// Registers the accounts and the meters of a fleet's folder with the head-end that serves.
+pub fn register(data: &Path, out: &Path) {
+    urja_ok(data, &["clock", "2026-04-01T00:00:00+05:30"]);
     for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
         urja_ok(data, &["tariff", "apply", tariff]);
     }
     urja_ok(data, &["account", "import", &out.join("accounts.csv").display().to_string()]);
     urja_ok(data, &["meter", "import", &out.join("meters.csv").display().to_string()]);
-    assert_eq!(served.terminate(), 0);
 }
 
 /// Digests of the frames that the truth file says were acknowledged: `confirmed` by the head-end, or `published`.

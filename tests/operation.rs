@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::command::registered;
-use crate::crash::provision;
+use crate::crash::{provision, register};
 use crate::harness::{FleetRun, Served, seeded, urja_ok, wait_for};
 
 #[test]
@@ -109,14 +109,17 @@ fn a_flipped_tag_is_refused_and_the_genuine_frame_is_taken_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
     let (seed, _) = seeded("flip");
-    provision(&data, &out, seed, "1");
+    let (seed_text, out_text) = (seed.to_string(), out.display().to_string());
+    // No meter of the kind whose frames carry no tag: there would be none to flip.
+    let meter = ["--meters", "1", "--seed", &seed_text, "--out", &out_text, "--plain-ppm", "0"];
     let served = Served::start(&data, &[]);
+    urja_ok(&data, &[&["fleet", "--provision"], &meter[..]].concat());
+    register(&data, &out);
     urja_ok(&data, &["clock", "2026-04-02T00:30:00+05:30"]);
     // A listener of our own takes the fleet's first frame, so that it can be damaged on the way.
     let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (seed_text, out_text, to) =
-        (seed.to_string(), out.display().to_string(), between.local_addr().unwrap().to_string());
-    let args = ["--meters", "1", "--seed", &seed_text, "--out", &out_text, "--days", "1", "--to", &to];
+    let to = between.local_addr().unwrap().to_string();
+    let args = [&meter[..], &["--days", "1", "--no-faults", "--to", &to]].concat();
     let mut fleet = FleetRun::start(&data, &args);
     let (mut meter, _) = between.accept().unwrap();
     meter.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

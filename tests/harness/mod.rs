@@ -9,7 +9,7 @@ mod remains;
 mod strace;
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 pub use broker::Broker;
 pub use disk::Disks;
@@ -63,9 +63,7 @@ thread_local! {
 /// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run. Called first: evidence tells the time since.
 pub fn seeded(test: &str) -> (u64, impl FnMut() -> u64) {
     BEGUN.set(Instant::now());
-    let drawn = || {
-        Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()).wrapping_mul(0x9E37_79B9)
-    };
+    let drawn = || UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 / 1_000;
     let seed =
         std::env::var("URJA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(drawn) % 1_000_000;
     println!("{test}: URJA_SEED={seed}");
