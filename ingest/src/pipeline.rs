@@ -63,8 +63,8 @@ pub use stats::{Readiness, Stats};
 const CONTROL_FACTS: usize = 1024;
 /// Groups that may wait for the fold.
 const FOLD_GROUPS: usize = 4096;
-/// Bytes of records that may wait for the fold before no more frames are taken. The fold stands while its state is
-/// copied for a checkpoint; what is durable is to be acknowledged meanwhile.
+/// Bytes of records that may wait for the fold before no more frames are taken. The fold may fall behind for a while,
+/// as where every core is busy with Parquet; what is durable is to be acknowledged meanwhile.
 const FOLD_BYTES: usize = 32 << 20;
 /// Batches of frames that may wait for the store of waiting frames.
 const WAITING_BATCHES: usize = 64;

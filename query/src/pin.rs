@@ -100,7 +100,9 @@ pub trait Pins: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
     /// The fold did not reach what was durable in time.
-    #[error("the fold stands at {reached} and did not reach {durable} in time")]
+    #[error(
+        "the fold gave no answer in time: it stands at {reached}, and {durable} was durable when the statement began"
+    )]
     Behind {
         /// Where the fold stood when the wait was given up.
         reached: Position,

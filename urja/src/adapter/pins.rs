@@ -138,6 +138,7 @@ impl NodePins {
     }
 }
 
+/// What the statement wants, copied out of a clone of the fold: beside the fold, not in its way.
 fn pinned(fold: &Fold, frozen: Frozen, wants: Wants, taken_at: model::Instant, waited: Duration) -> Pinned {
     Pinned {
         position: fold.position(),
