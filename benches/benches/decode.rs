@@ -343,7 +343,7 @@ fn harmless(input: &[u8], message: &Message, scratch: &mut Scratch) -> bool {
                 Err(_) => true,
             }
         }
-        Ok(Apdu::DataNotificationConfirm(_)) | Err(_) => true,
+        Ok(_) | Err(_) => true,
     }
 }
 

@@ -150,8 +150,9 @@ impl Decoder<'_> {
         match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
             Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received, scratch),
             Apdu::DataNotification(push) => self.clear(&push, received),
-            Apdu::DataNotificationConfirm(_) => {
-                let unasked = ErrorKind::UnsupportedApdu(apdu::DATA_NOTIFICATION_CONFIRM);
+            // Requests and answers of an association: nobody asked here.
+            _ => {
+                let unasked = ErrorKind::UnsupportedApdu(apdu.first().copied().unwrap_or_default());
                 Err(undecodable(Error { kind: unasked, offset: at }))
             }
         }
@@ -225,9 +226,7 @@ impl Decoder<'_> {
             |detail: String| Unfit { reason: QuarantineReason::Undecodable, detail, confirm: None };
         match apdu::parse(plaintext).map_err(|error| undecodable(format!("in plaintext: {error}")))? {
             Apdu::DataNotification(push) => self.push(&push, entry, authentic, received_at),
-            Apdu::GeneralGlo(_) | Apdu::DataNotificationConfirm(_) => {
-                Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned()))
-            }
+            _ => Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned())),
         }
     }
 
