@@ -28,6 +28,7 @@
 mod check;
 mod date_time;
 mod elements;
+mod known;
 mod shape;
 mod value;
 mod writer;
@@ -35,6 +36,7 @@ mod writer;
 pub use check::check;
 pub use date_time::DateTime;
 pub use elements::{Elements, Iter};
+pub use known::Known;
 pub use shape::Shape;
 pub use value::{BitString, Value};
 pub use writer::Writer;

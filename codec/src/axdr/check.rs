@@ -177,6 +177,30 @@ pub(super) fn tagged_len(bytes: &[u8], count: usize) -> Option<usize> {
     Some(cursor.position())
 }
 
+/// Marks with 0xff where in `bytes`, one checked value, tags, lengths and counts stand, in `mask` of the same length.
+/// `None`: there is a compact array, whose rows have lengths of their own.
+pub(super) fn mark_structure(bytes: &[u8], mask: &mut [u8]) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let mut pending = 1_usize;
+    while pending > 0 {
+        pending -= 1;
+        let begin = cursor.position();
+        let content = match Shape::of(cursor.u8().ok()?) {
+            Shape::Container => {
+                pending = pending.checked_add(cursor.length().ok()?)?;
+                0
+            }
+            Shape::Fixed(width) => usize::from(width),
+            Shape::Bytes => cursor.length().ok()?,
+            Shape::Bits => cursor.length().ok()?.div_ceil(8),
+            Shape::CompactArray | Shape::Unknown => return None,
+        };
+        mask.get_mut(begin..cursor.position())?.fill(0xff);
+        cursor.take(content).ok()?;
+    }
+    Some(())
+}
+
 /// `depth` containers are open, the compact array included.
 fn check_compact_array(cursor: &mut Cursor<'_>, depth: usize, budget: &mut usize) -> Result<(), Error> {
     let types = *cursor;

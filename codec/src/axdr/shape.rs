@@ -7,7 +7,7 @@ use crate::cursor::Cursor;
 const MAX_LEN: usize = 128;
 /// Most cells of such a row.
 const MAX_CELLS: usize = 24;
-const WORD: usize = size_of::<u64>();
+pub(super) const WORD: usize = size_of::<u64>();
 const WORDS: usize = MAX_LEN / WORD;
 
 /// The tags, lengths and count of one structure of plain values, and where they stand. Bytes in which they stand at the
@@ -27,20 +27,20 @@ pub struct Shape {
 
 /// Bits that are compared, and what they must be.
 #[derive(Clone, Copy, Debug, Default)]
-struct Masked {
+pub(super) struct Masked {
     mask: u64,
     bits: u64,
 }
 
 impl Masked {
-    fn new(mask: [u8; WORD], bytes: [u8; WORD]) -> Masked {
+    pub(super) fn new(mask: [u8; WORD], bytes: [u8; WORD]) -> Masked {
         let mask = u64::from_ne_bytes(mask);
         Masked { mask, bits: u64::from_ne_bytes(bytes) & mask }
     }
 
     /// Bits that are not what they must be.
     #[inline]
-    const fn differ(self, bytes: [u8; WORD]) -> u64 {
+    pub(super) const fn differ(self, bytes: [u8; WORD]) -> u64 {
         (u64::from_ne_bytes(bytes) & self.mask) ^ self.bits
     }
 }
@@ -63,7 +63,9 @@ impl Shape {
                 tag::I32 | tag::U32 | tag::F32 | tag::DELTA_I32 | tag::DELTA_U32 => 4,
                 tag::I64 | tag::U64 | tag::F64 => 8,
                 tag::DATE_TIME => 12,
-                tag::OCTET_STRING => usize::from(fixed(&mut mask, &mut cursor).filter(|length| *length < 0x80)?),
+                tag::OCTET_STRING => {
+                    usize::from(fixed(&mut mask, &mut cursor).filter(|length| *length < 0x80)?)
+                }
                 _ => return None,
             };
             let begin = cursor.position();
