@@ -427,7 +427,7 @@ fn values_digest(readings: &[Reading], event_word: Option<EventWord>) -> Digest 
 }
 
 /// Bytes that a reading usually takes, at most: kind, end, channels, eight values.
-const DIGEST_READING: usize = 1 + size_of::<i64>() + size_of::<u64>() + 8 * size_of::<i64>();
+const DIGEST_READING: usize = 1 + 10 * size_of::<i64>();
 
 /// Bytes that hold each of these numbers with its sign: 1, 2, 4 or 8.
 fn width_of(values: &[i64]) -> u8 {

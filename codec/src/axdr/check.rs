@@ -425,7 +425,7 @@ mod tests {
                         }
                     }
                 }
-                while let Some(row) = rows.next() {
+                for row in rows {
                     prop_assert_eq!(Some(row), walked.next());
                     open.push(row);
                 }
