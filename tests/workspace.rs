@@ -26,7 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 const NEVER: &[(&[&str], &[&str])] = &[
     (&["ingest", "fleet"], &["arrow", "arrow-array", "datafusion", "axum"]),
     (&["codec", "codec-aws-lc", "model", "ledger", "profiles"], &["tokio"]),
-    (&["codec", "fleet"], &["aws-lc-sys"]),
+    (&["codec"], &["aws-lc-sys"]),
+    (&["fleet"], &["codec-aws-lc"]),
     (&["journal", "state"], &["arrow", "arrow-array", "codec", "tokio"]),
     (&["lake"], &["datafusion", "codec"]),
     (&["fleet", "query", "app"], &["ledger"]),
