@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Each crate and all it may depend on, in normal and build dependencies. Nothing else, nothing upward.
 const LAYERS: &[(&str, &[&str])] = &[
     ("codec", &[]),
+    ("codec-aws-lc", &["codec"]),
     ("model", &[]),
     ("profiles", &["model"]),
     ("ledger", &["model"]),
@@ -15,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["model"]),
     ("lake", &["model"]),
     ("registry", &["model"]),
-    ("ingest", &["codec", "model", "profiles", "ledger", "journal", "state", "registry"]),
+    ("ingest", &["codec", "codec-aws-lc", "model", "profiles", "ledger", "journal", "state", "registry"]),
     ("query", &["model", "lake"]),
     ("app", &["model", "query", "registry"]),
     ("fleet", &["codec", "model", "profiles"]),
@@ -24,7 +25,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates whose closure must not hold these.
 const NEVER: &[(&[&str], &[&str])] = &[
     (&["ingest", "fleet"], &["arrow", "arrow-array", "datafusion", "axum"]),
-    (&["codec", "model", "ledger", "profiles"], &["tokio"]),
+    (&["codec", "codec-aws-lc", "model", "ledger", "profiles"], &["tokio"]),
+    (&["codec"], &["aws-lc-sys"]),
+    (&["fleet"], &["codec-aws-lc"]),
     (&["journal", "state"], &["arrow", "arrow-array", "codec", "tokio"]),
     (&["lake"], &["datafusion", "codec"]),
     (&["fleet", "query", "app"], &["ledger"]),
@@ -33,6 +36,7 @@ const NEVER: &[(&[&str], &[&str])] = &[
 
 /// One type universe each.
 const SINGLE: &[&str] = &[
+    "aws-lc-sys",
     "arrow",
     "arrow-array",
     "arrow-schema",
@@ -244,12 +248,27 @@ fn licence_expressions_are_read_as_spdx_says() {
     );
 }
 
+/// The one crate that calls C, and what its manifest and its module say instead of forbidding it (ADR 26).
+const UNSAFE: &str = "codec-aws-lc";
+
 #[test]
-fn no_crate_of_ours_may_use_unsafe_code() {
+fn no_crate_of_ours_may_use_unsafe_code_but_one_that_says_why() {
     let workspace = Workspace::read();
     for id in &workspace.members {
         let manifest = workspace.packages[id]["manifest_path"].as_str().unwrap_or_default();
         let text = std::fs::read_to_string(manifest).unwrap();
-        assert!(text.contains("[lints]\nworkspace = true"), "{manifest} does not take the workspace's lints");
+        let is_safe = text.contains("[lints]\nworkspace = true");
+        if workspace.name(id) != UNSAFE {
+            assert!(is_safe, "{manifest} does not take the workspace's lints");
+            continue;
+        }
+        assert!(text.contains("unsafe_code = \"deny\""), "{manifest} does not deny unsafe code by default");
+        let sources = std::path::Path::new(manifest).with_file_name("src");
+        for entry in std::fs::read_dir(sources).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let is_allowed = path.ends_with("aead.rs") && text.contains("#![expect(unsafe_code, reason = ");
+            assert!(is_allowed || !text.contains("(unsafe_code"), "{} allows unsafe code", path.display());
+        }
     }
 }

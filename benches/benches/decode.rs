@@ -11,8 +11,9 @@ use aes_gcm::aes::Aes128;
 use aes_gcm::{AesGcm, KeyInit};
 use benches::{Figure, Floor, Samples, Seeded, Void, gated, in_turn, setting};
 use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId};
-use codec::axdr::{DateTime, Value, Writer};
-use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
+use codec::axdr::{DateTime, Known, Value, Writer};
+use codec::security::{self, CryptoProvider, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
+use codec_aws_lc::AwsLc;
 
 const MESSAGES: usize = 8192;
 const MESSAGE_LEN: usize = 275;
@@ -28,9 +29,10 @@ fn main() -> ExitCode {
     gated(|| {
         let fleet = Fleet::new(1);
         fleet.gate()?;
-        let [whole, bare] = fleet.whole_and_bare();
+        let [whole, bare, safe, bare_safe] = fleet.whole_and_bare();
         peer::compare(&fleet)?;
-        println!("{}", decode_over_crypto(&whole, &bare));
+        println!("{}", decode_over_crypto("D5", &whole, &bare));
+        println!("{}", decode_over_crypto("D5s", &safe, &bare_safe));
         hostile(&fleet)
     })
 }
@@ -58,39 +60,48 @@ impl Fleet {
 
     /// Every message says what was put in, and none is believed with a bit of its tag flipped.
     fn gate(&self) -> Result<(), Void> {
-        let mut scratch = Scratch::new();
         let mut seeded = Seeded::new(2);
         for (index, message) in self.0.iter().enumerate() {
             if message.sealed.len() != MESSAGE_LEN {
                 return Err(Void(format!("message of {} bytes", message.sealed.len())));
             }
-            if decode(&message.sealed, &message.keys, &mut scratch) != Some((VALUES, message.digest)) {
-                return Err(Void(format!("message {index} decodes to something else")));
-            }
-            let mut flipped = message.sealed.clone();
-            flip_tag(&mut flipped, &mut seeded);
-            if decode(&flipped, &message.keys, &mut scratch).is_some() {
-                return Err(Void(format!("message {index} accepted with a flipped tag")));
-            }
+            message.gate(&AwsLc, index, &mut seeded)?;
+            message.gate(&RustCrypto, index, &mut seeded)?;
         }
         Ok(())
     }
 
-    /// The whole decode, and key set-up with verification and decryption alone.
-    fn whole_and_bare(&self) -> [Samples; 2] {
-        let mut scratch = Scratch::new();
-        let mut plain = [0; MESSAGE_LEN];
-        let mut whole = || {
-            for message in &self.0 {
-                black_box(decode(black_box(&message.sealed), &message.keys, &mut scratch));
-            }
-        };
+    /// The whole decode, and key set-up with verification and decryption alone: with the provider that production uses, then
+    /// with the safe default.
+    fn whole_and_bare(&self) -> [Samples; 4] {
+        let mut whole = self.whole(&AwsLc);
+        let mut safe = self.whole(&RustCrypto);
+        let (mut ours, mut theirs) = ([0; MESSAGE_LEN], [0; MESSAGE_LEN]);
         let mut bare = || {
             for message in &self.0 {
-                black_box(message.open_bare(&mut plain));
+                black_box(message.open_bare(&mut ours));
             }
         };
-        in_turn(ROUNDS, MESSAGES, [&mut whole, &mut bare])
+        let mut bare_safe = || {
+            for message in &self.0 {
+                black_box(message.open_bare_safe(&mut theirs));
+            }
+        };
+        in_turn(ROUNDS, MESSAGES, [&mut whole, &mut bare, &mut safe, &mut bare_safe])
+    }
+
+    fn whole<P: CryptoProvider>(&self, provider: &P) -> impl FnMut() {
+        let (mut scratch, mut known) = (Scratch::new(), Known::new());
+        move || {
+            for message in &self.0 {
+                black_box(decode(
+                    provider,
+                    black_box(&message.sealed),
+                    &message.keys,
+                    (&mut scratch, &mut known),
+                ));
+            }
+        }
     }
 }
 
@@ -114,12 +125,41 @@ impl Message {
         Self { keys, guek, gak, iv, plain, sealed, digest }
     }
 
-    /// The least that any decoder with this library has to do.
-    fn open_bare(&self, plain: &mut [u8; MESSAGE_LEN]) -> bool {
+    /// It says what was put in, and is not believed with a bit of its tag flipped.
+    fn gate(&self, provider: &impl CryptoProvider, index: usize, seeded: &mut Seeded) -> Result<(), Void> {
+        let (mut scratch, mut known) = (Scratch::new(), Known::new());
+        if decode(provider, &self.sealed, &self.keys, (&mut scratch, &mut known))
+            != Some((VALUES, self.digest))
+        {
+            return Err(Void(format!("message {index} decodes to something else")));
+        }
+        let mut flipped = self.sealed.clone();
+        flip_tag(&mut flipped, seeded);
+        if decode(provider, &flipped, &self.keys, (&mut scratch, &mut known)).is_some() {
+            return Err(Void(format!("message {index} accepted with a flipped tag")));
+        }
+        Ok(())
+    }
+
+    fn aad_content_tag(&self) -> ([u8; 17], &[u8], &[u8]) {
         let mut aad = [0x30; 17];
         aad[1..].copy_from_slice(&self.gak);
         let content = &self.sealed[MESSAGE_LEN - TAG_LEN - self.plain.len()..];
         let (content, tag) = content.split_at(self.plain.len());
+        (aad, content, tag)
+    }
+
+    /// The least that any decoder with this provider has to do; it decrypts in place, so the content is copied first.
+    fn open_bare(&self, plain: &mut [u8; MESSAGE_LEN]) -> bool {
+        let (aad, content, tag) = self.aad_content_tag();
+        let plain = &mut plain[..content.len()];
+        plain.copy_from_slice(content);
+        tag.try_into().is_ok_and(|tag| AwsLc.open(&self.guek, &self.iv, &aad, plain, tag).is_ok())
+    }
+
+    /// The same with the safe library, from one buffer to another, without a copy.
+    fn open_bare_safe(&self, plain: &mut [u8; MESSAGE_LEN]) -> bool {
+        let (aad, content, tag) = self.aad_content_tag();
         let Ok(buffer) = InOutBuf::new(content, &mut plain[..content.len()]) else {
             return false;
         };
@@ -160,15 +200,20 @@ fn body(seeded: &mut Seeded) -> (Vec<u8>, u64) {
 /// From bytes to typed values: how many, and what they add up to. `None`: refused. The same code
 /// wherever it is timed.
 #[inline(never)]
-fn decode(sealed: &[u8], keys: &Keys, scratch: &mut Scratch) -> Option<(usize, u64)> {
+fn decode(
+    provider: &impl CryptoProvider,
+    sealed: &[u8],
+    keys: &Keys,
+    (scratch, known): (&mut Scratch, &mut Known),
+) -> Option<(usize, u64)> {
     let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(sealed) else {
         return None;
     };
-    let opened = security::open(&RustCrypto, &glo, keys, Policy::Authenticated, scratch);
+    let opened = security::open(provider, &glo, keys, Policy::Authenticated, scratch);
     let Ok(Opened::Authentic(plain)) = opened else {
         return None;
     };
-    match apdu::parse(plain.into_inner()) {
+    match apdu::parse_known(plain.into_inner(), known) {
         Ok(Apdu::DataNotification(push)) => Some(sum(push.body())),
         _ => None,
     }
@@ -229,10 +274,10 @@ fn flip_tag(sealed: &mut [u8], seeded: &mut Seeded) {
     sealed[byte] ^= 1 << seeded.below(8);
 }
 
-fn decode_over_crypto(whole: &Samples, bare: &Samples) -> Figure {
+fn decode_over_crypto(id: &'static str, whole: &Samples, bare: &Samples) -> Figure {
     let ratio = whole.over(bare);
     Figure {
-        id: "D5",
+        id,
         ours: format!("{:.0} ns", whole.median()),
         peer: format!("{:.0} ns", bare.median()),
         ratio: ratio.median(),
@@ -265,15 +310,18 @@ fn counted(count: u64, what: &str, of: String) {
 mod allocations {
     use std::hint::black_box;
 
+    use codec::axdr::Known;
     use codec::security::Scratch;
+    use codec_aws_lc::AwsLc;
 
     use super::{Fleet, MESSAGE_LEN, MESSAGES, counted, decode};
 
     pub(crate) fn of_steady_state(fleet: &Fleet) -> u64 {
-        let mut scratch = Scratch::with_capacity(MESSAGE_LEN);
+        let (mut scratch, mut known) = (Scratch::with_capacity(MESSAGE_LEN), Known::new());
+        decode(&AwsLc, &fleet.0[0].sealed, &fleet.0[0].keys, (&mut scratch, &mut known));
         let allocated = allocation_counter::measure(|| {
             for message in &fleet.0 {
-                black_box(decode(&message.sealed, &message.keys, &mut scratch));
+                black_box(decode(&AwsLc, &message.sealed, &message.keys, (&mut scratch, &mut known)));
             }
         });
         counted(allocated.count_total, "alloc", format!("{MESSAGES} apdu"));
@@ -305,7 +353,7 @@ impl Harm {
         std::panic::set_hook(Box::new(|_| {}));
         let mut harm = Self::default();
         let mut seeded = Seeded::new(3);
-        let mut scratch = Scratch::new();
+        let (mut scratch, mut known) = (Scratch::new(), Known::new());
         let mut input = Vec::new();
         for _ in 0..inputs {
             let message = &fleet.0[seeded.below(fleet.0.len())];
@@ -317,7 +365,7 @@ impl Harm {
             harm.accepted += u64::from(outcome.is_ok_and(|harmless| !harmless));
             input.clone_from(&message.sealed);
             flip_tag(&mut input, &mut seeded);
-            let accepted = decode(&input, &message.keys, &mut scratch).is_some();
+            let accepted = decode(&AwsLc, &input, &message.keys, (&mut scratch, &mut known)).is_some();
             harm.accepted += u64::from(accepted);
         }
         std::panic::set_hook(hook);
@@ -333,7 +381,7 @@ fn harmless(input: &[u8], message: &Message, scratch: &mut Scratch) -> bool {
             true
         }
         Ok(Apdu::GeneralGlo(glo)) => {
-            let opened = security::open(&RustCrypto, &glo, &message.keys, Policy::Transport, scratch);
+            let opened = security::open(&AwsLc, &glo, &message.keys, Policy::Transport, scratch);
             match opened {
                 Ok(Opened::Authentic(plain)) => plain.into_inner() == message.plain,
                 Ok(Opened::Unauthenticated(plain)) => {
@@ -387,10 +435,11 @@ mod peer {
     use std::hint::black_box;
 
     use benches::{Figure, Floor, Samples, Void, in_turn};
-    use codec::security::{RustCrypto, Scratch, SecurityControl, seal};
+    use codec::security::{RustCrypto, SecurityControl, seal};
+    use codec_aws_lc::AwsLc;
     use dlms_cosem::{Apdu, ObisMap};
 
-    use super::{Fleet, MESSAGES, Message, REGISTERS, ROUNDS, decode};
+    use super::{Fleet, MESSAGES, Message, REGISTERS, ROUNDS};
 
     /// Tag, length and 8 bytes of system title come before.
     const LENGTH_AT: usize = 10;
@@ -405,12 +454,7 @@ mod peer {
                 return Err(Void("the peer does not read its input".into()));
             }
         }
-        let mut scratch = Scratch::new();
-        let mut ours = || {
-            for message in &fleet.0 {
-                black_box(decode(black_box(&message.sealed), &message.keys, &mut scratch));
-            }
-        };
+        let (mut ours, mut safe) = (fleet.whole(&AwsLc), fleet.whole(&RustCrypto));
         let mut typed = || {
             for (message, input) in fleet.0.iter().zip(&inputs) {
                 let _typed = black_box(Apdu::parse_encrypted(black_box(input), &message.guek.into()));
@@ -421,8 +465,10 @@ mod peer {
                 black_box(reach(black_box(input), message));
             }
         };
-        let [ours, typed, reached] = in_turn(ROUNDS, MESSAGES, [&mut ours, &mut typed, &mut reached]);
+        let runs: [&mut dyn FnMut(); 4] = [&mut ours, &mut safe, &mut typed, &mut reached];
+        let [ours, safe, typed, reached] = in_turn(ROUNDS, MESSAGES, runs);
         println!("{}", faster("D1", &ours, &reached));
+        println!("{}", faster("D1s", &safe, &reached));
         println!("{}", faster("D1p", &ours, &typed));
         Ok(())
     }

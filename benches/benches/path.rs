@@ -10,7 +10,8 @@ use benches::head_end;
 use benches::world::{INTERVALS, Meter, World, first_day, morning_after, receipt_len, shuffled};
 use benches::{Figure, Floor, Samples, Void, by_thread, gated, process_cpu, setting};
 use codec::apdu::{self, Apdu};
-use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch};
+use codec::security::{self, Keys, Opened, Policy, Scratch};
+use codec_aws_lc::AwsLc;
 use ingest::{Disposition, Framing, Received, TcpOptions, serve_tcp};
 use lake::Table;
 use ledger::{Effects, Fold, Limits};
@@ -421,7 +422,7 @@ fn decode_all(pushes: Vec<(MeterId, Keys, Vec<u8>)>) -> Result<Vec<Fact>, Void> 
         let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(&frame[codec::wrapper::HEADER_LEN..]) else {
             return Err(Void("a push is no general-glo".into()));
         };
-        let opened = security::open(&RustCrypto, &glo, &keys, Policy::Authenticated, &mut scratch);
+        let opened = security::open(&AwsLc, &glo, &keys, Policy::Authenticated, &mut scratch);
         let Ok(Opened::Authentic(plain)) = opened else {
             return Err(Void("a push is not authentic".into()));
         };

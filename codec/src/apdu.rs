@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::axdr::{self, DateTime, Value, tag};
+use crate::axdr::{self, DateTime, Known, Value, tag};
 use crate::cursor::{Cursor, write_length};
 use crate::error::{Error, ErrorKind};
 use crate::security::SecurityControl;
@@ -46,6 +46,20 @@ pub enum Apdu<'a> {
 /// follows, and whatever is wrong with the fields; the offset is from the start of `apdu`.
 pub fn parse(apdu: &[u8]) -> Result<Apdu<'_>, Error> {
     parse_with_title(apdu, None)
+}
+
+/// As [`parse`]: the same results; the body of a push is not walked where one of the same structure was checked before.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_known<'a>(apdu: &'a [u8], known: &mut Known) -> Result<Apdu<'a>, Error> {
+    let mut cursor = Cursor::new(apdu);
+    match cursor.u8()? {
+        DATA_NOTIFICATION => {
+            DataNotification::parse_with(cursor, |body| known.parse(body)).map(Apdu::DataNotification)
+        }
+        _ => parse(apdu),
+    }
 }
 
 /// As [`parse`]; `known_title` stands in for a system title that a ciphered APDU leaves out.
@@ -130,11 +144,19 @@ pub struct DataNotification<'a> {
 }
 
 impl<'a> DataNotification<'a> {
-    fn parse(mut cursor: Cursor<'a>) -> Result<Self, Error> {
+    fn parse(cursor: Cursor<'a>) -> Result<Self, Error> {
+        Self::parse_with(cursor, axdr::parse)
+    }
+
+    #[inline]
+    fn parse_with(
+        mut cursor: Cursor<'a>,
+        parse: impl FnOnce(&'a [u8]) -> Result<(Value<'a>, &'a [u8]), Error>,
+    ) -> Result<Self, Error> {
         let invoke_id = LongInvokeId(cursor.u32()?);
         let date_time = optional_date_time(&mut cursor)?;
         let body_offset = cursor.position();
-        let (body, rest) = axdr::parse(cursor.rest()).map_err(|error| error.shifted(body_offset))?;
+        let (body, rest) = parse(cursor.rest()).map_err(|error| error.shifted(body_offset))?;
         cursor.take(cursor.remaining() - rest.len())?;
         finished(&cursor)?;
         Ok(Self { invoke_id, date_time, body, body_offset })

@@ -28,12 +28,16 @@
 mod check;
 mod date_time;
 mod elements;
+mod known;
+mod shape;
 mod value;
 mod writer;
 
 pub use check::check;
 pub use date_time::DateTime;
 pub use elements::{Elements, Iter};
+pub use known::Known;
+pub use shape::Shape;
 pub use value::{BitString, Value};
 pub use writer::Writer;
 

@@ -3,9 +3,11 @@
 //! used before is judged by the journal thread, before what is decoded here has any effect.
 
 use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
-use codec::security::{self, Keys, Opened, RustCrypto, Scratch, SecurityError};
+use codec::axdr::Known;
+use codec::security::{self, Keys, Opened, Scratch, SecurityError};
 use codec::wrapper::{HEADER_LEN, Wrapper};
 use codec::{Error, ErrorKind};
+use codec_aws_lc::AwsLc;
 use model::{
     Calendar, Digest, EventWord, Fact, Instant, MeterId, Quality, QuarantineReason, Reading, Source,
     SystemTitle,
@@ -116,7 +118,16 @@ pub(crate) struct Unfit {
     pub(crate) confirm: Option<LongInvokeId>,
 }
 
-/// Checks and decodes frames; one per task, for its buffer.
+/// What one task keeps from frame to frame, so that decoding allocates little and checks what is alike once.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// Where plaintext is made.
+    plaintext: Scratch,
+    /// Structures of bodies that were checked.
+    known: Known,
+}
+
+/// Checks and decodes frames.
 pub(crate) struct Decoder<'a> {
     pub(crate) keys: &'a KeyTable,
     pub(crate) profiles: &'a [Profile],
@@ -126,8 +137,8 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    pub(crate) fn decode(&self, received: Received, scratch: &mut Scratch) -> Decoded {
-        let (title, content) = match self.look(&received, scratch) {
+    pub(crate) fn decode(&self, received: Received, buffers: &mut Buffers) -> Decoded {
+        let (title, content) = match self.look(&received, buffers) {
             Ok((title, verified)) => (Some(title), Content::Verified(verified)),
             Err((title, evidence)) => (title, Content::Evidence(evidence)),
         };
@@ -141,14 +152,14 @@ impl Decoder<'_> {
         Decoded { frame, content }
     }
 
-    fn look(&self, received: &Received, scratch: &mut Scratch) -> Result<(SystemTitle, Verified), Refusal> {
+    fn look(&self, received: &Received, buffers: &mut Buffers) -> Result<(SystemTitle, Verified), Refusal> {
         let (apdu, at) = unframe(received).map_err(undecodable)?;
         if apdu.len() > self.max_apdu {
             let length = u16::try_from(apdu.len()).unwrap_or(u16::MAX);
             return Err(undecodable(Error { kind: ErrorKind::FrameTooLong(length), offset: at }));
         }
         match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
-            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received, scratch),
+            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received, buffers),
             Apdu::DataNotification(push) => self.clear(&push, received),
             // Requests and answers of an association: nobody asked here.
             _ => {
@@ -163,18 +174,18 @@ impl Decoder<'_> {
         glo: &GeneralGlo<'_>,
         at: usize,
         received: &Received,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Result<(SystemTitle, Verified), Refusal> {
         let title = title_of(glo);
         let known = self.keys.with(title, |entry| {
             check_identity(title, received.identity, &entry)?;
             let now = received.received_at;
-            let mut opened = self.open(glo, &entry, Tried::present(&entry), now, scratch);
+            let mut opened = self.open(glo, &entry, Tried::present(&entry), now, buffers);
             for replaced in entry.replaced {
                 if !opened.is_doubtful() {
                     break;
                 }
-                let other = self.open(glo, &entry, Tried::replaced(replaced), now, scratch);
+                let other = self.open(glo, &entry, Tried::replaced(replaced), now, buffers);
                 if !other.is_doubtful() {
                     opened = other;
                 }
@@ -195,9 +206,9 @@ impl Decoder<'_> {
         entry: &Entry<'_>,
         tried: Tried<'_>,
         received_at: Instant,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Attempt {
-        let opened = match security::open(&RustCrypto, glo, tried.keys, entry.policy, scratch) {
+        let opened = match security::open(&AwsLc, glo, tried.keys, entry.policy, &mut buffers.plaintext) {
             Ok(opened) => opened,
             Err(error) => return Attempt(Err(error), false),
         };
@@ -210,7 +221,7 @@ impl Decoder<'_> {
             key_epoch: tried.key_epoch,
             taken_until: tried.taken_until,
             counter: Some(glo.invocation_counter()),
-            push: self.plaintext(plaintext, entry, authentic, received_at),
+            push: self.plaintext(plaintext, entry, authentic, received_at, &mut buffers.known),
         };
         Attempt(Ok(verified), authentic)
     }
@@ -221,10 +232,13 @@ impl Decoder<'_> {
         entry: &Entry<'_>,
         authentic: bool,
         received_at: Instant,
+        known: &mut Known,
     ) -> Result<Push, Unfit> {
         let undecodable =
             |detail: String| Unfit { reason: QuarantineReason::Undecodable, detail, confirm: None };
-        match apdu::parse(plaintext).map_err(|error| undecodable(format!("in plaintext: {error}")))? {
+        match apdu::parse_known(plaintext, known)
+            .map_err(|error| undecodable(format!("in plaintext: {error}")))?
+        {
             Apdu::DataNotification(push) => self.push(&push, entry, authentic, received_at),
             _ => Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned())),
         }
@@ -380,25 +394,136 @@ fn reason_of(error: SecurityError) -> QuarantineReason {
 }
 
 /// Digest of what a push says, without how it was said: kinds, ends, channels, event word.
+///
+/// It is of this process alone: what stands in the journal is digested anew when it is read. So what is hashed is made short,
+/// by writing numbers as short as the longest of their reading; still no two pushes that say different things are written alike.
 fn values_digest(readings: &[Reading], event_word: Option<EventWord>) -> Digest {
-    let numbers: usize = readings.iter().map(|reading| 3 + reading.values.as_slice().len()).sum();
     // Hashed in one piece, which is several times as fast as number by number.
-    let mut bytes = Vec::with_capacity(numbers * size_of::<i64>() + size_of::<EventWord>());
-    let mut number = |number: i64| bytes.extend_from_slice(&number.to_le_bytes());
+    let mut bytes = Vec::with_capacity(readings.len() * DIGEST_READING + 1 + size_of::<EventWord>());
+    let mut channels_before = None;
     for reading in readings {
-        number(i64::from(reading.kind as u8));
-        number(reading.end.0);
-        number(reading.values.set().cast_signed());
-        reading.values.as_slice().iter().copied().for_each(&mut number);
+        let (channels, values) = (reading.values.set(), reading.values.as_slice());
+        let width = width_of(values);
+        let same_channels = channels_before == Some(channels);
+        // A kind is no zero.
+        bytes.push(reading.kind as u8 | (width << 2) | (u8::from(same_channels) << 6));
+        bytes.extend_from_slice(&reading.end.0.to_le_bytes());
+        if !same_channels {
+            bytes.extend_from_slice(&channels.to_le_bytes());
+            channels_before = Some(channels);
+        }
+        match width {
+            1 => write_short::<1>(values, &mut bytes),
+            2 => write_short::<2>(values, &mut bytes),
+            4 => write_short::<4>(values, &mut bytes),
+            _ => write_short::<8>(values, &mut bytes),
+        }
     }
     if let Some(word) = event_word {
+        bytes.push(0);
         bytes.extend_from_slice(&word.0);
     }
     crate::digest(&bytes)
+}
+
+/// Bytes that a reading usually takes, at most: kind, end, channels, eight values.
+const DIGEST_READING: usize = 1 + 10 * size_of::<i64>();
+
+/// Bytes that hold each of these numbers with its sign: 1, 2, 4 or 8.
+fn width_of(values: &[i64]) -> u8 {
+    let bits = values.iter().fold(0, |bits, &value| bits | (value ^ (value >> 63)).cast_unsigned());
+    match bits {
+        0..0x80 => 1,
+        0x80..0x8000 => 2,
+        0x8000..0x8000_0000 => 4,
+        _ => 8,
+    }
+}
+
+/// Appends the lower bytes of the numbers.
+#[inline]
+fn write_short<const WIDTH: usize>(values: &[i64], out: &mut Vec<u8>) {
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes()[..WIDTH]);
+    }
 }
 
 /// The values digest of a frame that stands in the journal.
 pub(crate) fn values_digest_of(fact: &Fact) -> Option<Digest> {
     let Fact::Frame(frame) = fact else { return None };
     Some(values_digest(&frame.readings, frame.event_word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use model::{Channel, ReadingKind, Values};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_reading() -> impl Strategy<Value = Reading> {
+        let kind =
+            prop::sample::select(vec![ReadingKind::Interval, ReadingKind::Daily, ReadingKind::Instant]);
+        // Few and near each other, so that readings meet; and every width with both signs.
+        let number = (
+            prop::sample::select(vec![0_i64, 1, 127, 128, 255, 32_767, 32_768, 1 << 31, i64::MAX]),
+            any::<bool>(),
+        )
+            .prop_map(|(number, is_negative)| if is_negative { !number } else { number });
+        let values = prop::collection::vec((0..4_usize, number), 1..4);
+        (kind, 0..3_i64, values).prop_map(|(kind, end, values)| Reading {
+            kind,
+            end: Instant(end),
+            deviation_min: None,
+            clock_status: 0,
+            quality: Quality::GOOD,
+            values: values
+                .into_iter()
+                .map(|(channel, value)| (Channel::ALL[channel], value))
+                .collect::<Values>(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pushes_have_one_digest_where_they_say_the_same_and_only_there(
+            pushes in prop::collection::vec((prop::collection::vec(any_reading(), 0..3), any::<Option<u8>>()), 1..60),
+        ) {
+            let mut known = HashMap::new();
+            for (readings, word) in pushes {
+                let word = word.map(|byte| EventWord([byte; 16]));
+                let digest = values_digest(&readings, word);
+                // How it was said is not told apart.
+                let flagged: Vec<_> =
+                    readings.iter().map(|reading| Reading { clock_status: 1, ..reading.clone() }).collect();
+                prop_assert_eq!(values_digest(&flagged, word), digest);
+                let said = known.entry(digest).or_insert_with(|| (readings.clone(), word));
+                prop_assert_eq!(said, &(readings, word));
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_takes_the_bytes_that_hold_it_with_its_sign() {
+        for (number, width) in [
+            (0, 1),
+            (127, 1),
+            (-128, 1),
+            (128, 2),
+            (-129, 2),
+            (32_767, 2),
+            (-32_768, 2),
+            (32_768, 4),
+            (i64::from(i32::MAX), 4),
+            (i64::from(i32::MIN), 4),
+            (1 << 31, 8),
+            (i64::MAX, 8),
+            (i64::MIN, 8),
+        ] {
+            assert_eq!(width_of(&[0, number]), width, "{number}");
+        }
+        assert_eq!(width_of(&[]), 1);
+    }
 }

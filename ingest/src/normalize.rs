@@ -15,16 +15,18 @@
 //! than none, for the counter is spent on it.
 
 mod number;
+mod plan;
 mod stamp;
 
 use std::fmt;
 
 use codec::axdr::{DateTime, Elements, Value};
 use model::{Calendar, Channel, EventWord, Instant, ObisCode, Reading, ReadingKind, Values};
-use profiles::{ClockRule, Column, Profile, PushKind, PushLayout, Stamps, Target};
+use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 
 use number::Number;
-use stamp::Stamp;
+use plan::{Plan, Row};
+use stamp::{Clock, Stamp};
 
 /// Rows taken from one push: a day of 15-minute blocks is 96, the deepest buffer of an Indian meter 90 days of 48.
 pub const MAX_ROWS: usize = 4_320;
@@ -33,6 +35,11 @@ pub const MAX_ROWS: usize = 4_320;
 const HEAD: usize = 3;
 /// Seconds of a day, the period of a daily profile.
 const DAY_S: u32 = 86_400;
+/// Readings for which there is room from the start: a day of 15-minute blocks.
+const ROOM: usize = 96;
+/// Shapes of rows that are looked for in one push: a meter's rows have one or two, and where each has another, looking
+/// does not pay.
+const SHAPES: usize = 4;
 
 /// What a push says, in the words of the trade.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,13 +166,26 @@ pub fn normalize(
     profile: &Profile,
     calendar: &Calendar,
 ) -> Result<Normalized, Mismatch> {
+    normalize_with(SHAPES, body, notified_at, profile, calendar)
+}
+
+/// As [`normalize`], by plans for so many shapes; without one, every row is read cell by cell.
+fn normalize_with(
+    shapes: usize,
+    body: &Value<'_>,
+    notified_at: Option<DateTime>,
+    profile: &Profile,
+    calendar: &Calendar,
+) -> Result<Normalized, Mismatch> {
     let head = Head::read(body, profile)?;
-    let clock = Clock { rule: profile.clock, calendar };
-    let mut reader = RowReader::new(profile, head.layout, clock);
-    let pushed = head.clock.date_time().and_then(|time| clock.read(time));
+    let mut reader = RowReader::new(profile, head.layout, Clock::new(profile.clock, calendar));
+    let pushed = head.clock.date_time().and_then(|time| reader.clock.read(time));
     match head.rest.nested() {
-        Some(rows) => reader.nested(rows)?,
-        None => reader.flat(&head, notified_at.and_then(|time| clock.read(time)))?,
+        Some(rows) => reader.nested(rows, shapes)?,
+        None => {
+            let notified = notified_at.and_then(|time| reader.clock.read(time));
+            reader.flat(&head, pushed, notified)?;
+        }
     }
     Ok(Normalized {
         pushed_at: pushed.map(|stamp| stamp.instant),
@@ -197,8 +217,11 @@ impl<'a> Rest<'a> {
 
     /// The rows, when the only element is an array of them.
     fn nested(&self) -> Option<Elements<'a>> {
-        match (self.len(), self.iter().next()) {
-            (1, Some(Value::Array(rows) | Value::CompactArray(rows))) => Some(rows),
+        if self.len() != 1 {
+            return None;
+        }
+        match self.iter().next() {
+            Some(Value::Array(rows) | Value::CompactArray(rows)) => Some(rows),
             _ => None,
         }
     }
@@ -214,12 +237,13 @@ impl<'a, 'p> Head<'a, 'p> {
         let (Some(_device), Some(setup), Some(clock)) = (head.next(), head.next(), head.next()) else {
             return Err(mismatch(at(None), Expected::Body, Found::Count(elements.len())));
         };
-        if head.next().is_none() {
+        if elements.len() <= HEAD {
             return Err(mismatch(at(None), Expected::Body, Found::Count(elements.len())));
         }
-        let name = logical_name(&setup).ok_or(mismatch(at(Some(1)), Expected::Setup, type_of(&setup)))?;
+        let name =
+            logical_name(&setup).ok_or_else(|| mismatch(at(Some(1)), Expected::Setup, type_of(&setup)))?;
         let layout =
-            profile.layout(name).ok_or(mismatch(at(Some(1)), Expected::Setup, Found::Setup(name)))?;
+            profile.layout(name).ok_or_else(|| mismatch(at(Some(1)), Expected::Setup, Found::Setup(name)))?;
         Ok(Head { layout, clock, rest: Rest { body: *elements } })
     }
 }
@@ -228,19 +252,6 @@ fn logical_name(value: &Value<'_>) -> Option<ObisCode> {
     match value {
         Value::OctetString(bytes) => <[u8; 6]>::try_from(*bytes).ok().map(ObisCode),
         _ => None,
-    }
-}
-
-/// How this meter's clock is read.
-#[derive(Clone, Copy)]
-struct Clock<'p> {
-    rule: ClockRule,
-    calendar: &'p Calendar,
-}
-
-impl Clock<'_> {
-    fn read(self, time: DateTime) -> Option<Stamp> {
-        stamp::read(time, self.rule, self.calendar)
     }
 }
 
@@ -254,7 +265,7 @@ struct RowReader<'p> {
     to_end_s: u32,
     /// Clock of the row before.
     before: Option<Stamp>,
-    /// Values of the row before, by column.
+    /// Values of the row before, by column; none where there is one row only.
     cells: Vec<Option<Number>>,
     readings: Vec<Reading>,
     event_word: Option<EventWord>,
@@ -270,19 +281,23 @@ impl<'p> RowReader<'p> {
             period_s: if layout.kind == PushKind::Daily { DAY_S } else { profile.period_s },
             to_end_s: if start { profile.period_s } else { 0 },
             before: None,
-            cells: vec![None; layout.columns.len()],
+            cells: Vec::new(),
             readings: Vec::new(),
             event_word: None,
         }
     }
 
-    fn flat(&mut self, head: &Head<'_, '_>, notified_at: Option<Stamp>) -> Result<(), Mismatch> {
+    fn flat(
+        &mut self,
+        head: &Head<'_, '_>,
+        own: Option<Stamp>,
+        notified_at: Option<Stamp>,
+    ) -> Result<(), Mismatch> {
         let columns = self.layout.columns.len();
         if head.rest.len() != columns {
             let all = head.rest.len() + HEAD;
             return Err(mismatch(Place::default(), Expected::Elements(columns + HEAD), Found::Count(all)));
         }
-        let own = head.clock.date_time().and_then(|time| self.clock.read(time));
         let stamp = match self.layout.kind {
             PushKind::Interval | PushKind::Daily => own,
             PushKind::Instant | PushKind::Event => own.or(notified_at),
@@ -292,17 +307,68 @@ impl<'p> RowReader<'p> {
             return Err(mismatch(place, Expected::Clock, type_of(&head.clock)));
         }
         let place = |column| Place { element: Some(HEAD + column), row: None };
+        self.readings.reserve_exact(1);
         let values = self.values(head.rest.iter(), place)?;
         self.keep(stamp, values);
         Ok(())
     }
 
-    fn nested(&mut self, rows: Elements<'_>) -> Result<(), Mismatch> {
+    fn nested(&mut self, rows: Elements<'_>, shapes: usize) -> Result<(), Mismatch> {
         if rows.len() > MAX_ROWS {
             let place = Place { element: Some(HEAD), row: None };
             return Err(mismatch(place, Expected::Rows, Found::Count(rows.len())));
         }
-        rows.iter().enumerate().try_for_each(|(index, row)| self.row(index, &row))
+        self.readings.reserve_exact(rows.len().min(ROOM));
+        self.cells = vec![None; self.layout.columns.len()];
+        let mut shapes = 0..shapes;
+        let mut plan: Option<Plan> = None;
+        // The last row that was read by the plan.
+        let mut alike = None;
+        let count = rows.len();
+        let mut rows = rows.iter();
+        for index in 0..count {
+            if let Some((plan, row)) = plan.as_ref().and_then(|plan| Some((plan, plan.next(&mut rows)?))) {
+                if self.planned(plan, row) {
+                    alike = Some(row);
+                    continue;
+                }
+                self.recall(plan, alike.take());
+                let value = row.value().unwrap_or(Value::Null);
+                self.row(index, &value)?;
+                continue;
+            }
+            if let Some(plan) = &plan {
+                self.recall(plan, alike.take());
+            }
+            // The shape of the rows before may come again, but not if this row begins a row of another shape.
+            let found = shapes.next().and_then(|_| Plan::of(&rows, self.layout));
+            let Some(row) = rows.next() else { break };
+            self.row(index, &row)?;
+            plan = found.or(plan);
+        }
+        Ok(())
+    }
+
+    /// Reads a row by a plan. False: it has to be read the long way, and nothing was done.
+    #[inline]
+    fn planned(&mut self, plan: &Plan, row: Row<'_>) -> bool {
+        let stamp = match plan.clock(row) {
+            Some(Some(time)) => self.clock.read(time),
+            Some(None) => self.before.map(|before| self.clock.after(before, self.period_s)),
+            None => None,
+        };
+        let (Some(stamp), Some(values)) = (stamp, plan.values(row)) else { return false };
+        self.before = Some(stamp);
+        self.keep(Some(stamp), values);
+        true
+    }
+
+    /// Keeps the numbers of the last row that was read by the plan, for a row that is not.
+    fn recall(&mut self, plan: &Plan, row: Option<Row<'_>>) {
+        let Some(row) = row else { return };
+        for (column, number) in plan.numbers(row) {
+            self.cells[column] = number;
+        }
     }
 
     fn row(&mut self, index: usize, row: &Value<'_>) -> Result<(), Mismatch> {
@@ -318,10 +384,10 @@ impl<'p> RowReader<'p> {
         let mut cells = cells.iter();
         let clock = cells.next().unwrap_or(Value::Null);
         let stamp = match clock {
-            Value::Null => self.before.map(|before| before.after(self.period_s, self.clock.calendar)),
+            Value::Null => self.before.map(|before| self.clock.after(before, self.period_s)),
             _ => clock.date_time().and_then(|time| self.clock.read(time)),
         };
-        let stamp = stamp.ok_or(mismatch(at(Some(0)), Expected::Clock, type_of(&clock)))?;
+        let stamp = stamp.ok_or_else(|| mismatch(at(Some(0)), Expected::Clock, type_of(&clock)))?;
         let values = self.values(cells, |column| at(Some(1 + column)))?;
         self.before = Some(stamp);
         self.keep(Some(stamp), values);
@@ -334,21 +400,39 @@ impl<'p> RowReader<'p> {
         cells: impl Iterator<Item = Value<'a>>,
         place: impl Fn(usize) -> Place,
     ) -> Result<Values, Mismatch> {
-        let mut values = Values::new();
+        let (mut set, mut values) = (0, [0; Channel::ALL.len()]);
         for (index, (cell, column)) in cells.zip(&self.layout.columns).enumerate() {
-            match column.to {
-                Target::Ignore => {}
-                Target::EventWord => self.event_word = Some(event_word(&cell, place(index))?),
-                Target::Channel(channel) => {
-                    let number = number(&cell, self.cells[index], channel, place(index))?;
-                    self.cells[index] = number;
-                    if let Some(number) = number {
-                        values.insert(channel, scaled(number, column, channel, &cell, place(index))?);
-                    }
+            let channel = match column.to {
+                Target::Ignore => continue,
+                Target::EventWord => {
+                    self.event_word = Some(event_word(&cell, place(index))?);
+                    continue;
                 }
-            }
+                Target::Channel(channel) => channel,
+            };
+            let unfit = |expected| mismatch(place(index), expected, type_of(&cell));
+            // Nearly every number of a meter is a short integer in the unit of its channel.
+            let value = match number::short(&cell) {
+                Some(short) if power(column.scaler, channel) == 0 => {
+                    if let Some(kept) = self.cells.get_mut(index) {
+                        *kept = Some(Number::Integer(short.into()));
+                    }
+                    short
+                }
+                _ => {
+                    let before = self.cells.get(index).copied().flatten();
+                    let number = number(&cell, before, channel).map_err(unfit)?;
+                    if let Some(kept) = self.cells.get_mut(index) {
+                        *kept = number;
+                    }
+                    let Some(number) = number else { continue };
+                    scaled(number, column, channel).ok_or_else(|| unfit(Expected::InRange(channel)))?
+                }
+            };
+            values[channel.index()] = value;
+            set |= 1 << channel.index();
         }
-        Ok(values)
+        Ok(Values::of_channels(set, &values))
     }
 
     fn keep(&mut self, stamp: Option<Stamp>, values: Values) {
@@ -377,36 +461,30 @@ fn reading_kind(kind: PushKind) -> Option<ReadingKind> {
 }
 
 /// The number in a cell; `None` is a missing value.
-fn number(
-    cell: &Value<'_>,
-    before: Option<Number>,
-    channel: Channel,
-    place: Place,
-) -> Result<Option<Number>, Mismatch> {
+fn number(cell: &Value<'_>, before: Option<Number>, channel: Channel) -> Result<Option<Number>, Expected> {
     match cell {
         Value::Null => Ok(before),
         Value::DontCare => Ok(None),
         Value::Delta(delta) => match before.and_then(|before| before.plus(*delta)) {
             Some(sum) => Ok(Some(sum)),
-            None => Err(mismatch(place, Expected::Before(channel), type_of(cell))),
+            None => Err(Expected::Before(channel)),
         },
         other => match Number::of(other) {
             Some(number) => Ok(Some(number)),
-            None => Err(mismatch(place, Expected::Number(channel), type_of(other))),
+            None => Err(Expected::Number(channel)),
         },
     }
 }
 
-fn scaled(
-    number: Number,
-    column: &Column,
-    channel: Channel,
-    cell: &Value<'_>,
-    place: Place,
-) -> Result<i64, Mismatch> {
+/// The number in the unit of its channel, where it fits.
+fn scaled(number: Number, column: &Column, channel: Channel) -> Option<i64> {
     let scaler = if number.is_float() { column.float_scaler } else { column.scaler };
-    let power = i32::from(scaler) - i32::from(channel.exponent());
-    number.times_power_of_ten(power).ok_or(mismatch(place, Expected::InRange(channel), type_of(cell)))
+    number.times_power_of_ten(power(scaler, channel))
+}
+
+/// Power of ten from a number on the wire to the unit of its channel.
+fn power(scaler: i8, channel: Channel) -> i32 {
+    i32::from(scaler) - i32::from(channel.exponent())
 }
 
 fn event_word(cell: &Value<'_>, place: Place) -> Result<EventWord, Mismatch> {

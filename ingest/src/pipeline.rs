@@ -35,7 +35,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use codec::security::Scratch;
 use ledger::{Fold, Outcome};
 use model::{Calendar, Fact, Position};
 use profiles::Profile;
@@ -44,7 +43,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::decode::Decoder;
+use crate::decode::{Buffers, Decoder};
 use crate::evidence::EvidenceOptions;
 use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
@@ -255,7 +254,7 @@ impl Pipeline {
     /// A handle for one task that gives many frames.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
-        Submitter { pipeline: self.clone(), scratch: Scratch::new(), max_apdu: usize::from(u16::MAX) }
+        Submitter { pipeline: self.clone(), buffers: Buffers::default(), max_apdu: usize::from(u16::MAX) }
     }
 
     /// Appends a fact; answers when it is durable and applied.
@@ -342,11 +341,11 @@ impl Pipeline {
     }
 }
 
-/// Gives frames of one task to the pipeline; it keeps the buffer that plaintext is made in.
+/// Gives frames of one task to the pipeline; it keeps what makes the next one cheaper to decode.
 #[derive(Debug)]
 pub struct Submitter {
     pipeline: Pipeline,
-    scratch: Scratch,
+    buffers: Buffers,
     max_apdu: usize,
 }
 
@@ -363,7 +362,7 @@ impl Submitter {
     /// # Errors
     /// [`Refused::Stopped`].
     pub async fn submit(&mut self, received: Received) -> Result<Ticket, Refused> {
-        self.pipeline.core.submit(received, self.max_apdu, &mut self.scratch).await
+        self.pipeline.core.submit(received, self.max_apdu, &mut self.buffers).await
     }
 
     /// Gives a frame to the pipeline; refuses and counts it while the queue is full.
@@ -374,7 +373,7 @@ impl Submitter {
         let core = &self.pipeline.core;
         let permits = core.permits(&received);
         match Arc::clone(&core.frames).try_acquire_many_owned(permits) {
-            Ok(permit) => core.enqueue(received, permit, self.max_apdu, &mut self.scratch),
+            Ok(permit) => core.enqueue(received, permit, self.max_apdu, &mut self.buffers),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Refused::Stopped),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 core.gauges.refuse(received.source);
@@ -398,12 +397,12 @@ impl Core {
         &self,
         received: Received,
         max_apdu: usize,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Result<Ticket, Refused> {
         let permits = self.permits(&received);
         let permit =
             Arc::clone(&self.frames).acquire_many_owned(permits).await.map_err(|_| Refused::Stopped)?;
-        self.enqueue(received, permit, max_apdu, scratch)
+        self.enqueue(received, permit, max_apdu, buffers)
     }
 
     fn enqueue(
@@ -411,7 +410,7 @@ impl Core {
         received: Received,
         permit: tokio::sync::OwnedSemaphorePermit,
         max_apdu: usize,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Result<Ticket, Refused> {
         let decoder = Decoder {
             keys: &self.keys,
@@ -419,7 +418,7 @@ impl Core {
             calendar: &self.options.calendar,
             max_apdu,
         };
-        let decoded = decoder.decode(received, scratch);
+        let decoded = decoder.decode(received, buffers);
         let (reply, ticket) = oneshot::channel();
         let bytes = decoded.record_bytes();
         let proven = decoded.is_proven();

@@ -330,6 +330,31 @@ impl Values {
         Some(Values { set, store })
     }
 
+    /// The channels of `set`, each with its value at its own place in `all`; bits without a channel count for nothing.
+    #[must_use]
+    pub fn of_channels(set: u64, all: &[i64; Channel::ALL.len()]) -> Values {
+        let set = set & ((1 << Channel::ALL.len()) - 1);
+        let mut left = set;
+        let mut next = || {
+            let index = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            all.get(index).copied()
+        };
+        let mut inline = [0; INLINE];
+        for place in &mut inline {
+            let Some(value) = next() else { break };
+            *place = value;
+        }
+        let store = match next() {
+            None => Store::Inline(inline),
+            Some(value) => {
+                let others = std::iter::from_fn(next);
+                Store::Heap(inline.into_iter().chain(std::iter::once(value)).chain(others).collect())
+            }
+        };
+        Values { set, store }
+    }
+
     fn len(&self) -> usize {
         self.set.count_ones() as usize
     }
@@ -390,6 +415,24 @@ mod tests {
         let few: Values =
             [(Channel::ExportWh, 7), (Channel::ImportVah, 14), (Channel::ImportWh, 0)].into_iter().collect();
         assert_eq!(values, few);
+    }
+
+    #[test]
+    fn values_taken_from_the_places_of_their_channels_are_those_put_in_one_by_one() {
+        let all = std::array::from_fn(|index| index as i64 * 7 - 50);
+        let mut set = 1_u64;
+        for step in 0..2000 {
+            // Sets of every size, the last with bits that are no channel's.
+            set = set.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            let set = if step % 3 == 0 { set } else { set & set.rotate_left(7) & set.rotate_left(23) };
+            let expected: Values = Channel::ALL
+                .into_iter()
+                .filter(|channel| set & (1 << channel.index()) != 0)
+                .map(|channel| (channel, all[channel.index()]))
+                .collect();
+            assert_eq!(Values::of_channels(set, &all), expected, "{set:b}");
+        }
+        assert!(Values::of_channels(0, &all).is_empty());
     }
 
     #[test]

@@ -356,7 +356,20 @@ impl Calendar {
     /// Seconds by which the zone is ahead of UTC at this instant.
     #[must_use]
     pub fn offset_seconds(&self, instant: Instant) -> i32 {
-        self.zone.to_offset(instant.timestamp()).seconds()
+        match self.offset_us(instant).map(|offset| i32::try_from(offset / SECOND_US)) {
+            Some(Ok(seconds)) => seconds,
+            _ => self.zone.to_offset(instant.timestamp()).seconds(),
+        }
+    }
+
+    /// The start of a day that counts as every other: on which the zone does not turn, nor on the days beside it, so that
+    /// a wall clock on it is that much after its start; `None` where that is not known of it.
+    #[must_use]
+    pub fn plain_start_of(&self, day: CivilDay) -> Option<Instant> {
+        let local_us = i64::from(day.0).checked_mul(DAY_US)?;
+        let start = self.plain_instant(local_us)?;
+        let last = self.plain_instant(local_us + DAY_US - 1)?;
+        (last.0 - start.0 == DAY_US - 1).then_some(start)
     }
 
     /// Wall-clock parts of an instant: year, month, day, weekday (1 Monday), hour, minute, second.
@@ -446,6 +459,7 @@ mod tests {
     fn days_months_and_instants_are_those_of_jiff() {
         for zone in ["Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"] {
             let calendar = Calendar::new(zone).unwrap();
+            let mut plain = 0;
             // Steps of a prime number of seconds, over the ends of what is kept.
             for step in 0..40_000 {
                 let instant = Instant::from_seconds(-40_000_000 + step * 104_729);
@@ -467,7 +481,17 @@ mod tests {
                 let midnight = there.date().at(0, 0, 0, 0);
                 let midnight = calendar.zone.to_ambiguous_timestamp(midnight).compatible().unwrap();
                 assert_eq!(calendar.start_of(day).0, midnight.as_microsecond(), "{zone} {instant}");
+                let offset = calendar.zone.to_offset(instant.timestamp()).seconds();
+                assert_eq!(calendar.offset_seconds(instant), offset, "{zone} {instant}");
+                if let Some(start) = calendar.plain_start_of(day) {
+                    let of_day = (i64::from(there.hour()) * 60 + i64::from(there.minute())) * 60;
+                    let instant = start.plus_seconds(of_day + i64::from(there.second()));
+                    assert_eq!(instant.0, expected.as_microsecond(), "{zone} {instant}");
+                    assert_eq!(calendar.offset_seconds(instant), calendar.offset_seconds(start));
+                    plain += 1;
+                }
             }
+            assert!(plain > 30_000, "{zone}: {plain}");
         }
         for days in (-719_600..2_932_900).step_by(97) {
             let day = CivilDay(days);

@@ -1,6 +1,6 @@
 //! The one walk over untrusted bytes, and the skips that rely on it.
 
-use super::{MAX_DEPTH, MAX_ELEMENTS, tag};
+use super::{MAX_DEPTH, MAX_ELEMENTS, Shape as RowShape, tag};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind};
 
@@ -11,6 +11,12 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::TooDeep`], [`ErrorKind::TooManyElements`], [`ErrorKind::UnknownTag`],
 /// [`ErrorKind::TypeDescription`], [`ErrorKind::EmptyRows`]; the offset is from the start of `bytes`.
 pub fn check(bytes: &[u8]) -> Result<usize, Error> {
+    check_with(bytes, MIN_ROWS)
+}
+
+/// As [`check`]; rows of an array of at least `min_rows` are compared as wholes, as long as they are alike.
+#[inline]
+fn check_with(bytes: &[u8], min_rows: usize) -> Result<usize, Error> {
     let mut cursor = Cursor::new(bytes);
     let mut budget = MAX_ELEMENTS - 1;
     let mut open = [0; MAX_DEPTH];
@@ -33,6 +39,9 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
                 spend(&mut budget, count, at)?;
                 push(&mut open, &mut depth, left, at)?;
                 left = count;
+                if tag == tag::ARRAY && count >= min_rows && depth < MAX_DEPTH {
+                    left -= rows_alike(&mut cursor, count, &mut budget);
+                }
             }
             Shape::CompactArray => {
                 if depth == MAX_DEPTH {
@@ -44,6 +53,25 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
             scalar => skip_scalar(&mut cursor, scalar)?,
         }
     }
+}
+
+/// Rows from which on it is worth while to look for what they have in common.
+const MIN_ROWS: usize = 3;
+
+/// Moves behind the rows that have the shape of the first, up to one that has not, at most `count`, and gives their
+/// number. What is not like the first is for the walk, and so is what is wrong.
+fn rows_alike(cursor: &mut Cursor<'_>, count: usize, budget: &mut usize) -> usize {
+    let Some(shape) = RowShape::of(cursor.rest()) else { return 0 };
+    let mut rows = 0;
+    while rows < count
+        && let Some(row) = shape.row(cursor.rest())
+        && let Some(left) = budget.checked_sub(shape.cells())
+        && cursor.take(row.len()).is_ok()
+    {
+        *budget = left;
+        rows += 1;
+    }
+    rows
 }
 
 /// Opens a container at `depth`.
@@ -147,6 +175,30 @@ pub(super) fn tagged_len(bytes: &[u8], count: usize) -> Option<usize> {
         }
     }
     Some(cursor.position())
+}
+
+/// Marks with 0xff where in `bytes`, one checked value, tags, lengths and counts stand, in `mask` of the same length.
+/// `None`: there is a compact array, whose rows have lengths of their own.
+pub(super) fn mark_structure(bytes: &[u8], mask: &mut [u8]) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let mut pending = 1_usize;
+    while pending > 0 {
+        pending -= 1;
+        let begin = cursor.position();
+        let content = match Shape::of(cursor.u8().ok()?) {
+            Shape::Container => {
+                pending = pending.checked_add(cursor.length().ok()?)?;
+                0
+            }
+            Shape::Fixed(width) => usize::from(width),
+            Shape::Bytes => cursor.length().ok()?,
+            Shape::Bits => cursor.length().ok()?.div_ceil(8),
+            Shape::CompactArray | Shape::Unknown => return None,
+        };
+        mask.get_mut(begin..cursor.position())?.fill(0xff);
+        cursor.take(content).ok()?;
+    }
+    Some(())
 }
 
 /// `depth` containers are open, the compact array included.
@@ -281,5 +333,119 @@ pub(super) fn walk_typed<'a>(
             }
             depth = innermost;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::axdr::Writer;
+
+    /// A cell of a row, and another of the same shape.
+    fn cell(kind: u8, seed: u64, writer: &mut Writer<'_>) {
+        match kind % 12 {
+            0 => writer.null(),
+            1 => writer.u16(seed as u16),
+            2 => writer.u32(seed as u32),
+            3 => writer.i64(seed.cast_signed()),
+            4 => writer.octet_string(&seed.to_be_bytes()),
+            5 => writer.octet_string(&[seed as u8; 12]),
+            6 => writer.delta_i16(seed as i16),
+            7 => writer.enum_(seed as u8),
+            8 => writer.f32_bits(seed as u32),
+            9 => writer.bit_string(12, &seed.to_be_bytes()[..2]),
+            10 => writer.structure(1).null(),
+            _ => writer.date_time(crate::axdr::DateTime([seed as u8; 12])),
+        };
+    }
+
+    /// Arrays of rows of two shapes, inside so many other arrays.
+    fn rows() -> impl Strategy<Value = Vec<u8>> {
+        let kinds = || prop::collection::vec(any::<u8>(), 0..30);
+        let shapes = prop::collection::vec((any::<u64>(), prop::bool::weighted(0.1)), 0..30);
+        (kinds(), kinds(), shapes, 0..MAX_DEPTH).prop_map(|(first, second, rows, depth)| {
+            let mut bytes = vec![];
+            for _ in 1..depth {
+                Writer::new(&mut bytes).array(1);
+            }
+            let mut writer = Writer::new(&mut bytes);
+            writer.array(rows.len());
+            for (seed, is_other) in rows {
+                let kinds = if is_other { &second } else { &first };
+                writer.structure(kinds.len());
+                kinds.iter().for_each(|&kind| cell(kind, seed, &mut writer));
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rows_compared_as_wholes_are_checked_as_those_that_are_walked(
+            bytes in rows(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<prop::sample::Index>(),
+            is_cut: bool,
+        ) {
+            let mut bytes = bytes;
+            prop_assert_eq!(check_with(&bytes, 1), check_with(&bytes, usize::MAX));
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            prop_assert_eq!(check_with(&bytes, 1), check_with(&bytes, usize::MAX));
+        }
+
+        #[test]
+        fn rows_of_one_shape_come_out_by_it_as_without_it(bytes in rows()) {
+            // It may be too deep.
+            let Ok((value, _)) = crate::axdr::parse(&bytes) else { return Ok(()) };
+            let mut open = vec![value];
+            while let Some(value) = open.pop() {
+                let crate::axdr::Value::Array(rows) = value else { continue };
+                let (mut rows, mut walked) = (rows.iter(), rows.iter());
+                while let Some(shape) = rows.shape() {
+                    while let Some(row) = rows.next_of(&shape) {
+                        let (value, rest) = crate::axdr::parse(row).unwrap();
+                        prop_assert_eq!((Some(value), rest.len()), (walked.next(), 0));
+                        let crate::axdr::Value::Structure(cells) = value else { panic!() };
+                        prop_assert_eq!(cells.len(), shape.cells());
+                        for (cell, content) in cells.iter().zip(shape.contents()) {
+                            if let crate::axdr::Value::OctetString(bytes) = cell {
+                                prop_assert_eq!(bytes, &row[content]);
+                            }
+                        }
+                    }
+                }
+                for row in rows {
+                    prop_assert_eq!(Some(row), walked.next());
+                    open.push(row);
+                }
+                prop_assert_eq!(walked.next(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_alike_cost_as_many_elements_as_others() {
+        let mut bytes = vec![];
+        let rows = MAX_ELEMENTS / 9 + 1;
+        let mut writer = Writer::new(&mut bytes);
+        writer.array(rows);
+        for _ in 0..rows {
+            writer.structure(8);
+            (0..8).for_each(|_| _ = writer.u8(1));
+        }
+        let refused = check(&bytes);
+        assert_eq!(refused, check_with(&bytes, usize::MAX));
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::TooManyElements);
     }
 }

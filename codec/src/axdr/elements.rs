@@ -3,7 +3,7 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use super::{Value, value};
+use super::{Shape, Value, value};
 use crate::cursor::Cursor;
 use crate::error::Error;
 
@@ -130,7 +130,27 @@ impl<'a> Typed<'a> {
     }
 }
 
-impl Iter<'_> {
+impl<'a> Iter<'a> {
+    /// The shape of the element to come, where it is a structure of plain values with tags.
+    #[must_use]
+    pub fn shape(&self) -> Option<Shape> {
+        match &self.source {
+            Source::Tagged(cursor) if self.left > 0 => Shape::of(cursor.rest()),
+            _ => None,
+        }
+    }
+
+    /// The bytes of the element to come, where it has this shape; then it is passed.
+    #[inline]
+    pub fn next_of(&mut self, shape: &Shape) -> Option<&'a [u8]> {
+        let Source::Tagged(cursor) = &mut self.source else { return None };
+        let left = self.left.checked_sub(1)?;
+        let row = shape.row(cursor.rest())?;
+        cursor.take(row.len()).ok()?;
+        self.left = left;
+        Some(row)
+    }
+
     /// Bytes of the elements given so far.
     pub(crate) const fn consumed(&self) -> usize {
         match &self.source {
@@ -147,7 +167,7 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Value<'a>> {
         self.left = self.left.checked_sub(1)?;
         let value = match &mut self.source {
-            Source::Tagged(cursor) => value::tagged(cursor),
+            Source::Tagged(cursor) => value::tagged(cursor, self.left == 0),
             Source::Typed(typed) => {
                 let (value, behind) = typed.next();
                 *typed = behind;

@@ -114,18 +114,20 @@ pub(super) fn whole(bytes: &[u8]) -> Result<Value<'_>, Error> {
             let count = inside.length()?;
             Ok(container(tag, Elements::tagged(count, inside.rest())))
         }
-        _ => tagged(&mut cursor),
+        _ => tagged(&mut cursor, true),
     }
 }
 
-/// Reads a tagged value whose tree was checked.
+/// Reads a tagged value whose tree was checked. `is_last`: nothing follows it in these bytes, so that the end of a container
+/// need not be looked for.
 #[inline(always)]
-pub(super) fn tagged<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Error> {
+pub(super) fn tagged<'a>(cursor: &mut Cursor<'a>, is_last: bool) -> Result<Value<'a>, Error> {
     let at = *cursor;
     match cursor.u8()? {
         tag @ (tag::ARRAY | tag::STRUCTURE) => {
             let count = cursor.length()?;
-            let Some(length) = tagged_len(cursor.rest(), count) else {
+            let length = if is_last { Some(cursor.remaining()) } else { tagged_len(cursor.rest(), count) };
+            let Some(length) = length else {
                 return Err(at.error(ErrorKind::Truncated));
             };
             Ok(container(tag, Elements::tagged(count, cursor.take(length)?)))

@@ -31,18 +31,83 @@ impl Stamp {
     }
 }
 
+/// Reads the clocks of one push; those of a day that is no special one cost one look at the calendar together.
+pub(super) struct Clock<'c> {
+    rule: ClockRule,
+    calendar: &'c Calendar,
+    day: Option<PlainDay>,
+}
+
+/// A day on which the wall clock is ahead of UTC by the same all the time.
+#[derive(Clone, Copy)]
+struct PlainDay {
+    /// Year, month and day as they stand in a date-time.
+    date: [u8; 4],
+    start: Instant,
+    zone_min: i32,
+}
+
+impl<'c> Clock<'c> {
+    pub(super) fn new(rule: ClockRule, calendar: &'c Calendar) -> Clock<'c> {
+        Clock { rule, calendar, day: None }
+    }
+
+    /// As [`read`].
+    pub(super) fn read(&mut self, time: DateTime) -> Option<Stamp> {
+        let [year1, year0, month, day, _, hour, minute, second, ..] = time.0;
+        let date = [year1, year0, month, day];
+        // A deviation of zero may stand for UTC, which is none of the zone's business.
+        if hour > 23 || minute > 59 || second > 59 || time.deviation_min() == Some(0) {
+            return read(time, self.rule, self.calendar);
+        }
+        if self.day.is_none_or(|known| known.date != date) {
+            self.day = plain_day(time, date, self.calendar);
+        }
+        let Some(PlainDay { start, zone_min, .. }) = self.day else {
+            return read(time, self.rule, self.calendar);
+        };
+        let of_day = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+        let (deviation_min, quality) = (time.deviation_min(), clock_quality(time));
+        let expected = deviation_min.is_none_or(|deviation| i32::from(deviation).abs() == zone_min.abs());
+        let quality = if expected { quality } else { quality.with(Quality::DEVIATION_UNEXPECTED) };
+        let instant = start.plus_seconds(of_day);
+        Some(Stamp { instant, deviation_min, clock_status: time.clock_status(), quality })
+    }
+
+    /// The stamp of the next row.
+    pub(super) fn after(&self, before: Stamp, period_s: u32) -> Stamp {
+        before.after(period_s, self.calendar)
+    }
+}
+
+fn plain_day(time: DateTime, date: [u8; 4], calendar: &Calendar) -> Option<PlainDay> {
+    let (year, month, day) = date_of(time)?;
+    let start = calendar.plain_start_of(CivilDay::from_ymd(year, month, day)?)?;
+    Some(PlainDay { date, start, zone_min: calendar.offset_seconds(start) / 60 })
+}
+
+fn small(field: u8) -> Option<i8> {
+    i8::try_from(field).ok()
+}
+
+fn date_of(time: DateTime) -> Option<(i16, i8, i8)> {
+    Some((i16::try_from(time.year()?).ok()?, small(time.month()?)?, small(time.day()?)?))
+}
+
+fn clock_quality(time: DateTime) -> Quality {
+    let doubtful = time.is_invalid() || time.is_doubtful();
+    if doubtful { Quality::CLOCK_DOUBTFUL } else { Quality::GOOD }
+}
+
 /// `None` where the date or the time of day is not specified or does not exist. Seconds that are not specified are 0,
 /// hundredths are dropped.
-pub(super) fn read(time: DateTime, rule: ClockRule, calendar: &Calendar) -> Option<Stamp> {
-    let year = i16::try_from(time.year()?).ok()?;
-    let small = |field: u8| i8::try_from(field).ok();
-    let (month, day) = (small(time.month()?)?, small(time.day()?)?);
+fn read(time: DateTime, rule: ClockRule, calendar: &Calendar) -> Option<Stamp> {
+    let (year, month, day) = date_of(time)?;
     let (hour, minute) = (small(time.hour()?)?, small(time.minute()?)?);
     let second = small(time.second().unwrap_or(0))?;
     let local = calendar.instant_of(year, month, day, hour, minute, second)?;
     let zone_min = calendar.offset_seconds(local) / 60;
-    let doubtful = time.is_invalid() || time.is_doubtful();
-    let quality = if doubtful { Quality::CLOCK_DOUBTFUL } else { Quality::GOOD };
+    let quality = clock_quality(time);
     let (instant, quality) = match time.deviation_min().map(i32::from) {
         None => (local, quality),
         Some(deviation) if deviation.abs() == zone_min.abs() => (local, quality),
@@ -59,6 +124,8 @@ pub(super) fn read(time: DateTime, rule: ClockRule, calendar: &Calendar) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FLAG: ClockRule = ClockRule { zero_deviation: ZeroDeviation::Flag };
@@ -119,5 +186,43 @@ mod tests {
         let stamp = Stamp { instant: midnight("2026-03-29"), ..read(at(0, 0), FLAG, &berlin).unwrap() };
         assert_eq!(stamp.after(86_400, &berlin).instant, midnight("2026-03-30"));
         assert_eq!(stamp.after(1800, &berlin).instant, stamp.instant.plus_seconds(1800));
+    }
+
+    /// Days around those on which Berlin's clock turns, and fields that are not specified or do not exist.
+    fn any_time() -> impl Strategy<Value = DateTime> {
+        let year = prop::sample::select(vec![1970, 2026, 2027, 2099, 2100, 40_000, 0xffff]);
+        let month = prop::sample::select(vec![1, 2, 3, 4, 10, 11, 12, 13, 0xfe, 0xff]);
+        let day = prop::sample::select(vec![1, 24, 25, 26, 27, 28, 29, 30, 31, 0, 0xfd, 0xff]);
+        let of_day = (
+            prop_oneof![0..24_u8, any::<u8>()],
+            prop_oneof![0..60_u8, any::<u8>()],
+            prop_oneof![0..60_u8, any::<u8>()],
+        );
+        let deviation = prop::sample::select(vec![330, -330, 60, -120, 0, 345, i16::MIN, i16::MAX]);
+        (year, month, day, of_day, deviation, any::<u8>()).prop_map(
+            |(year, month, day, of_day, deviation, status)| {
+                DateTime::new(year, month, day, 0xff, of_day.0, of_day.1, of_day.2, 0, deviation, status)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_clock_that_keeps_its_day_reads_as_one_that_looks_every_time(
+            times in prop::collection::vec((any_time(), any::<bool>()), 1..20),
+        ) {
+            for zone in ["Asia/Kolkata", "Europe/Berlin"] {
+                let calendar = Calendar::new(zone).unwrap();
+                for zero_deviation in [ZeroDeviation::Flag, ZeroDeviation::Local, ZeroDeviation::Utc] {
+                    let rule = ClockRule { zero_deviation };
+                    let mut clock = Clock::new(rule, &calendar);
+                    for (time, is_repeated) in &times {
+                        for _ in 0..=u8::from(*is_repeated) {
+                            prop_assert_eq!(clock.read(*time), read(*time, rule, &calendar), "{}", time);
+                        }
+                    }
+                }
+            }
+        }
     }
 }

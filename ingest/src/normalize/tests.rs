@@ -342,7 +342,67 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A cell that a row of a profile may have, its shape by `kind`.
+fn cell(kind: u8, seed: u64, writer: &mut Writer<'_>) {
+    let wide = if seed.is_multiple_of(16) { u64::MAX } else { seed >> 20 };
+    match kind % 24 {
+        0 => writer.null(),
+        1 => writer.delta_i8(seed as i8),
+        2 => writer.dont_care(),
+        3 => writer.f32_bits((seed as u16 as f32).to_bits()),
+        4 => writer.u64(wide),
+        5 => writer.i64(wide.cast_signed()),
+        6 => writer.enum_(seed as u8),
+        7 => writer.i8(seed as i8),
+        8 => writer.utf8_string(b"7"),
+        9 | 10 => writer.i16(seed as i16),
+        11 | 12 => writer.i32(seed as i32),
+        13 => writer.u8(seed as u8),
+        14..=18 => writer.u16(seed as u16),
+        _ => writer.u32(seed as u32),
+    };
+}
+
+/// Rows of two shapes, as the pushes of a profile have them, or nearly so.
+fn any_rows() -> impl Strategy<Value = Vec<u8>> {
+    let kinds = || prop::collection::vec(prop_oneof![4 => 4..24_u8, 1 => 0..4_u8], 7);
+    let clocks = || prop::sample::select(vec![0_u8, 1, 1, 1, 2]);
+    let row = (any::<u64>(), prop::bool::weighted(0.15), any::<u8>(), 0..4_u8, 0..48_u8);
+    let rows = prop::collection::vec(row, 0..24);
+    let setup = prop::sample::select(vec![INTERVAL, DAILY]);
+    (setup, (clocks(), kinds()), (clocks(), kinds()), rows).prop_map(|(setup, first, second, rows)| {
+        let columns = if setup == DAILY { 4 } else { 7 };
+        nested(setup, rows.len(), |writer| {
+            for (index, (seed, is_other, status, day, half)) in rows.into_iter().enumerate() {
+                let (clock, kinds) = if is_other { &second } else { &first };
+                let (status, deviation) = if status < 16 { (status, 60) } else { (0, 330) };
+                let time =
+                    DateTime::new(2026, 6, 1 + day, 0xff, half / 2, half % 2 * 30, 0, 0, deviation, status);
+                writer.structure(1 + columns);
+                match clock {
+                    0 if index > 0 => writer.null(),
+                    2 => writer.date_time(time),
+                    _ => writer.octet_string(&time.0),
+                };
+                kinds.iter().take(columns).enumerate().for_each(|(column, &kind)| {
+                    cell(kind, seed.rotate_left(column as u32 * 7), writer);
+                });
+            }
+        })
+    })
+}
+
 proptest! {
+    #[test]
+    fn rows_read_by_a_plan_say_what_they_say_cell_by_cell(bytes in any_rows()) {
+        let (body, _) = axdr::parse(&bytes).unwrap();
+        for name in ["is15959-d1", "is15959-d2", "is15959-d1-start"] {
+            let (profile, calendar) = (profile(name), Calendar::india());
+            let planned = normalize_with(SHAPES, &body, None, &profile, &calendar);
+            prop_assert_eq!(planned, normalize_with(0, &body, None, &profile, &calendar));
+        }
+    }
+
     #[test]
     fn no_value_makes_it_panic(bytes in prop_oneof![any_value(4), any_body()]) {
         if let Ok((body, _)) = axdr::parse(&bytes) {

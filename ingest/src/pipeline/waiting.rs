@@ -15,9 +15,9 @@ use registry::{Put, WaitingFrame};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Core, PipelineError};
+use crate::decode::Buffers;
 use crate::received::{Framing, Lost, Received, Ticket};
 use crate::telemetry;
-use codec::security::Scratch;
 
 /// Titles looked up at a time.
 const TITLES: usize = 1000;
@@ -122,7 +122,7 @@ impl Core {
 
     async fn take_title_in(&self, title: SystemTitle) -> Result<usize, PipelineError> {
         let frames = self.registry.take_waiting(title).await?;
-        let mut scratch = Scratch::new();
+        let mut buffers = Buffers::default();
         let mut tickets: Vec<(Position, Ticket)> = Vec::with_capacity(frames.len());
         for frame in frames {
             let received = Received {
@@ -133,7 +133,7 @@ impl Core {
                 identity: None,
             };
             let ticket =
-                self.submit(received, usize::MAX, &mut scratch).await.map_err(|_| PipelineError::Stopped)?;
+                self.submit(received, usize::MAX, &mut buffers).await.map_err(|_| PipelineError::Stopped)?;
             tickets.push((frame.position, ticket));
         }
         let mut positions = Vec::with_capacity(tickets.len());
