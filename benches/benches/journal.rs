@@ -50,27 +50,34 @@ async fn run() -> Result<(), Void> {
         bare.write_all_at(&zeros, (part * zeros.len()) as u64).map_err(void)?;
     }
     bare.sync_all().map_err(void)?;
-    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    let (mut ours, mut peer, mut loaded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..setting(ROUNDS.0, ROUNDS.1) {
         let round = half_load(&world, &mut pushes, capacity / 2.0).await?;
-        peer.push(percentile(&mut syncs(&bare, round.group_bytes)?, 0.99));
-        println!(
-            "#   {:.0} pushes/s, {:.0} records a sync, p50 {:.2} ms, p99 {:.2} ms",
-            round.rate, round.records, round.p50_ms, round.p99_ms
-        );
+        println!("#   {round}");
+        peer.push(percentile(&mut syncs(&bare, round.group_bytes, Duration::ZERO)?, 0.99));
         ours.push(round.p99_ms);
+        let (file, bytes) = (bare.try_clone().map_err(void)?, round.group_bytes);
+        let pace = Duration::from_millis(setting(ROUND_MS.0, ROUND_MS.1) as u64) / BARE_SYNCS as u32;
+        let beside = std::thread::spawn(move || syncs(&file, bytes, pace));
+        let round = half_load(&world, &mut pushes, capacity / 2.0).await?;
+        let mut times = beside.join().map_err(|_| Void("a thread panicked".into()))??;
+        let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+        println!("#   {round}; a sync beside it: p50 {p50:.2} ms, p99 {p99:.2} ms");
+        loaded.push(p99);
     }
-    let (ours, peer) = (Samples::of(ours), Samples::of(peer));
-    let ratio = ours.over(&peer);
-    let figure = Figure {
-        id: "W1",
-        ours: format!("{:.2} ms p99", ours.median()),
-        peer: format!("{:.2} ms p99", peer.median()),
-        ratio: ratio.median(),
-        spread_percent: ratio.spread_percent(),
-        floor: Floor::AtMost(4.0),
-    };
-    println!("{figure}");
+    let ours = Samples::of(ours);
+    for (id, peer) in [("W1", Samples::of(peer)), ("W1l", Samples::of(loaded))] {
+        let ratio = ours.over(&peer);
+        let figure = Figure {
+            id,
+            ours: format!("{:.2} ms p99", ours.median()),
+            peer: format!("{:.2} ms p99", peer.median()),
+            ratio: ratio.median(),
+            spread_percent: ratio.spread_percent(),
+            floor: Floor::AtMost(4.0),
+        };
+        println!("{figure}");
+    }
     everything_is_there(&world, &pushes).await?;
     world.pipeline.shutdown().await.map_err(void)
 }
@@ -163,6 +170,19 @@ struct Round {
     group_bytes: usize,
     p50_ms: f64,
     p99_ms: f64,
+    /// How late pushes were given, which is in their times.
+    late_p99_ms: f64,
+}
+
+impl std::fmt::Display for Round {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Round { rate, records, p50_ms, p99_ms, late_p99_ms, .. } = self;
+        write!(
+            f,
+            "{rate:.0} pushes/s, {records:.0} records a sync, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, given late by \
+             p99 {late_p99_ms:.2} ms"
+        )
+    }
 }
 
 /// Gives pushes at a steady rate, whatever becomes of those before, and times each until it is acknowledged.
@@ -185,9 +205,8 @@ async fn half_load(world: &World, pushes: &mut Pushes, rate: f64) -> Result<Roun
     let handle = tokio::runtime::Handle::current();
     let began = Instant::now();
     // On a thread of its own: the timer of the runtime knows whole milliseconds only.
-    tokio::task::spawn_blocking(move || handle.block_on(give(submitter, frames, rate, told)))
-        .await
-        .map_err(void)??;
+    let giving = tokio::task::spawn_blocking(move || handle.block_on(give(submitter, frames, rate, told)));
+    let mut late = giving.await.map_err(void)??;
     let mut latencies = awaiting.await.map_err(void)??;
     let seconds = began.elapsed().as_secs_f64();
     let after = world.pipeline.stats();
@@ -198,16 +217,18 @@ async fn half_load(world: &World, pushes: &mut Pushes, rate: f64) -> Result<Roun
         group_bytes: (GROUP_OVERHEAD + records * (frame_bytes + RECORD_OVERHEAD)) as usize,
         p50_ms: percentile(&mut latencies, 0.5),
         p99_ms: percentile(&mut latencies, 0.99),
+        late_p99_ms: percentile(&mut late, 0.99),
     })
 }
 
-/// Submits each push when it is due.
+/// Submits each push when it is due; says by how many milliseconds each was late.
 async fn give(
     mut submitter: Submitter,
     frames: Vec<Received>,
     rate: f64,
     told: UnboundedSender<(Instant, Ticket)>,
-) -> Result<(), Void> {
+) -> Result<Vec<f64>, Void> {
+    let mut late = Vec::with_capacity(frames.len());
     let began = Instant::now();
     for (number, frame) in frames.into_iter().enumerate() {
         // From when it was due, so that a generator that is held up hides nothing.
@@ -215,10 +236,11 @@ async fn give(
         while Instant::now() < due {
             std::thread::sleep(TICK);
         }
+        late.push(due.elapsed().as_secs_f64() * 1e3);
         let ticket = submitter.submit(frame).await.map_err(void)?;
         told.send((due, ticket)).map_err(void)?;
     }
-    Ok(())
+    Ok(late)
 }
 
 async fn accepted(ticket: Ticket) -> Result<Acked, Void> {
@@ -229,13 +251,19 @@ async fn accepted(ticket: Ticket) -> Result<Acked, Void> {
     }
 }
 
-/// Milliseconds of each write and sync of so many bytes to a file that is there already.
-fn syncs(file: &File, bytes: usize) -> Result<Vec<f64>, Void> {
+/// Milliseconds of each write and sync of so many bytes to a file that is there already. With a pace they are due one
+/// after the other, and timed from then on as pushes are.
+fn syncs(file: &File, bytes: usize, pace: Duration) -> Result<Vec<f64>, Void> {
     let content = vec![0x5a; bytes];
     let places = (BARE_BYTES / bytes.max(1)).max(1);
     let mut times = Vec::with_capacity(BARE_SYNCS);
+    let first = Instant::now();
     for number in 0..BARE_SYNCS {
-        let began = Instant::now();
+        let due = first + pace * number as u32;
+        while Instant::now() < due {
+            std::thread::sleep(TICK);
+        }
+        let began = if pace.is_zero() { Instant::now() } else { due };
         file.write_all_at(&content, ((number % places) * bytes) as u64).map_err(void)?;
         file.sync_data().map_err(void)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);

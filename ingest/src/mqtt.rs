@@ -45,6 +45,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Largest packet taken: the largest frame with topic and properties.
 const MAX_PACKET: u32 = 128 * 1024;
+/// We publish nothing, but the library takes no fewer.
+const PUBLISHES_FROM_US: u16 = 1;
+/// PUBACKs that go out in one write at most.
+const PUBACKS_A_WRITE: usize = 256;
 /// How long a shutdown waits for the PUBACKs of what was taken.
 const DRAIN: Duration = Duration::from_secs(2);
 const PORT: u16 = 1883;
@@ -157,6 +161,10 @@ impl MqttOptions {
             .set_receive_maximum(Some(self.receive_maximum))
             .set_max_packet_size(Some(MAX_PACKET))
             .set_session_store(EmptySession)
+            // With each write the library goes over all publishes that may be on their way from us, and there are none.
+            .set_outgoing_inflight_upper_limit(PUBLISHES_FROM_US)
+            // Else each PUBACK is a write of its own.
+            .set_max_request_batch(PUBACKS_A_WRITE)
             .set_ack_mode(AckMode::Manual);
         if let Some((user, password)) = &self.credentials {
             options.set_credentials(user, password.clone());
@@ -215,7 +223,7 @@ impl SessionStore for EmptySession {
             client_id: key.client_id().to_owned(),
             clean_start: false,
             session_expiry_interval: None,
-            outgoing_inflight_upper_limit: None,
+            outgoing_inflight_upper_limit: Some(PUBLISHES_FROM_US),
             ack_mode: PersistedAckMode::Manual,
             last_pkid: 0,
             last_puback: 0,
@@ -318,7 +326,13 @@ impl Session {
                     Err(error) => self.lost(&error, &shutdown).await,
                 },
                 answered = to_acknowledge.recv() => match answered {
-                    Some(arrived) => self.acknowledge(&arrived),
+                    Some(arrived) => {
+                        self.acknowledge(&arrived);
+                        // A sync answers many at once.
+                        while let Ok(arrived) = to_acknowledge.try_recv() {
+                            self.acknowledge(&arrived);
+                        }
+                    }
                     // The pipeline has stopped: nothing is acknowledged any more.
                     None => break,
                 },

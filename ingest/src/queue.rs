@@ -37,10 +37,9 @@ pub(crate) struct ControlItem {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// What the journal thread is to do next.
+/// What the journal thread is to do next, besides the frames.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    pub(crate) frames: Vec<FrameItem>,
     pub(crate) control: Vec<ControlItem>,
     /// Up to where the journal may be let go.
     pub(crate) trim: Option<Position>,
@@ -66,6 +65,8 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<FrameItem>,
+    /// Bytes of their records, at most.
+    frame_bytes: usize,
     control: VecDeque<ControlItem>,
     trim: Option<Position>,
     closed: bool,
@@ -81,6 +82,7 @@ impl Queue {
         if state.closed {
             return Err(Box::new(item));
         }
+        state.frame_bytes += item.bytes;
         state.frames.push_back(item);
         self.wake(state);
         Ok(())
@@ -116,6 +118,7 @@ impl Queue {
         let (frames, control) = {
             let mut state = self.lock();
             state.closed = true;
+            state.frame_bytes = 0;
             (mem::take(&mut state.frames), mem::take(&mut state.control))
         };
         drop((frames, control));
@@ -142,14 +145,15 @@ impl Queue {
         self.lock().frames.len()
     }
 
-    /// Waits for work, at most for `patience`; then there may be none.
-    pub(crate) fn wait(&self, take: Take, patience: Duration) -> Work {
+    /// Waits for work, at most for `patience`; then there may be none. Frames come into `frames`, which is empty; where
+    /// all are taken it changes places with the queue, so that nobody who brings one waits for that.
+    pub(crate) fn wait(&self, take: Take, patience: Duration, frames: &mut VecDeque<FrameItem>) -> Work {
         let until = Instant::now() + patience;
         let mut state = self.lock();
         loop {
-            let work = state.take(take);
+            let work = state.take(take, frames);
             let left = until.saturating_duration_since(Instant::now());
-            if !work.is_empty() || work.closed || left.is_zero() {
+            if !work.is_empty() || !frames.is_empty() || work.closed || left.is_zero() {
                 return work;
             }
             state.asleep = true;
@@ -174,7 +178,7 @@ impl Queue {
 }
 
 impl State {
-    fn take(&mut self, take: Take) -> Work {
+    fn take(&mut self, take: Take, frames: &mut VecDeque<FrameItem>) -> Work {
         let mut work = Work { trim: self.trim.take(), closed: self.closed, ..Work::default() };
         let mut bytes = 0;
         while bytes < take.bytes {
@@ -182,10 +186,15 @@ impl State {
             bytes += item.bytes;
             work.control.push(item);
         }
+        if take.frames && frames.is_empty() && bytes + self.frame_bytes < take.bytes {
+            mem::swap(&mut self.frames, frames);
+            self.frame_bytes = 0;
+        }
         while take.frames && bytes < take.bytes {
             let Some(item) = self.frames.pop_front() else { break };
             bytes += item.bytes;
-            work.frames.push(item);
+            self.frame_bytes -= item.bytes;
+            frames.push_back(item);
         }
         // Closed only when nothing is left that could still be taken.
         let left = !self.control.is_empty() || (take.frames && !self.frames.is_empty());
@@ -196,6 +205,6 @@ impl State {
 
 impl Work {
     fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.control.is_empty() && self.trim.is_none()
+        self.control.is_empty() && self.trim.is_none()
     }
 }

@@ -143,6 +143,12 @@ impl Account {
         }
     }
 
+    /// Reads it, and the last day of its energy.
+    pub(crate) fn touch_all(&self) -> i64 {
+        let last = self.energy.points.last().map_or(0, |point| i64::from(point.day.0));
+        last ^ i64::from(self.id.0) ^ i64::from(self.meter) ^ self.booked.0 ^ self.energy.base_wh
+    }
+
     pub(crate) fn meter(&self) -> Option<MeterId> {
         (self.meter != 0).then_some(MeterId(self.meter))
     }
@@ -221,8 +227,9 @@ impl Account {
 
     /// Sets the highest demand of a day's month to what `change` makes of it.
     pub(crate) fn change_demand(&mut self, day: CivilDay, change: impl FnOnce(i64) -> i64) {
-        let month = day.month();
-        let open = self.open_month();
+        // Nearly all data is of the first day that is not booked, and months take a while to count.
+        let is_first_open = day == self.booked_until.next();
+        let (month, open) = if is_first_open { Default::default() } else { (day.month(), self.open_month()) };
         if month == open {
             self.set_open_demand_w(change(self.open_demand_w()));
             return;
@@ -245,6 +252,9 @@ impl Account {
 
     /// Notes that data of a day of a closed month changed something.
     pub(crate) fn touch(&mut self, day: CivilDay) {
+        if day > self.booked_until {
+            return;
+        }
         let month = day.month();
         if month >= self.open_month() {
             return;
@@ -307,8 +317,9 @@ pub(crate) fn days_between(first: CivilDay, last: CivilDay) -> u8 {
 
 /// Mean power of an interval, W: what demand is the highest of. Below zero and absurd values are held within range.
 pub(crate) fn demand_w(import_wh: i64, period_s: u32) -> i64 {
-    let energy = i128::from(import_wh.max(0)) * 3600 / i128::from(period_s.max(1));
-    i64::try_from(energy).unwrap_or(MAX_DEMAND_W).min(MAX_DEMAND_W)
+    // What is too large for the multiplication is above the highest demand with any period.
+    let watt_seconds = import_wh.max(0).checked_mul(3600);
+    watt_seconds.map_or(MAX_DEMAND_W, |energy| (energy / i64::from(period_s.max(1))).min(MAX_DEMAND_W))
 }
 
 #[cfg(test)]
@@ -320,6 +331,19 @@ mod tests {
     #[test]
     fn an_account_takes_120_bytes_and_an_empty_place_no_more() {
         assert_eq!(size_of::<Option<Account>>(), 120);
+    }
+
+    #[test]
+    fn demand_is_held_within_range_whatever_a_meter_says() {
+        let exact = |wh: i64, period_s: u32| {
+            let power = i128::from(wh.max(0)) * 3600 / i128::from(period_s.max(1));
+            i64::try_from(power).unwrap_or(MAX_DEMAND_W).min(MAX_DEMAND_W)
+        };
+        for wh in [i64::MIN, -1, 0, 1, 699, 1 << 40, i64::MAX / 3600, i64::MAX / 3600 + 1, i64::MAX] {
+            for period_s in [0, 1, 900, 1800, 86_400, u32::MAX] {
+                assert_eq!(demand_w(wh, period_s), exact(wh, period_s), "{wh} Wh in {period_s} s");
+            }
+        }
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 mod close;
 mod frame;
+mod household;
 mod money;
 mod recharge;
 mod resolve;
@@ -164,6 +165,20 @@ impl Fold {
             tally.repeated += counts.redelivered;
             tally.refused += counts.refused;
         }
+    }
+
+    /// Reads what folding these records will read, for some of them at once: meters, then their accounts. Nothing comes
+    /// of it but that they are folded sooner, because the waits for memory pass beside each other.
+    pub fn touch(&self, records: &[Record]) {
+        let meters = || {
+            records.iter().filter_map(|record| match &record.fact {
+                Fact::Frame(frame) => self.meters.get(frame.meter.0),
+                _ => None,
+            })
+        };
+        let read = meters().fold(0, |read, meter| read ^ meter.touch());
+        let accounts = meters().filter_map(|meter| self.accounts.get(meter.account()?.0));
+        std::hint::black_box(accounts.fold(read, |read, account| read ^ account.touch_all()));
     }
 
     /// Folds the next record.

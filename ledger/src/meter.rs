@@ -61,6 +61,11 @@ impl Meter {
         meter
     }
 
+    /// Reads it from its first byte to its last.
+    pub(crate) fn touch(&self) -> i64 {
+        i64::from(self.title.0[0]) ^ self.heard_at ^ i64::from(self.intervals_a_day)
+    }
+
     pub(crate) fn account(&self) -> Option<AccountId> {
         (self.account != 0).then_some(AccountId(self.account))
     }
@@ -80,6 +85,11 @@ impl Meter {
 
     pub(crate) fn set_heard_at(&mut self, at: Option<Instant>) {
         self.heard_at = at.map_or(NEVER, |at| at.0);
+    }
+
+    /// Notes that it was heard.
+    pub(crate) fn hear(&mut self, at: Instant) {
+        self.heard_at = self.heard_at.max(at.0);
     }
 
     pub(crate) fn counters(&self) -> CounterWindow {

@@ -69,8 +69,10 @@ impl Writer<'_> {
     }
     pub(crate) fn values(&mut self, values: &Values) {
         self.u64(values.set());
-        for value in values.as_slice() {
-            self.i64(*value);
+        let (at, values) = (self.0.len(), values.as_slice());
+        self.0.resize(at + size_of_val(values), 0);
+        for (place, value) in self.0[at..].chunks_exact_mut(8).zip(values) {
+            place.copy_from_slice(&value.to_le_bytes());
         }
     }
 }

@@ -248,12 +248,14 @@ impl Values {
 
     /// Which channels are there, as a bit set by [`Channel::index`].
     #[must_use]
+    #[inline]
     pub fn set(&self) -> u64 {
         self.set
     }
 
     /// The values of the channels that are there, in their order.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[i64] {
         match &self.store {
             Store::Inline(values) => &values[..self.len().min(INLINE)],
@@ -269,6 +271,7 @@ impl Values {
 
     /// The value of a channel, if it is there.
     #[must_use]
+    #[inline]
     pub fn get(&self, channel: Channel) -> Option<i64> {
         let bit = 1_u64 << channel.index();
         (self.set & bit != 0).then(|| self.as_slice()[self.rank(bit)])

@@ -272,6 +272,7 @@ impl Calendar {
 
     /// The civil day that holds this instant.
     #[must_use]
+    #[inline]
     pub fn day_of(&self, instant: Instant) -> CivilDay {
         match self.offset_us(instant) {
             Some(offset) => CivilDay(i32::try_from((instant.0 + offset).div_euclid(DAY_US)).unwrap_or(0)),
@@ -298,6 +299,7 @@ impl Calendar {
     /// The civil day an interval or a register is counted to: that of the instant just before its end, so that what
     /// is captured at 00:00 closes the day before.
     #[must_use]
+    #[inline]
     pub fn usage_day(&self, end: Instant) -> CivilDay {
         self.day_of(Instant(end.0.saturating_sub(1)))
     }

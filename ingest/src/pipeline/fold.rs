@@ -39,9 +39,12 @@ pub(super) struct FoldGroup {
     /// Bytes it has in the journal.
     pub(super) bytes: usize,
     pub(super) records: Vec<Record>,
-    /// Who waits for the outcome of which record.
-    pub(super) replies: Vec<(usize, oneshot::Sender<Applied>, OwnedSemaphorePermit)>,
+    /// Who waits for the outcomes of the first records.
+    pub(super) replies: Vec<(oneshot::Sender<Applied>, OwnedSemaphorePermit)>,
 }
+
+/// Records whose places in memory are read before the first of them is folded.
+const AHEAD: usize = 16;
 
 /// The fold and where its rows go.
 pub(super) struct Applier {
@@ -53,7 +56,7 @@ pub(super) struct Applier {
 /// What a group led to besides rows.
 #[derive(Default)]
 pub(super) struct GroupEffects {
-    /// By record.
+    /// Of the first records, as many as were asked for.
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) contested: Vec<Contested>,
     /// Frames whose meters are not registered.
@@ -65,22 +68,38 @@ impl Applier {
         Applier { fold, lake, effects: Effects::default() }
     }
 
-    /// Applies one group whole and hands its rows to the lake.
+    /// Applies one group whole and hands its rows to the lake; keeps the first `outcomes` outcomes.
     pub(super) fn group(
         &mut self,
         counts: &[SourceCounts; Source::ALL.len()],
         records: &[Record],
+        outcomes: usize,
     ) -> Result<GroupEffects, FoldError> {
         let mut group = GroupEffects::default();
         self.fold.begin_group(counts);
-        for record in records {
+        self.effects.rows.reserve(records.iter().map(rows_of).sum());
+        for (number, record) in records.iter().enumerate() {
+            if number.is_multiple_of(AHEAD) {
+                self.fold.touch(&records[number..records.len().min(number + AHEAD)]);
+            }
             self.fold.apply(record, &mut self.effects)?;
-            group.outcomes.push(self.effects.outcome.take());
+            let outcome = self.effects.outcome.take();
+            if number < outcomes {
+                group.outcomes.push(outcome);
+            }
             group.waiting.extend(waiting_frame(record));
         }
         group.contested = std::mem::take(&mut self.effects.contested);
         self.lake.absorb(std::mem::take(&mut self.effects.rows), self.fold.position());
         Ok(group)
+    }
+}
+
+/// Rows that a record brings, but for events and postings.
+fn rows_of(record: &Record) -> usize {
+    match &record.fact {
+        Fact::Frame(frame) => 1 + frame.readings.len(),
+        _ => 1,
     }
 }
 
@@ -129,7 +148,7 @@ impl FoldThread {
 
     fn group(&mut self, group: FoldGroup) -> Result<(), FoldError> {
         let FoldGroup { counts, bytes, records, replies } = group;
-        let mut effects = self.applier.group(&counts, &records)?;
+        let effects = self.applier.group(&counts, &records, replies.len())?;
         self.core.gauges.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let position = self.applier.fold.position();
         publish(&self.core.gauges.folded, position);
@@ -139,11 +158,12 @@ impl FoldThread {
             let _ = self.core.waiting.blocking_send(WaitingJob::Put(effects.waiting));
         }
         self.hand_out(effects.contested);
-        for (index, reply, permit) in replies {
-            let outcome = effects.outcomes.get_mut(index).and_then(Option::take);
+        for ((reply, permit), (record, outcome)) in
+            replies.into_iter().zip(records.iter().zip(effects.outcomes))
+        {
             let outcome = outcome.unwrap_or(Outcome::Applied);
             // The caller may have been cancelled; the fact is applied all the same.
-            let _ = reply.send(Applied { position: records[index].position, outcome });
+            let _ = reply.send(Applied { position: record.position, outcome });
             drop(permit);
         }
         let is_due = self.applier.lake.hot_bytes() >= self.core.options.commit_bytes;

@@ -1,5 +1,6 @@
 //! Thread `journal`: judges, appends, syncs, answers. The only writer of the journal.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,10 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon it looks again whether there is room.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// A frame's record on its way into the journal.
-struct FrameEntry {
-    received_at: model::Instant,
-    fact: Fact,
+/// Frames whose places in memory are read before the first of them is judged.
+const AHEAD: usize = 32;
+/// Senders' shares of the queue that are given back at once.
+const SHARES: usize = 64;
+
+/// Who waits for a frame's record.
+struct Answer {
     reply: oneshot::Sender<Acked>,
     acked: Acked,
     permit: OwnedSemaphorePermit,
@@ -56,8 +60,13 @@ pub(super) struct JournalThread {
     group: Group,
     /// Number of the batch whose frames are pending; those below are durable.
     batch: u64,
+    /// Frames that were taken from the queue and are not judged.
+    inbox: VecDeque<FrameItem>,
     control: Vec<ControlItem>,
-    frames: Vec<FrameEntry>,
+    /// Records of frames that are pending; they have no position yet.
+    frames: Vec<Record>,
+    /// Who waits for them, in the same order.
+    answers: Vec<Answer>,
     copies: Vec<Copy>,
     counts: [SourceCounts; Source::ALL.len()],
     told: FrameCounts,
@@ -73,8 +82,10 @@ impl JournalThread {
             judge,
             group: Group::new(),
             batch: 1,
+            inbox: VecDeque::new(),
             control: Vec::new(),
             frames: Vec::new(),
+            answers: Vec::new(),
             copies: Vec::new(),
             counts: Default::default(),
             told: FrameCounts::default(),
@@ -112,14 +123,14 @@ impl JournalThread {
                 (true, true) => self.core.options.idle_after,
                 (true, false) => PATIENCE,
             };
-            let Work { frames, control, trim, closed } = self.core.queue.wait(take, patience);
+            let Work { control, trim, closed } = self.core.queue.wait(take, patience, &mut self.inbox);
             gauge!(telemetry::QUEUE_FRAMES).set(self.core.queue.frames() as f64);
             if let Some(upto) = trim {
                 self.journal.trim(upto).map_err(failure)?;
             }
-            let idle = frames.is_empty() && control.is_empty();
+            let idle = self.inbox.is_empty() && control.is_empty();
             self.control.extend(control);
-            frames.into_iter().for_each(|item| self.admit(item));
+            self.admit_all();
             self.write()?;
             if (idle || closed) && self.unvouched && !self.is_held() {
                 self.vouch()?;
@@ -135,6 +146,18 @@ impl JournalThread {
         !self.frames.is_empty() || !self.control.is_empty()
     }
 
+    fn admit_all(&mut self) {
+        self.frames.reserve(self.inbox.len());
+        self.answers.reserve(self.inbox.len());
+        while !self.inbox.is_empty() {
+            self.judge.touch(self.inbox.iter().take(AHEAD).map(|item| &item.decoded));
+            for _ in 0..AHEAD {
+                let Some(item) = self.inbox.pop_front() else { break };
+                self.admit(item);
+            }
+        }
+    }
+
     fn admit(&mut self, item: FrameItem) {
         let FrameItem { decoded, reply, permit, .. } = item;
         let (source, received_at) = (decoded.frame.source, decoded.frame.received_at);
@@ -144,7 +167,10 @@ impl JournalThread {
         counts.received += 1;
         let acked = Acked { position: None, disposition, confirm };
         match becomes {
-            Becomes::Fact(fact) => self.frames.push(FrameEntry { received_at, fact, reply, acked, permit }),
+            Becomes::Fact(fact) => {
+                self.frames.push(Record { position: Position(0), received_at, fact });
+                self.answers.push(Answer { reply, acked, permit });
+            }
             Becomes::CopyOf { batch } => {
                 counts.redelivered += 1;
                 self.copies.push(Copy { batch, reply, acked, permit });
@@ -226,11 +252,8 @@ impl JournalThread {
     /// The pending records, in the order in which [`JournalThread::pass_on`] numbers them.
     fn encode(&mut self, lane: Lane) {
         self.group.clear();
-        let mut record = Vec::new();
         let mut push = |fact: &Fact, received_at| {
-            record.clear();
-            fact.encode(received_at, &mut record);
-            self.group.push(&record);
+            self.group.push_with(|image| fact.encode(received_at, image));
         };
         for item in &self.control {
             push(&item.fact, item.received_at);
@@ -238,8 +261,8 @@ impl JournalThread {
         if lane == Lane::Urgent {
             return;
         }
-        for entry in &self.frames {
-            push(&entry.fact, entry.received_at);
+        for record in &self.frames {
+            push(&record.fact, record.received_at);
         }
         for source in Source::ALL {
             *self.group.counts_mut(source) = self.counts[source.index()];
@@ -258,22 +281,19 @@ impl JournalThread {
     ) -> Result<usize, Failure> {
         let frames = if lane == Lane::Ordinary { mem::take(&mut self.frames) } else { Vec::new() };
         let control = mem::take(&mut self.control);
-        let mut group = FoldGroup { counts, bytes, records: Vec::new(), replies: Vec::new() };
-        let mut answers = Vec::with_capacity(frames.len());
-        let mut position = first;
-        let mut push = |group: &mut FoldGroup, received_at, fact| {
-            let at = position;
-            group.records.push(Record { position, received_at, fact });
-            position = position.next();
-            at
-        };
-        for ControlItem { received_at, fact, reply, permit, .. } in control {
-            push(&mut group, received_at, fact);
-            group.replies.push((group.records.len() - 1, reply, permit));
+        let mut group =
+            FoldGroup { counts, bytes, records: frames, replies: Vec::with_capacity(control.len()) };
+        if !control.is_empty() {
+            let frames = mem::replace(&mut group.records, Vec::with_capacity(control.len()));
+            for ControlItem { received_at, fact, reply, permit, .. } in control {
+                group.records.push(Record { position: first, received_at, fact });
+                group.replies.push((reply, permit));
+            }
+            group.records.extend(frames);
         }
-        for FrameEntry { received_at, fact, reply, acked, permit } in frames {
-            let position = push(&mut group, received_at, fact);
-            answers.push((reply, Acked { position: Some(position), ..acked }, permit));
+        let of_frames = Position(first.0 + group.replies.len() as u64);
+        for (record, position) in group.records.iter_mut().zip(first.0..) {
+            record.position = Position(position);
         }
         let records = group.records.len();
         publish(&self.core.gauges.durable, durable.upto());
@@ -282,15 +302,28 @@ impl JournalThread {
         self.core.gauges.unfolded_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sent = self.core.fold.blocking_send(FoldJob::Group(group));
         sent.map_err(|_| Failure::Thread("fold"))?;
-        for (reply, acked, permit) in answers {
-            // The listener may have gone; the frame is durable all the same.
-            let _ = reply.send(acked);
-            drop(permit);
+        if lane == Lane::Ordinary {
+            self.answer(of_frames);
         }
         if lane == Lane::Ordinary {
             self.batch += 1;
         }
         Ok(records)
+    }
+
+    /// Answers the senders of frames whose records are durable; the first has that position.
+    fn answer(&mut self, first: Position) {
+        let mut share: Option<OwnedSemaphorePermit> = None;
+        for (number, Answer { reply, acked, permit }) in self.answers.drain(..).enumerate() {
+            let position = Position(first.0 + number as u64);
+            // The listener may have gone; the frame is durable all the same.
+            let _ = reply.send(Acked { position: Some(position), ..acked });
+            match &mut share {
+                // Each giving back takes the lock for which senders wait.
+                Some(share) if number % SHARES != 0 && fit_together(share, &permit) => share.merge(permit),
+                _ => share = Some(permit),
+            }
+        }
     }
 
     /// Answers copies of frames that are durable.
@@ -320,6 +353,11 @@ impl JournalThread {
             Err(error) => Err(failure(error)),
         }
     }
+}
+
+/// Whether two shares are one that can be counted.
+fn fit_together(share: &OwnedSemaphorePermit, other: &OwnedSemaphorePermit) -> bool {
+    u32::try_from(share.num_permits() + other.num_permits()).is_ok()
 }
 
 fn failure(error: journal::Error) -> Failure {

@@ -281,7 +281,7 @@ impl Replayer<'_> {
             }
             Some(_) => {}
         }
-        let effects = self.applier.group(&group.header.counts, &records)?;
+        let effects = self.applier.group(&group.header.counts, &records, 0)?;
         self.waiting.extend(effects.waiting);
         // A replay of any length takes no more memory than this.
         if self.applier.lake.hot_bytes() >= self.options.commit_bytes {

@@ -7,6 +7,7 @@ use model::{
     QuarantinedFrame, Rank, Reading, ReadingKind, Record, RepeatedFrame, Row,
 };
 
+use super::household::Household;
 use super::{Effects, Fold, keep_fact};
 use crate::Outcome;
 use crate::contested::{Open, OpenFrame};
@@ -23,10 +24,21 @@ const HALF_DAY_S: i64 = 12 * 3600;
 
 /// A reading with its place: civil day and slot.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
-    pub(super) reading: Reading,
+pub(super) struct Placed<'a> {
+    pub(super) reading: &'a Reading,
+    /// Its quality, completed.
+    pub(super) quality: Quality,
     pub(super) day: CivilDay,
     pub(super) slot: i64,
+}
+
+/// When a frame came, and its meter's grid: the same for all of its readings.
+struct Arrival {
+    grid: Grid,
+    /// What belongs to days before this came too late.
+    late_before: CivilDay,
+    ahead_after: Instant,
+    future_after: Instant,
 }
 
 /// What became of a frame's readings.
@@ -38,23 +50,31 @@ struct Taken {
 
 impl Fold {
     pub(super) fn frame(&mut self, record: &Record, frame: &AcceptedFrame, out: &mut Effects) -> Outcome {
-        let Some(meter) = self.meters.get_mut(frame.meter.0) else {
+        let received_at = record.received_at;
+        let late_before = self.calendar.day_of(received_at).plus(-i32::from(self.limits.late_days));
+        let moves_money = frame.readings.iter().any(|reading| reading.kind != ReadingKind::Instant);
+        let Some(mut household) = self.household(frame.meter, moves_money) else {
             return self.frame_without_terms(record, frame, out);
         };
-        let is_newest = meter.accept_counter(frame);
+        let is_newest = household.meter.accept_counter(frame);
+        let arrival = Arrival {
+            grid: household.grid(),
+            late_before,
+            ahead_after: received_at.plus_seconds(i64::from(DRIFT_AFTER_S)),
+            future_after: received_at.plus_seconds(FUTURE_AFTER_S),
+        };
         out.rows.push(Row::Frame(frame_row(record, frame)));
 
         let mut taken =
             Taken { stored: frame.readings.is_empty() || frame.event_word.is_some(), contested: 0 };
         let mut is_ahead = false;
         for (index, reading) in (0..).zip(&frame.readings) {
-            let placed = self.place(frame.meter, reading, record.received_at);
-            let quality = placed.reading.quality;
-            is_ahead |= quality.has(Quality::FUTURE.with(Quality::UNAUTHENTICATED));
-            self.reading(record.position, index, frame, placed, &mut taken, out);
+            let placed = household.place(&arrival, reading);
+            is_ahead |= placed.quality.has(Quality::FUTURE.with(Quality::UNAUTHENTICATED));
+            household.reading(record.position, index, frame, &placed, &mut taken, out);
         }
         if !frame.late && !is_ahead {
-            self.heard(frame.meter, record.received_at);
+            household.meter.hear(received_at);
         }
         let word_changed = frame
             .event_word
@@ -117,140 +137,14 @@ impl Fold {
         self.quarantined(record, &evidence, out)
     }
 
-    /// Finds day and slot of a reading and completes its quality.
-    fn place(&self, meter: MeterId, reading: &Reading, received_at: Instant) -> Placed {
-        let day = self.calendar.usage_day(reading.end);
-        let late_before = self.calendar.day_of(received_at).plus(-i32::from(self.limits.late_days));
-        let is_future = reading.end > received_at.plus_seconds(FUTURE_AFTER_S);
-        let (slot, off_us) = self.slot_of(meter, reading);
-        let drift_us = u64::from(DRIFT_AFTER_S) * 1_000_000;
-        let is_ahead = reading.end > received_at.plus_seconds(i64::from(DRIFT_AFTER_S));
-        let flags = [
-            (Quality::TOO_LATE, day < late_before),
-            (Quality::FUTURE, is_future),
-            (Quality::OFF_GRID, off_us > 0 || reading.quality.has(Quality::OFF_GRID)),
-            (Quality::CLOCK_DRIFT, off_us > drift_us || is_ahead),
-            (Quality::REGISTER_WENT_BACK, false),
-        ];
-        let quality = flags.into_iter().fold(reading.quality, |quality, (bit, up)| {
-            if up { quality.with(bit) } else { Quality(quality.0 & !bit.0) }
-        });
-        Placed { reading: Reading { quality, ..reading.clone() }, day, slot }
-    }
-
-    /// Slot of a reading and how far off its grid it ends, µs. A register's is the day that ends with the midnight next
-    /// to it.
-    pub(super) fn slot_of(&self, meter: MeterId, reading: &Reading) -> (i64, u64) {
-        match (reading.kind, self.meters.get(meter.0)) {
-            (ReadingKind::Interval, Some(meter)) => self.grid_of(meter).slot_of(reading.end),
-            (ReadingKind::Daily, _) => {
-                let day = self.calendar.day_of(reading.end.plus_seconds(-HALF_DAY_S));
-                (i64::from(day.0), reading.end.0.abs_diff(self.calendar.end_of(day).0))
-            }
-            (ReadingKind::Interval | ReadingKind::Instant, _) => (0, 0),
-        }
-    }
-
-    fn reading(
-        &mut self,
-        position: Position,
-        index: u16,
-        frame: &AcceptedFrame,
-        placed: Placed,
-        taken: &mut Taken,
-        out: &mut Effects,
-    ) {
-        if placed.reading.kind == ReadingKind::Instant {
-            taken.stored = true;
-            out.rows.push(Row::Instant(reading_row(position, frame.meter, placed)));
-        } else if self.is_new(frame.meter, &placed) {
-            taken.stored = true;
-            self.note_demand(frame.meter, &placed);
-            self.first_value(position, frame.meter, placed, out);
-        } else {
-            taken.contested += 1;
-            self.contest(position, index, frame, placed.reading, out);
-        }
-    }
-
-    /// Whether no value of the reading's key can be stored yet.
-    fn is_new(&self, meter: MeterId, placed: &Placed) -> bool {
-        let until = self.ahead_until.get(&meter);
-        let may_be_stored_ahead = until.is_some_and(|until| placed.reading.end <= *until);
-        !may_be_stored_ahead && self.is_unseen(meter, placed)
-    }
-
-    /// Whether no reading of the slot has moved anything.
-    pub(super) fn is_unseen(&self, meter: MeterId, placed: &Placed) -> bool {
-        self.meters.get(meter.0).is_some_and(|known| {
-            let slots = known.slots(meter.0, placed.reading.kind);
-            slots.judge(placed.slot, &self.gaps) == SlotVerdict::New
-        })
-    }
-
     pub(super) fn grid_of(&self, meter: &Meter) -> Grid {
         Grid::with_offset(meter.period_s(), self.winter_offset_us)
-    }
-
-    /// Stores the first value of a key.
-    pub(super) fn first_value(
-        &mut self,
-        position: Position,
-        meter: MeterId,
-        mut placed: Placed,
-        out: &mut Effects,
-    ) {
-        let went_back = self.count(meter, &placed, None, &placed.reading.values, None);
-        if went_back {
-            placed.reading.quality = placed.reading.quality.with(Quality::REGISTER_WENT_BACK);
-        }
-        self.see(meter, &placed);
-        let is_daily = placed.reading.kind == ReadingKind::Daily;
-        let row = reading_row(position, meter, placed);
-        out.rows.push(if is_daily { Row::Daily(row) } else { Row::Interval(row) });
-    }
-
-    /// Marks a reading's slot as seen, but never for a reading of the future: a wrong clock must not close the door to
-    /// what is still to come.
-    pub(super) fn see(&mut self, meter: MeterId, placed: &Placed) {
-        let Some(known) = self.meters.get_mut(meter.0) else { return };
-        let Reading { kind, end, quality, .. } = placed.reading;
-        if quality.has(Quality::FUTURE) {
-            let until = self.ahead_until.entry(meter).or_insert(end);
-            *until = end.max(*until);
-            return;
-        }
-        known.has_interval |= kind == ReadingKind::Interval;
-        let mut slots = known.slots(meter.0, kind);
-        slots.mark(placed.slot, self.limits.max_gap_ranges_per_meter, &mut self.gaps);
-        known.set_slots(kind, slots);
-    }
-
-    fn contest(
-        &mut self,
-        position: Position,
-        index: u16,
-        frame: &AcceptedFrame,
-        reading: Reading,
-        out: &mut Effects,
-    ) {
-        let rank = rank_of(frame, &reading);
-        let is_first = self.open.push(frame.meter, Open { position, index, rank, reading, since_w: 0 });
-        if is_first {
-            self.hand_out(frame.meter, out);
-        }
     }
 
     /// Hands the reading a meter waits for to the resolver.
     pub(super) fn hand_out(&self, meter: MeterId, out: &mut Effects) {
         let from = self.paying_account(meter).map(|account| account.from);
         out.contested.extend(self.open.first(meter).map(|open| open.hand_out(meter, from, &self.calendar)));
-    }
-
-    fn heard(&mut self, meter: MeterId, at: Instant) {
-        if let Some(meter) = self.meters.get_mut(meter.0) {
-            meter.set_heard_at(meter.heard_at().max(Some(at)));
-        }
     }
 
     /// Rows for the flags that differ from the last fresh word. True when the state changed.
@@ -310,6 +204,117 @@ impl Fold {
     }
 }
 
+impl Household<'_> {
+    /// Finds day and slot of a reading and completes its quality.
+    fn place<'r>(&self, arrival: &Arrival, reading: &'r Reading) -> Placed<'r> {
+        let day = self.calendar.usage_day(reading.end);
+        let (slot, off_us) = self.slot_on(arrival.grid, reading);
+        let drift_us = u64::from(DRIFT_AFTER_S) * 1_000_000;
+        let is_ahead = reading.end > arrival.ahead_after;
+        let flags = [
+            (Quality::TOO_LATE, day < arrival.late_before),
+            (Quality::FUTURE, reading.end > arrival.future_after),
+            (Quality::OFF_GRID, off_us > 0 || reading.quality.has(Quality::OFF_GRID)),
+            (Quality::CLOCK_DRIFT, off_us > drift_us || is_ahead),
+            (Quality::REGISTER_WENT_BACK, false),
+        ];
+        let quality = flags.into_iter().fold(reading.quality, |quality, (bit, up)| {
+            if up { quality.with(bit) } else { Quality(quality.0 & !bit.0) }
+        });
+        Placed { reading, quality, day, slot }
+    }
+
+    /// Slot of a reading and how far off its grid it ends, µs. A register's is the day that ends with the midnight next
+    /// to it.
+    pub(super) fn slot_on(&self, grid: Grid, reading: &Reading) -> (i64, u64) {
+        match reading.kind {
+            ReadingKind::Interval => grid.slot_of(reading.end),
+            ReadingKind::Daily => {
+                let day = self.calendar.day_of(reading.end.plus_seconds(-HALF_DAY_S));
+                (i64::from(day.0), reading.end.0.abs_diff(self.calendar.end_of(day).0))
+            }
+            ReadingKind::Instant => (0, 0),
+        }
+    }
+
+    fn reading(
+        &mut self,
+        position: Position,
+        index: u16,
+        frame: &AcceptedFrame,
+        placed: &Placed<'_>,
+        taken: &mut Taken,
+        out: &mut Effects,
+    ) {
+        if placed.reading.kind == ReadingKind::Instant {
+            taken.stored = true;
+            out.rows.push(Row::Instant(reading_row(position, self.id, placed, placed.quality)));
+        } else if self.is_new(placed) {
+            taken.stored = true;
+            self.note_demand(placed);
+            self.first_value(position, placed, out);
+        } else {
+            taken.contested += 1;
+            let reading = Reading { quality: placed.quality, ..placed.reading.clone() };
+            self.contest(position, index, frame, reading, out);
+        }
+    }
+
+    /// Whether no value of the reading's key can be stored yet.
+    fn is_new(&self, placed: &Placed<'_>) -> bool {
+        let may_be_stored_ahead = !self.ahead_until.is_empty()
+            && self.ahead_until.get(&self.id).is_some_and(|until| placed.reading.end <= *until);
+        !may_be_stored_ahead && self.is_unseen(placed)
+    }
+
+    /// Whether no reading of the slot has moved anything.
+    pub(super) fn is_unseen(&self, placed: &Placed<'_>) -> bool {
+        self.meter.slots(self.id.0, placed.reading.kind).judge(placed.slot, self.gaps) == SlotVerdict::New
+    }
+
+    /// Stores the first value of a key.
+    pub(super) fn first_value(&mut self, position: Position, placed: &Placed<'_>, out: &mut Effects) {
+        let went_back = self.count(placed, None, &placed.reading.values, None);
+        let back = if went_back { Quality::REGISTER_WENT_BACK } else { Quality::GOOD };
+        self.see(placed);
+        let row = reading_row(position, self.id, placed, placed.quality.with(back));
+        let is_daily = placed.reading.kind == ReadingKind::Daily;
+        out.rows.push(if is_daily { Row::Daily(row) } else { Row::Interval(row) });
+    }
+
+    /// Marks a reading's slot as seen, but never for a reading of the future: a wrong clock must not close the door to
+    /// what is still to come.
+    pub(super) fn see(&mut self, placed: &Placed<'_>) {
+        let &Reading { kind, end, .. } = placed.reading;
+        if placed.quality.has(Quality::FUTURE) {
+            let until = self.ahead_until.entry(self.id).or_insert(end);
+            *until = end.max(*until);
+            return;
+        }
+        self.meter.has_interval |= kind == ReadingKind::Interval;
+        let mut slots = self.meter.slots(self.id.0, kind);
+        slots.mark(placed.slot, self.max_gap_ranges, self.gaps);
+        self.meter.set_slots(kind, slots);
+    }
+
+    fn contest(
+        &mut self,
+        position: Position,
+        index: u16,
+        frame: &AcceptedFrame,
+        reading: Reading,
+        out: &mut Effects,
+    ) {
+        let rank = rank_of(frame, &reading);
+        let is_first = self.open.push(self.id, Open { position, index, rank, reading, since_w: 0 });
+        if is_first {
+            let from = self.account.as_ref().map(|account| account.from);
+            let open = self.open.first(self.id);
+            out.contested.extend(open.map(|open| open.hand_out(self.id, from, self.calendar)));
+        }
+    }
+}
+
 fn rank_of(frame: &AcceptedFrame, reading: &Reading) -> Rank {
     let is_estimate = reading.quality.has(Quality::ESTIMATED);
     Rank {
@@ -335,8 +340,8 @@ fn frame_row(record: &Record, frame: &AcceptedFrame) -> FrameRow {
     }
 }
 
-fn reading_row(position: Position, meter: MeterId, placed: Placed) -> ReadingRow {
-    let Placed { reading, day, .. } = placed;
+fn reading_row(position: Position, meter: MeterId, placed: &Placed<'_>, quality: Quality) -> ReadingRow {
+    let &Placed { reading, day, .. } = placed;
     ReadingRow {
         position,
         meter,
@@ -344,7 +349,7 @@ fn reading_row(position: Position, meter: MeterId, placed: Placed) -> ReadingRow
         usage_date: day,
         deviation_min: reading.deviation_min,
         clock_status: reading.clock_status,
-        quality: reading.quality,
-        values: reading.values,
+        quality,
+        values: reading.values.clone(),
     }
 }

@@ -4,6 +4,7 @@ use model::row::RevisionRow;
 use model::{MeterId, Position, Quality, Record, Resolution, Row, Values, Verdict};
 
 use super::frame::Placed;
+use super::household::Household;
 use super::{Effects, Fold, keep_fact};
 use crate::Outcome;
 use crate::contested::Open;
@@ -38,47 +39,19 @@ impl Fold {
         let frame = open.position;
         let rank = open.rank;
         let since_w = open.since_w;
-        let day = self.calendar.usage_day(open.reading.end);
-        let slot = self.slot_of(meter, &open.reading).0;
-        let placed = Placed { reading: open.reading, day, slot };
+        let Some(mut household) = self.household(meter, true) else { return };
+        let day = household.calendar.usage_day(open.reading.end);
+        let slot = household.slot_on(household.grid(), &open.reading).0;
+        let placed = Placed { reading: &open.reading, quality: open.reading.quality, day, slot };
         match verdict {
-            Verdict::Absent => self.first_value(frame, meter, placed, out),
-            Verdict::Repeated => self.confirm(meter, &placed),
+            Verdict::Absent => household.first_value(frame, &placed, out),
+            Verdict::Repeated => household.confirm(&placed),
             Verdict::Revised { before, after, demand_without_w } => {
                 let without_w = since_w.max(demand_without_w.unwrap_or(0)).min(MAX_DEMAND_W);
-                let went_back = self.revise(meter, &placed, before, after, without_w);
-                out.rows.push(Row::Revision(revision_row(position, frame, meter, rank, placed, went_back)));
+                let went_back = household.revise(&placed, before, after, without_w);
+                out.rows.push(Row::Revision(revision_row(position, frame, meter, rank, &placed, went_back)));
             }
         }
-    }
-
-    /// A value that is stored already. If it was stored ahead of its time it has moved nothing yet.
-    fn confirm(&mut self, meter: MeterId, placed: &Placed) {
-        if self.was_not_counted(meter, placed) {
-            self.count(meter, placed, None, &placed.reading.values, None);
-            self.see(meter, placed);
-        }
-    }
-
-    fn revise(
-        &mut self,
-        meter: MeterId,
-        placed: &Placed,
-        before: &Values,
-        after: &Values,
-        without_w: i64,
-    ) -> bool {
-        if self.was_not_counted(meter, placed) {
-            let went_back = self.count(meter, placed, None, after, None);
-            self.see(meter, placed);
-            return went_back;
-        }
-        self.count(meter, placed, Some(before), after, Some(without_w))
-    }
-
-    /// Whether nothing of the reading's slot has moved money, although a value is stored.
-    fn was_not_counted(&self, meter: MeterId, placed: &Placed) -> bool {
-        self.is_unseen(meter, placed)
     }
 
     fn count_answer(&mut self, frame: Position, is_stored: bool) {
@@ -98,16 +71,40 @@ impl Fold {
     }
 }
 
+impl Household<'_> {
+    /// A value that is stored already. If it was stored ahead of its time it has moved nothing yet.
+    fn confirm(&mut self, placed: &Placed<'_>) {
+        if self.was_not_counted(placed) {
+            self.count(placed, None, &placed.reading.values, None);
+            self.see(placed);
+        }
+    }
+
+    fn revise(&mut self, placed: &Placed<'_>, before: &Values, after: &Values, without_w: i64) -> bool {
+        if self.was_not_counted(placed) {
+            let went_back = self.count(placed, None, after, None);
+            self.see(placed);
+            return went_back;
+        }
+        self.count(placed, Some(before), after, Some(without_w))
+    }
+
+    /// Whether nothing of the reading's slot has moved money, although a value is stored.
+    fn was_not_counted(&self, placed: &Placed<'_>) -> bool {
+        self.is_unseen(placed)
+    }
+}
+
 fn revision_row(
     position: Position,
     frame: Position,
     meter: MeterId,
     rank: model::Rank,
-    placed: Placed,
+    placed: &Placed<'_>,
     went_back: bool,
 ) -> RevisionRow {
-    let Placed { reading, day, .. } = placed;
-    let quality = if went_back { reading.quality.with(Quality::REGISTER_WENT_BACK) } else { reading.quality };
+    let &Placed { reading, quality, day, .. } = placed;
+    let quality = if went_back { quality.with(Quality::REGISTER_WENT_BACK) } else { quality };
     RevisionRow {
         position,
         frame,
@@ -119,6 +116,6 @@ fn revision_row(
         clock_status: reading.clock_status,
         quality,
         rank,
-        values: reading.values,
+        values: reading.values.clone(),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) const ALIGN: u64 = 8;
 pub(crate) const MAGIC: [u8; 4] = *b"UJGR";
 const COUNTS_BYTES: usize = 24;
 const CRC_AT: usize = 56;
+const RECORD_LENGTH_BYTES: usize = 4;
 const VERSION: u16 = 1;
 /// A write ends with its page, so that the system need not read the rest of a page it does not have.
 const PAGE: u64 = 4096;
@@ -42,9 +43,18 @@ impl Group {
 
     /// Adds a record.
     pub fn push(&mut self, record: &[u8]) {
+        self.push_with(|image| image.extend_from_slice(record));
+    }
+
+    /// Adds the record that `write` appends to what it is given. It must not touch what is there already.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.image.len();
+        self.image.extend_from_slice(&[0; RECORD_LENGTH_BYTES]);
+        write(&mut self.image);
+        let (start, bytes) = (at + RECORD_LENGTH_BYTES, self.image.len());
+        assert!(bytes >= start, "a record is appended");
         // A length beyond 32 bits is cut here, but then the group fits into no segment and is refused as a whole.
-        self.image.extend_from_slice(&(record.len() as u32).to_le_bytes());
-        self.image.extend_from_slice(record);
+        self.image[at..start].copy_from_slice(&((bytes - start) as u32).to_le_bytes());
         self.count += 1;
     }
 
