@@ -182,7 +182,7 @@ impl HotTable {
         HotTable {
             table,
             chunks: Vec::new(),
-            open: Rows::new(table),
+            open: Rows::with_capacity(table, 0),
             open_bytes: 0,
             groups: VecDeque::new(),
             first: 0,
@@ -213,7 +213,9 @@ impl HotTable {
         if self.open.len() == 0 {
             return;
         }
-        let rows = std::mem::replace(&mut self.open, Rows::new(self.table));
+        // Where rows come fast, the next chunk will be as long as this one.
+        let rows = self.open.len();
+        let rows = std::mem::replace(&mut self.open, Rows::with_capacity(self.table, rows));
         let bytes = std::mem::take(&mut self.open_bytes);
         self.chunks.push(Arc::new(Chunk::new(self.table, rows.len(), bytes, Content::Rows(rows))));
         let small = self.chunks.iter().rev().take_while(|chunk| chunk.rows < SMALL_ROWS).count();
@@ -290,9 +292,12 @@ impl Chunk {
     /// The rows as columns.
     pub(crate) fn batch(&self) -> RecordBatch {
         let mut content = self.content();
-        let batch = match &*content {
-            Content::Batch(batch) => return batch.clone(),
-            Content::Rows(rows) => rows.batch(self.table),
+        if let Content::Batch(batch) = &*content {
+            return batch.clone();
+        }
+        let batch = match std::mem::replace(&mut *content, Content::Parts(Vec::new())) {
+            Content::Batch(batch) => batch,
+            Content::Rows(rows) => rows.into_batch(self.table),
             Content::Parts(parts) => {
                 let batches: Vec<_> = parts.iter().map(|part| part.batch()).collect();
                 concat_batches(&self.table.schema(), &batches).expect("the parts are batches of one schema")

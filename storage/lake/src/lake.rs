@@ -10,13 +10,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use model::{Calendar, CivilDay, Instant, MeterId, Position, Rank, ReadingKind, Row, Values};
 
+use crate::column::Press;
 use crate::delta::{Delta, Runtime};
 use crate::disk::Disk;
 use crate::file::{self, Written};
 use crate::hot::{Chunk, Cut, Hot};
 use crate::open::{self, Opened};
 use crate::sidecar::Described;
-use crate::{Error, Fault, Table, lookup, verify};
+use crate::{Error, Fault, Table, gather, lookup, order, verify};
 
 /// How the lake writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ struct Durable {
 
 struct Committer {
     tables: Vec<Delta>,
+    press: Press,
     /// Tables in whose folders a commit that failed may have left files.
     littered: BTreeSet<Table>,
     /// Tables whose last checkpoint of the log could not be written.
@@ -302,7 +304,9 @@ impl Lake {
         let tables: Vec<Durable> = opened.iter().map(durable).collect();
         let state = State { hot: Hot::new(lowest(&tables)), tables };
         let tables = opened.into_iter().map(|opened| opened.delta).collect();
-        let committer = Committer { tables, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
+        let press = Press::new(&options).map_err(Error::io("make a compressor for", &dir))?;
+        let committer =
+            Committer { tables, press, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
         Ok(Lake(Arc::new(Inner {
             calendar,
             options,
@@ -506,13 +510,13 @@ impl Inner {
         work: &Work,
         upto: Position,
     ) -> Result<TableCommit, Error> {
-        let Committer { tables, littered, owed, .. } = committer;
+        let Committer { tables, press, littered, owed, .. } = committer;
         let (table, delta) = (work.table, &tables[work.table.index()]);
         if !littered.insert(table) {
             let Durable { version, committed, files } = self.state().tables[table.index()].clone();
             open::remove_unfinished(&self.disk, delta, version, &files, committed)?;
         }
-        let report = self.commit_table(delta, work, upto)?;
+        let report = self.commit_table(delta, press, work, upto)?;
         littered.remove(&table);
         let interval = self.options.checkpoint_interval.max(1);
         if owed.contains(&table) || (work.version.unsigned_abs() + 1).is_multiple_of(interval) {
@@ -524,8 +528,14 @@ impl Inner {
         Ok(report)
     }
 
-    fn commit_table(&self, delta: &Delta, work: &Work, upto: Position) -> Result<TableCommit, Error> {
-        let written = self.write_files(delta, work, upto)?;
+    fn commit_table(
+        &self,
+        delta: &Delta,
+        press: &mut Press,
+        work: &Work,
+        upto: Position,
+    ) -> Result<TableCommit, Error> {
+        let written = self.write_files(delta, press, work, upto)?;
         let entry = delta.append(&self.runtime, &self.options, work.version, upto, &written)?;
         let entry = Described::of_bytes(Delta::entry_name(work.version), &entry);
         let describe = |written: &Written| Described {
@@ -546,12 +556,20 @@ impl Inner {
         Ok(report)
     }
 
-    fn write_files(&self, delta: &Delta, work: &Work, upto: Position) -> Result<Vec<Written>, Error> {
+    fn write_files(
+        &self,
+        delta: &Delta,
+        press: &mut Press,
+        work: &Work,
+        upto: Position,
+    ) -> Result<Vec<Written>, Error> {
         let positions = (work.before.next(), upto);
-        let parts = file::parts(work.table, work.cut.batches())?;
+        let batches = work.cut.batches();
+        let parts = order::parts(work.table, &batches)?;
+        let columns = gather::columns(work.table, &batches);
         let mut written: Vec<Written> = Vec::with_capacity(parts.len());
         for part in &parts {
-            match file::write(&self.disk, &self.options, work.table, &delta.dir, positions, part) {
+            match file::write(&self.disk, press, work.table, &delta.dir, positions, &columns, part) {
                 Ok(one) => written.push(one),
                 Err(error) => {
                     // No version will name these; what cannot be removed goes before the next attempt.

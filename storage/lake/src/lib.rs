@@ -12,15 +12,20 @@
 //! sidecars in `_urja`, which say what was synced. Any reader of Delta can read it; only this crate may write it.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod column;
 mod decode;
 mod delta;
 mod disk;
 mod error;
 mod file;
+mod gather;
 mod hot;
 mod lake;
 mod lookup;
 mod open;
+mod order;
+mod pack;
+mod readings;
 pub mod rebuild;
 mod rows;
 mod scan;

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanArray, Date32Array, Int16Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
+    StringArray, StringBuilder, TimestampMicrosecondArray,
 };
-use arrow::datatypes::DataType;
 use model::row::{EventRow, FactRow, FrameRow, PostingRow, QuarantineRow, ReadingRow, RevisionRow};
-use model::{Channel, Instant, Position, ReadingKind, Row, Values};
+use model::{Digest, Instant, Position, ReadingKind, Row, Values};
 
 use crate::Table;
+use crate::readings::{ChannelColumns, Readings};
 
 /// Rows of one table as the fold made them.
 #[derive(Debug)]
 pub(crate) enum Rows {
     Frame(Vec<FrameRow>),
-    Reading(Vec<ReadingRow>),
+    Reading(Readings),
     Revision(Vec<RevisionRow>),
     Event(Vec<EventRow>),
     Quarantine(Vec<QuarantineRow>),
@@ -25,10 +25,13 @@ pub(crate) enum Rows {
 }
 
 impl Rows {
-    pub(crate) fn new(table: Table) -> Rows {
+    /// No rows, and room for as many as are foreseen.
+    pub(crate) fn with_capacity(table: Table, rows: usize) -> Rows {
         match table {
-            Table::Frame => Rows::Frame(Vec::new()),
-            Table::IntervalReading | Table::DailyReading | Table::InstantReading => Rows::Reading(Vec::new()),
+            Table::Frame => Rows::Frame(Vec::with_capacity(rows)),
+            Table::IntervalReading | Table::DailyReading | Table::InstantReading => {
+                Rows::Reading(Readings::with_capacity(rows))
+            }
             Table::IntervalRevision => Rows::Revision(Vec::new()),
             Table::Event => Rows::Event(Vec::new()),
             Table::Quarantine => Rows::Quarantine(Vec::new()),
@@ -53,7 +56,9 @@ impl Rows {
     pub(crate) fn push(&mut self, row: Row) {
         match (self, row) {
             (Rows::Frame(rows), Row::Frame(row)) => rows.push(row),
-            (Rows::Reading(rows), Row::Interval(row) | Row::Daily(row) | Row::Instant(row)) => rows.push(row),
+            (Rows::Reading(rows), Row::Interval(row) | Row::Daily(row) | Row::Instant(row)) => {
+                rows.push(&row)
+            }
             (Rows::Revision(rows), Row::Revision(row)) => rows.push(row),
             (Rows::Event(rows), Row::Event(row)) => rows.push(row),
             (Rows::Quarantine(rows), Row::Quarantine(row)) => rows.push(row),
@@ -64,15 +69,15 @@ impl Rows {
     }
 
     /// The rows as columns of their table.
-    pub(crate) fn batch(&self, table: Table) -> RecordBatch {
+    pub(crate) fn into_batch(self, table: Table) -> RecordBatch {
         let columns = match self {
-            Rows::Frame(rows) => frame_columns(rows),
-            Rows::Reading(rows) => reading_columns(table, rows),
-            Rows::Revision(rows) => revision_columns(rows),
-            Rows::Event(rows) => event_columns(rows),
-            Rows::Quarantine(rows) => quarantine_columns(rows),
-            Rows::Posting(rows) => posting_columns(rows),
-            Rows::Fact(rows) => fact_columns(rows),
+            Rows::Frame(rows) => frame_columns(&rows),
+            Rows::Reading(rows) => rows.into_columns(table),
+            Rows::Revision(rows) => revision_columns(&rows),
+            Rows::Event(rows) => event_columns(&rows),
+            Rows::Quarantine(rows) => quarantine_columns(&rows),
+            Rows::Posting(rows) => posting_columns(&rows),
+            Rows::Fact(rows) => fact_columns(&rows),
         };
         RecordBatch::try_new(table.schema(), columns)
             .expect("the columns are made in the order of the table's schema")
@@ -111,33 +116,11 @@ fn frame_columns(rows: &[FrameRow]) -> Vec<ArrayRef> {
         integers(rows, |row| i64::from(row.meter.0)),
         smalls(rows, |row| i32::from(row.key_epoch)),
         maybe_integers(rows, |row| row.counter.map(i64::from)),
-        texts(rows, |row| row.digest.to_string()),
+        digests(rows, |row| row.digest),
         flags(rows, |row| row.repeated),
         flags(rows, |row| row.late),
         integers(rows, |row| i64::from(row.bytes)),
     ]
-}
-
-fn reading_columns(table: Table, rows: &[ReadingRow]) -> Vec<ArrayRef> {
-    let dates: ArrayRef = Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.usage_date.0)));
-    let mut columns = vec![
-        positions(rows, |row| row.position),
-        integers(rows, |row| i64::from(row.meter.0)),
-        instants(rows, |row| row.end),
-    ];
-    if !table.is_partitioned() {
-        columns.push(Arc::clone(&dates));
-    }
-    columns.extend([
-        Arc::new(rows.iter().map(|row| row.deviation_min).collect::<Int16Array>()) as ArrayRef,
-        Arc::new(Int16Array::from_iter_values(rows.iter().map(|row| i16::from(row.clock_status)))),
-        smalls(rows, |row| row.quality.0.cast_signed()),
-    ]);
-    columns.extend(channel_columns(table, rows, |row| &row.values));
-    if table.is_partitioned() {
-        columns.push(dates);
-    }
-    columns
 }
 
 fn revision_columns(rows: &[RevisionRow]) -> Vec<ArrayRef> {
@@ -153,9 +136,11 @@ fn revision_columns(rows: &[RevisionRow]) -> Vec<ArrayRef> {
         Arc::new(Int16Array::from_iter_values(rows.iter().map(|row| row.rank.class as i16))),
         smalls(rows, |row| i32::from(row.rank.key_epoch)),
         integers(rows, |row| i64::from(row.rank.counter)),
-        texts(rows, |row| row.rank.digest.to_string()),
+        digests(rows, |row| row.rank.digest),
     ];
-    columns.extend(channel_columns(Table::IntervalRevision, rows, |row| &row.values));
+    let mut channels = ChannelColumns::with_capacity(rows.len());
+    rows.iter().for_each(|row| channels.push(&row.values));
+    columns.extend(channels.into_columns(Table::IntervalRevision));
     columns.push(Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.usage_date.0))));
     columns
 }
@@ -210,45 +195,6 @@ fn fact_columns(rows: &[FactRow]) -> Vec<ArrayRef> {
     ]
 }
 
-/// A column a channel of the table, empty ones sharing one array, and the rest as JSON where the table has no column.
-fn channel_columns<R>(table: Table, rows: &[R], values: impl Fn(&R) -> &Values) -> Vec<ArrayRef> {
-    let present = rows.iter().fold(0, |set, row| set | values(row).set());
-    // Rows of one meter type have all the same channels.
-    let are_alike = rows.iter().all(|row| values(row).set() == present);
-    let empty = new_null_array(&DataType::Int64, rows.len());
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.channels().len() + 1);
-    for &channel in table.channels() {
-        if present & (1 << channel.index()) == 0 {
-            columns.push(Arc::clone(&empty));
-        } else if are_alike {
-            let rank = (present & ((1 << channel.index()) - 1)).count_ones() as usize;
-            columns.push(integers(rows, |row| values(row).as_slice()[rank]));
-        } else {
-            columns.push(maybe_integers(rows, |row| values(row).get(channel)));
-        }
-    }
-    if table.channels().len() < Channel::ALL.len() {
-        columns.push(other_channels(table, rows, present, values));
-    }
-    columns
-}
-
-fn other_channels<R>(table: Table, rows: &[R], present: u64, values: impl Fn(&R) -> &Values) -> ArrayRef {
-    let own = table.channels().iter().fold(0_u64, |set, channel| set | 1 << channel.index());
-    if present & !own == 0 {
-        return new_null_array(&DataType::Utf8, rows.len());
-    }
-    let json = |row: &R| {
-        let others: serde_json::Map<String, serde_json::Value> = values(row)
-            .iter()
-            .filter(|(channel, _)| own & (1 << channel.index()) == 0)
-            .map(|(channel, value)| (channel.name().to_owned(), value.into()))
-            .collect();
-        (!others.is_empty()).then(|| serde_json::Value::Object(others).to_string())
-    };
-    maybe_texts(rows, json)
-}
-
 fn positions<R>(rows: &[R], value: impl Fn(&R) -> Position) -> ArrayRef {
     integers(rows, |row| value(row).0.cast_signed())
 }
@@ -276,6 +222,17 @@ fn flags<R>(rows: &[R], value: impl Fn(&R) -> bool) -> ArrayRef {
 
 fn texts<'a, R, T: AsRef<str> + 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+}
+
+/// As text, without the string in between that formatting would make: there is one for each frame.
+fn digests<R>(rows: &[R], value: impl Fn(&R) -> Digest) -> ArrayRef {
+    let mut hexadecimal = [0; 2 * size_of::<Digest>()];
+    let mut builder = StringBuilder::with_capacity(rows.len(), rows.len() * hexadecimal.len());
+    for row in rows {
+        hex::encode_to_slice(value(row).0, &mut hexadecimal).expect("two digits for each byte");
+        builder.append_value(std::str::from_utf8(&hexadecimal).expect("digits are ASCII"));
+    }
+    Arc::new(builder.finish())
 }
 
 fn maybe_texts<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> ArrayRef {

@@ -1,5 +1,6 @@
 //! Promises of the lake, each against a naive reading of the rows that went in.
 
+mod columns;
 mod crash;
 mod damage;
 mod duckdb;
@@ -53,14 +54,14 @@ fn rows_of(snapshot: &Snapshot, table: Table) -> Vec<String> {
 /// What must be in the lake once these groups were absorbed.
 fn expected(groups: &[sample::Group]) -> Contents {
     let mut tables: BTreeMap<Table, Rows> =
-        Table::ALL.into_iter().map(|table| (table, Rows::new(table))).collect();
+        Table::ALL.into_iter().map(|table| (table, Rows::with_capacity(table, 0))).collect();
     for row in groups.iter().flat_map(|group| group.rows.iter().cloned()) {
         tables.get_mut(&Table::of(&row)).unwrap().push(row);
     }
     tables
         .into_iter()
         .map(|(table, rows)| {
-            let mut rows = json_rows(&rows.batch(table), None);
+            let mut rows = json_rows(&rows.into_batch(table), None);
             rows.sort();
             (table, rows)
         })
