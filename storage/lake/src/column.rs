@@ -4,6 +4,10 @@
 //! one compressor for all files, and spends next to nothing on channels that are empty or always the same. Everything
 //! around the chunks is the library's: footer, indexes, filters.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, PageType, Type, ZstdLevel};
 use parquet::bloom_filter::Sbbf;
@@ -34,10 +38,13 @@ pub(crate) struct Press {
     pub(crate) page_rows: usize,
     /// A page before it is compressed.
     page: Vec<u8>,
+    pause: Duration,
+    hurry_bytes: usize,
+    hot_bytes: Arc<AtomicUsize>,
 }
 
 impl Press {
-    pub(crate) fn new(options: &Options) -> std::io::Result<Press> {
+    pub(crate) fn new(options: &Options, hot_bytes: Arc<AtomicUsize>) -> std::io::Result<Press> {
         let level = ZstdLevel::try_new(options.zstd_level).unwrap_or_default();
         Ok(Press {
             zstd: Compressor::new(level.compression_level())?,
@@ -46,7 +53,17 @@ impl Press {
             row_group_rows: options.row_group_rows.max(1),
             page_rows: options.page_rows.max(1),
             page: Vec::new(),
+            pause: options.pause,
+            hurry_bytes: options.hurry_bytes,
+            hot_bytes,
         })
+    }
+
+    /// Gives the core away for a moment, unless rows press.
+    pub(crate) fn rest(&self) {
+        if !self.pause.is_zero() && self.hot_bytes.load(Ordering::Relaxed) < self.hurry_bytes {
+            std::thread::sleep(self.pause);
+        }
     }
 }
 

@@ -140,6 +140,7 @@ fn write_parquet(
             for page in &pages {
                 gathered.take(column, page);
                 chunk.push(press, gathered.page())?;
+                press.rest();
             }
             bounds[index] = [bounds[index], chunk.bounds()]
                 .into_iter()

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -34,6 +35,11 @@ pub struct Options {
     pub checkpoint_interval: u64,
     /// How integers are written.
     pub integers: IntegerEncoding,
+    /// Pause after each page, so that threads that a sender waits for get the core at once: the scheduler leaves it to one
+    /// that computes for milliseconds.
+    pub pause: Duration,
+    /// Bytes of hot rows from which on there is no pause.
+    pub hurry_bytes: usize,
 }
 
 /// How the integers of a Parquet file are written.
@@ -55,6 +61,8 @@ impl Default for Options {
             page_rows: 16 * 1024,
             checkpoint_interval: 32,
             integers: IntegerEncoding::default(),
+            pause: Duration::from_micros(200),
+            hurry_bytes: 256 << 20,
         }
     }
 }
@@ -70,7 +78,7 @@ pub(crate) struct Inner {
     pub(crate) disk: Disk,
     state: Mutex<State>,
     /// Bytes of the hot rows, for those who ask often and are not to wait for the state.
-    hot_bytes: AtomicUsize,
+    hot_bytes: Arc<AtomicUsize>,
     /// Held while committing; what it protects only a commit changes.
     committer: Mutex<Committer>,
 }
@@ -304,7 +312,9 @@ impl Lake {
         let tables: Vec<Durable> = opened.iter().map(durable).collect();
         let state = State { hot: Hot::new(lowest(&tables)), tables };
         let tables = opened.into_iter().map(|opened| opened.delta).collect();
-        let press = Press::new(&options).map_err(Error::io("make a compressor for", &dir))?;
+        let hot_bytes = Arc::new(AtomicUsize::new(0));
+        let press =
+            Press::new(&options, Arc::clone(&hot_bytes)).map_err(Error::io("make a compressor for", &dir))?;
         let committer =
             Committer { tables, press, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
         Ok(Lake(Arc::new(Inner {
@@ -313,7 +323,7 @@ impl Lake {
             runtime,
             disk,
             state: Mutex::new(state),
-            hot_bytes: AtomicUsize::new(0),
+            hot_bytes,
             committer: Mutex::new(committer),
         })))
     }
