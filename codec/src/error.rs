@@ -71,6 +71,8 @@ pub enum ErrorKind {
     MbusSequence(u8),
     /// A block of a general-block-transfer that does not continue what is there.
     Block(u16),
+    /// A block of a general-block-transfer that is not there.
+    MissingBlock(u16),
 }
 
 impl Error {
@@ -123,6 +125,7 @@ impl fmt::Display for ErrorKind {
             Self::MbusLength(length) => write!(f, "m-bus length {length}"),
             Self::MbusChecksum(found) => write!(f, "m-bus checksum 0x{found:02x} is wrong"),
             Self::MbusSequence(number) => write!(f, "m-bus frame {number} is out of sequence"),
+            Self::MissingBlock(number) => write!(f, "block {number} is missing"),
             Self::Block(number) => write!(f, "block {number} is out of sequence"),
         }
     }
