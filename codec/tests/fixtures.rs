@@ -399,7 +399,8 @@ fn last_text(body: Value<'_>) -> Option<String> {
         return None;
     };
     match elements.iter().last()? {
-        text @ Value::OctetString(_) => Some(published(text, 0)),
+        // Of 12 bytes, as a date-time would be.
+        Value::OctetString(text) => Some(String::from_utf8_lossy(text).into_owned()),
         _ => None,
     }
 }
