@@ -5,14 +5,18 @@
 //! | 0F | data-notification | long invoke id (4), date-time, data |
 //! | 10 | data-notification-confirm | long invoke id (4), date-time |
 //! | DB | general-glo-ciphering | system title, ciphered content (both with a length) |
+//! | E0 | general-block-transfer | see [`block_transfer`] |
 //!
 //! The date-time is an octet-string that is empty when absent. Some meters write it with its data tag
 //! (`09 0C` and 12 bytes); that is read too. Every other tag is [`ErrorKind::UnsupportedApdu`]: an error
 //! value, never a panic. After [`parse`] no accessor can fail.
 
+pub mod block_transfer;
+
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use self::block_transfer::GeneralBlockTransfer;
 use crate::axdr::{self, DateTime, Known, Value, tag};
 use crate::cursor::{Cursor, write_length};
 use crate::error::{Error, ErrorKind};
@@ -24,6 +28,8 @@ pub const DATA_NOTIFICATION: u8 = 0x0f;
 pub const DATA_NOTIFICATION_CONFIRM: u8 = 0x10;
 /// Tag of a general-glo-ciphering APDU.
 pub const GENERAL_GLO: u8 = 0xdb;
+/// Tag of a block of a general-block-transfer.
+pub const GENERAL_BLOCK_TRANSFER: u8 = 0xe0;
 
 /// Bytes of a system title.
 pub const SYSTEM_TITLE_LEN: usize = 8;
@@ -37,6 +43,8 @@ pub enum Apdu<'a> {
     DataNotificationConfirm(LongInvokeId),
     /// A ciphered APDU; see [`security::open`](crate::security::open).
     GeneralGlo(GeneralGlo<'a>),
+    /// A block of an APDU; see [`block_transfer::Assembly`].
+    GeneralBlockTransfer(GeneralBlockTransfer<'a>),
 }
 
 /// Parses one whole APDU.
@@ -72,6 +80,7 @@ pub(crate) fn parse_with_title<'a>(
         DATA_NOTIFICATION => DataNotification::parse(cursor).map(Apdu::DataNotification),
         DATA_NOTIFICATION_CONFIRM => parse_confirm(cursor).map(Apdu::DataNotificationConfirm),
         GENERAL_GLO => GeneralGlo::parse(cursor, known_title).map(Apdu::GeneralGlo),
+        GENERAL_BLOCK_TRANSFER => GeneralBlockTransfer::parse(cursor).map(Apdu::GeneralBlockTransfer),
         other => Err(Error::new(ErrorKind::UnsupportedApdu(other), 0)),
     }
 }
@@ -507,7 +516,7 @@ mod tests {
 
     #[test]
     fn every_other_service_is_refused_by_name() {
-        let supported = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
+        let supported = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO, GENERAL_BLOCK_TRANSFER];
         for tag in (0..=0xff).filter(|tag| !supported.contains(tag)) {
             refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
         }

@@ -45,6 +45,34 @@ pub enum ErrorKind {
     SystemTitleMissing,
     /// A system title that is not 8 bytes.
     SystemTitleLength(usize),
+    /// Where an HDLC frame should begin or end there is no flag.
+    HdlcFlag(u8),
+    /// An HDLC frame of another format than type 3.
+    HdlcFormat(u8),
+    /// An HDLC frame too short to be one, or longer than the receiver allows.
+    HdlcLength(u16),
+    /// An HDLC address that is not 1, 2 or 4 bytes.
+    HdlcAddress,
+    /// A control field that no kind of HDLC frame has.
+    HdlcControl(u8),
+    /// A check sequence of an HDLC frame that does not fit what it covers.
+    HdlcCheck(u16),
+    /// Parameters of SNRM or UA that make no sense.
+    HdlcParameters,
+    /// Information segments of HDLC without their end, or without their beginning.
+    Segments,
+    /// Where an M-Bus frame should begin or end there is another byte.
+    MbusDelimiter(u8),
+    /// The two lengths of an M-Bus frame differ, or it is too short to be one.
+    MbusLength(u8),
+    /// The checksum of an M-Bus frame does not fit.
+    MbusChecksum(u8),
+    /// A frame of M-Bus that is not the next of its sequence.
+    MbusSequence(u8),
+    /// A block of a general-block-transfer that does not continue what is there.
+    Block(u16),
+    /// A block of a general-block-transfer that is not there.
+    MissingBlock(u16),
 }
 
 impl Error {
@@ -85,6 +113,20 @@ impl fmt::Display for ErrorKind {
             Self::DateTimeLength(length) => write!(f, "date-time of {length} bytes"),
             Self::SystemTitleMissing => write!(f, "system title missing"),
             Self::SystemTitleLength(length) => write!(f, "system title of {length} bytes"),
+            Self::HdlcFlag(byte) => write!(f, "0x{byte:02x} instead of an hdlc flag"),
+            Self::HdlcFormat(byte) => write!(f, "hdlc frame format 0x{byte:02x} is not of type 3"),
+            Self::HdlcLength(length) => write!(f, "hdlc frame of {length} bytes"),
+            Self::HdlcAddress => write!(f, "hdlc address that is not 1, 2 or 4 bytes"),
+            Self::HdlcControl(byte) => write!(f, "unknown hdlc control field 0x{byte:02x}"),
+            Self::HdlcCheck(found) => write!(f, "hdlc check sequence 0x{found:04x} is wrong"),
+            Self::HdlcParameters => write!(f, "hdlc parameters that make no sense"),
+            Self::Segments => write!(f, "segments that are not whole"),
+            Self::MbusDelimiter(byte) => write!(f, "0x{byte:02x} instead of an m-bus delimiter"),
+            Self::MbusLength(length) => write!(f, "m-bus length {length}"),
+            Self::MbusChecksum(found) => write!(f, "m-bus checksum 0x{found:02x} is wrong"),
+            Self::MbusSequence(number) => write!(f, "m-bus frame {number} is out of sequence"),
+            Self::MissingBlock(number) => write!(f, "block {number} is missing"),
+            Self::Block(number) => write!(f, "block {number} is out of sequence"),
         }
     }
 }

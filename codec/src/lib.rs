@@ -2,8 +2,10 @@
 //!
 //! The way of a push from bytes to values:
 //!
-//! 1. [`wrapper`] delimits one frame of IEC 62056-47 in a byte stream or a datagram,
-//! 2. [`apdu`] shows the APDU inside it as a borrowed view,
+//! 1. [`wrapper`] delimits one frame of IEC 62056-47 in a byte stream or a datagram; [`hdlc`] and [`mbus`] do so for
+//!    theirs and put segments together,
+//! 2. [`apdu`] shows the APDU inside it as a borrowed view; where it is a block of one,
+//!    [`apdu::block_transfer`] puts them together,
 //! 3. [`security`] opens a general-glo-ciphering APDU; only a verified tag gives an [`security::Authentic`],
 //! 4. [`axdr`] walks the data of the notification, typed and without copying.
 //!
@@ -25,6 +27,8 @@ mod cursor;
 pub mod apdu;
 pub mod axdr;
 pub mod error;
+pub mod hdlc;
+pub mod mbus;
 pub mod security;
 pub mod tree;
 pub mod wrapper;

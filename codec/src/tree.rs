@@ -2,7 +2,9 @@
 //!
 //! This allocates as much as there is to say, and is made for a command that prints it. It opens
 //! general-glo-ciphering APDUs with the keys it is given, and marks each with what that proved.
-//! Plaintext is as long as its ciphertext, so its offsets are those of the ciphertext in the input.
+//! Plaintext is as long as its ciphertext, so its offsets are those of the ciphertext in the input. What was put
+//! together of segments or blocks hangs below the last of them; its offsets count from the first one's data as if
+//! all of it lay there.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -12,22 +14,49 @@ use core::fmt::{self, Write};
 
 use zeroize::ZeroizeOnDrop;
 
-use crate::apdu::{self, Apdu, DataNotification, GeneralGlo, SYSTEM_TITLE_LEN};
+use crate::apdu::block_transfer::{Assembly, Taken};
+use crate::apdu::{self, Apdu, DataNotification, GeneralBlockTransfer, GeneralGlo, SYSTEM_TITLE_LEN};
 use crate::axdr::{BitString, DateTime, Elements, Iter, Value};
 use crate::error::{Error, ErrorKind};
+use crate::hdlc::{self, Control, Deframer, Parameters, Step};
+use crate::mbus;
 use crate::security::{self, KEY_LEN, Keys, Opened, Policy, RustCrypto, Scratch, SecurityError};
 use crate::wrapper::{self, Wrapper};
+
+/// Bytes of blocks and segments that are put together, at most.
+const MAX_ASSEMBLED: usize = 1 << 20;
 
 /// What stands around the APDUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// A wrapper when the bytes start with its version, else a bare APDU.
+    /// What the first bytes look like: a wrapper by its version, HDLC by its flag and format, M-Bus by its two
+    /// starts; else a bare APDU.
     #[default]
     Auto,
     /// One or more frames of IEC 62056-47.
     Wrapper,
+    /// One or more frames of HDLC, and what may lie between them.
+    Hdlc,
+    /// One or more long frames of M-Bus.
+    Mbus,
     /// One bare APDU.
     Apdu,
+}
+
+impl Framing {
+    /// What the framing of `bytes` is, where it is to be found out.
+    #[must_use]
+    pub fn detect(self, bytes: &[u8]) -> Self {
+        match (self, bytes) {
+            (Self::Auto, [hdlc::FLAG, format, ..]) if format >> 4 == 0xa => Self::Hdlc,
+            // Flags may fill the line.
+            (Self::Auto, [hdlc::FLAG, hdlc::FLAG, ..]) => Self::Hdlc,
+            (Self::Auto, [mbus::START, one, two, mbus::START, ..]) if one == two => Self::Mbus,
+            (Self::Auto, _) if bytes.starts_with(&wrapper::VERSION.to_be_bytes()) => Self::Wrapper,
+            (Self::Auto, _) => Self::Apdu,
+            (known, _) => known,
+        }
+    }
 }
 
 /// What is known of the sender; wiped when dropped and never printed.
@@ -114,29 +143,46 @@ impl Node {
 /// The first fault of the framing or of an APDU in the clear; the offset is from the start of `bytes`.
 pub fn decode(bytes: &[u8], framing: Framing, keys: &DecodeKeys) -> Result<Node, Error> {
     let mut root = Node::new(0, "input", format!("{} bytes", bytes.len()));
-    if is_wrapped(bytes, framing) {
-        root.children = frames(bytes, keys)?;
-    } else {
-        root.children.push(apdu_node(bytes, 0, keys)?);
-    }
+    let mut blocks = Blocks::new();
+    root.children = match framing.detect(bytes) {
+        Framing::Wrapper => wrapper_frames(bytes, keys, &mut blocks)?,
+        Framing::Hdlc => hdlc_frames(bytes, keys, &mut blocks)?,
+        Framing::Mbus => mbus_frames(bytes, keys, &mut blocks)?,
+        Framing::Auto | Framing::Apdu => Vec::from([apdu_node(bytes, 0, keys, &mut blocks)?]),
+    };
+    root.children.extend(blocks.left(bytes.len()));
     Ok(root)
 }
 
-fn is_wrapped(bytes: &[u8], framing: Framing) -> bool {
-    match framing {
-        Framing::Auto => bytes.starts_with(&wrapper::VERSION.to_be_bytes()),
-        Framing::Wrapper => true,
-        Framing::Apdu => false,
+/// Blocks of a general-block-transfer on their way to an APDU.
+struct Blocks {
+    assembly: Assembly,
+    /// Where the data of the first one lies.
+    offset: usize,
+}
+
+impl Blocks {
+    const fn new() -> Self {
+        Self { assembly: Assembly::new(MAX_ASSEMBLED), offset: 0 }
+    }
+
+    /// What is missing at the end of the input.
+    fn left(&self, end: usize) -> Option<Node> {
+        if self.assembly.is_empty() {
+            return None;
+        }
+        let missing: Vec<String> = self.assembly.missing().map(|number| number.to_string()).collect();
+        Some(Node::new(end, "incomplete", format!("missing blocks: {}", missing.join(" "))))
     }
 }
 
-fn frames(bytes: &[u8], keys: &DecodeKeys) -> Result<Vec<Node>, Error> {
+fn wrapper_frames(bytes: &[u8], keys: &DecodeKeys, blocks: &mut Blocks) -> Result<Vec<Node>, Error> {
     let mut nodes = Vec::new();
     let mut offset = 0;
     loop {
         let rest = bytes.get(offset..).unwrap_or_default();
         let frame = Wrapper::new_checked(rest).map_err(|error| error.shifted(offset))?;
-        nodes.push(frame_node(&frame, offset, keys)?);
+        nodes.push(wrapper_node(&frame, offset, keys, blocks)?);
         offset += frame.total_len();
         if offset >= bytes.len() {
             return Ok(nodes);
@@ -144,23 +190,222 @@ fn frames(bytes: &[u8], keys: &DecodeKeys) -> Result<Vec<Node>, Error> {
     }
 }
 
-fn frame_node(frame: &Wrapper<'_>, offset: usize, keys: &DecodeKeys) -> Result<Node, Error> {
+fn wrapper_node(
+    frame: &Wrapper<'_>,
+    offset: usize,
+    keys: &DecodeKeys,
+    blocks: &mut Blocks,
+) -> Result<Node, Error> {
     let mut node = Node::new(offset, "wrapper", format!("{} bytes", frame.apdu().len()));
     node.children = Vec::from([
         Node::new(offset + 2, "source", frame.source().to_string()),
         Node::new(offset + 4, "destination", frame.destination().to_string()),
-        apdu_node(frame.apdu(), offset + wrapper::HEADER_LEN, keys)?,
+        apdu_node(frame.apdu(), offset + wrapper::HEADER_LEN, keys, blocks)?,
     ]);
     Ok(node)
 }
 
-fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Result<Node, Error> {
+/// Information on its way to an APDU, and where its first byte lies.
+struct Segments {
+    reassembly: hdlc::Reassembly,
+    information: Vec<u8>,
+    offset: usize,
+}
+
+/// Frames, and what between them is none. Where there is no frame at all, the first fault.
+fn hdlc_frames(bytes: &[u8], keys: &DecodeKeys, blocks: &mut Blocks) -> Result<Vec<Node>, Error> {
+    let mut nodes = Vec::new();
+    let mut segments =
+        Segments { reassembly: hdlc::Reassembly::new(MAX_ASSEMBLED), information: Vec::new(), offset: 0 };
+    let (mut deframer, mut offset, mut found, mut first_fault) = (Deframer::default(), 0, false, None);
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        match deframer.next(rest) {
+            Step::Frame { frame, length, .. } => {
+                found = true;
+                nodes.push(hdlc_node(&frame, offset, keys, &mut segments, blocks)?);
+                offset += length;
+            }
+            Step::Skip { length, error } => {
+                if let Some(error) = error.map(|error| error.shifted(offset)) {
+                    first_fault = first_fault.or(Some(error));
+                    nodes.push(Node::new(offset, "skipped", format!("{length} bytes: {error}")));
+                }
+                offset += length;
+            }
+            // A lone flag at the end closes nothing and opens nothing.
+            Step::More(_) if rest == [hdlc::FLAG] && found => break,
+            Step::More(_) => return Err(Error::new(ErrorKind::Truncated, bytes.len())),
+        }
+    }
+    if let (false, Some(error)) = (found, first_fault) {
+        return Err(error);
+    }
+    if segments.reassembly.is_open() {
+        nodes.push(Node::new(bytes.len(), "incomplete", ErrorKind::Segments.to_string()));
+    }
+    Ok(nodes)
+}
+
+fn hdlc_node(
+    frame: &hdlc::Frame<'_>,
+    offset: usize,
+    keys: &DecodeKeys,
+    segments: &mut Segments,
+    blocks: &mut Blocks,
+) -> Result<Node, Error> {
+    let information = frame.information();
+    let at = offset + frame.information_offset();
+    let mut node = Node::new(offset, "hdlc", format!("{} bytes", information.len()));
+    node.children = Vec::from([
+        Node::new(offset + 3, "destination", frame.destination().to_string()),
+        Node::new(offset + 3 + frame.destination().len(), "source", frame.source().to_string()),
+        Node::new(
+            offset + 3 + frame.destination().len() + frame.source().len(),
+            "control",
+            frame.control().to_string(),
+        ),
+    ]);
+    match frame.control() {
+        Control::Information { .. } | Control::UnnumberedInformation { .. } if !information.is_empty() => {
+            let is_first = !segments.reassembly.is_open();
+            if is_first {
+                segments.offset = at;
+            }
+            if frame.segmented() || !is_first {
+                node.children.push(Node::new(at, "segment", format!("{} bytes", information.len())));
+            }
+            match segments.reassembly.push(frame, &mut segments.information) {
+                Ok(true) => {
+                    let apdu = hdlc::strip_llc(&segments.information);
+                    let at = segments.offset + segments.information.len() - apdu.len();
+                    if apdu.len() < segments.information.len() {
+                        node.children.push(Node::new(
+                            segments.offset,
+                            "llc",
+                            hex(segments.information.get(..hdlc::LLC_RESPONSE.len()).unwrap_or_default()),
+                        ));
+                    }
+                    node.children.push(apdu_node(apdu, at, keys, blocks)?);
+                }
+                Ok(false) => {}
+                Err(error) => node.children.push(Node::new(at, "refused", error.to_string())),
+            }
+        }
+        Control::SetNormalResponseMode { .. } | Control::UnnumberedAcknowledge { .. }
+            if !information.is_empty() =>
+        {
+            let parameters = Parameters::parse(information).map_err(|error| error.shifted(at))?;
+            node.children.push(parameters_node(&parameters, at));
+        }
+        _ if !information.is_empty() => node.children.push(Node::new(at, "information", hex(information))),
+        _ => {}
+    }
+    Ok(node)
+}
+
+fn parameters_node(parameters: &Parameters, offset: usize) -> Node {
+    let Parameters { max_info_transmit, max_info_receive, window_transmit, window_receive } = parameters;
+    let mut node = Node::new(offset, "parameters", "");
+    node.children = Vec::from([
+        Node::new(offset, "max info transmit", max_info_transmit.to_string()),
+        Node::new(offset, "max info receive", max_info_receive.to_string()),
+        Node::new(offset, "window transmit", window_transmit.to_string()),
+        Node::new(offset, "window receive", window_receive.to_string()),
+    ]);
+    node
+}
+
+fn mbus_frames(bytes: &[u8], keys: &DecodeKeys, blocks: &mut Blocks) -> Result<Vec<Node>, Error> {
+    let mut nodes = Vec::new();
+    let (mut reassembly, mut apdu) = (mbus::Reassembly::new(), Vec::new());
+    let (mut offset, mut first) = (0, 0);
+    loop {
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let frame = mbus::Frame::new_checked(rest).map_err(|error| error.shifted(offset))?;
+        let head = frame.head();
+        let mut node = Node::new(offset, "m-bus", format!("{} bytes", frame.data().len()));
+        let last = if head.last { ", last" } else { "" };
+        node.children = Vec::from([
+            Node::new(offset + 6, "frame", format!("{}{last}", head.number)),
+            Node::new(offset + 7, "source", head.source.to_string()),
+            Node::new(offset + 8, "destination", head.destination.to_string()),
+        ]);
+        if !reassembly.is_open() {
+            first = offset + frame.data_offset();
+        }
+        if reassembly.push(&frame, &mut apdu).map_err(|error| error.shifted(offset))? {
+            node.children.push(apdu_node(&apdu, first, keys, blocks)?);
+        } else {
+            let data = offset + frame.data_offset();
+            node.children.push(Node::new(data, "segment", format!("{} bytes", frame.data().len())));
+        }
+        nodes.push(node);
+        offset += frame.total_len();
+        if offset >= bytes.len() {
+            break;
+        }
+    }
+    if reassembly.is_open() {
+        nodes.push(Node::new(bytes.len(), "incomplete", ErrorKind::Segments.to_string()));
+    }
+    Ok(nodes)
+}
+
+fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys, blocks: &mut Blocks) -> Result<Node, Error> {
     let parsed =
         apdu::parse_with_title(apdu, keys.system_title.as_ref()).map_err(|error| error.shifted(offset))?;
     Ok(match parsed {
         Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
+        Apdu::GeneralBlockTransfer(block) => return blocks_node(&block, offset, keys, blocks),
         plain => plain_node(&plain, apdu.len(), offset),
     })
+}
+
+/// A block, and below the last one what all of them are.
+fn blocks_node(
+    block: &GeneralBlockTransfer<'_>,
+    offset: usize,
+    keys: &DecodeKeys,
+    blocks: &mut Blocks,
+) -> Result<Node, Error> {
+    let mut node = block_node(block, offset);
+    if blocks.assembly.is_empty() {
+        blocks.offset = offset + block.data_offset();
+    }
+    match blocks.assembly.push(block) {
+        Ok(Taken::Stored) => {}
+        Ok(Taken::Duplicate) => node.children.push(Node::new(offset, "duplicate", "")),
+        Ok(Taken::Complete) => {
+            let assembly = core::mem::replace(&mut blocks.assembly, Assembly::new(MAX_ASSEMBLED));
+            let apdu = assembly.into_apdu().unwrap_or_default();
+            let title = keys.system_title.as_ref();
+            let parsed =
+                apdu::parse_with_title(&apdu, title).map_err(|error| error.shifted(blocks.offset))?;
+            node.children.push(match parsed {
+                Apdu::GeneralGlo(glo) => opened_node(&glo, blocks.offset, keys),
+                // Blocks in blocks stay as they are: nobody makes them.
+                plain => plain_node(&plain, apdu.len(), blocks.offset),
+            });
+        }
+        Err(error) => node.children.push(Node::new(offset, "refused", error.to_string())),
+    }
+    Ok(node)
+}
+
+fn block_node(block: &GeneralBlockTransfer<'_>, offset: usize) -> Node {
+    let control = block.control();
+    let mut node = Node::new(offset, "general-block-transfer", format!("{} bytes", block.data().len()));
+    let flags = [(control.last(), "last"), (control.streaming(), "streaming")];
+    let mut text = format!("window {}", control.window());
+    for (_, name) in flags.iter().filter(|(set, _)| *set) {
+        let _infallible = write!(text, ", {name}");
+    }
+    node.children = Vec::from([
+        Node::new(offset + 1, "control", text),
+        Node::new(offset + 2, "block", block.number().to_string()),
+        Node::new(offset + 4, "acknowledged", block.acknowledged().to_string()),
+    ]);
+    node
 }
 
 /// An APDU as it is; one that is ciphered stays closed.
@@ -173,6 +418,7 @@ fn plain_node(apdu: &Apdu<'_>, length: usize, offset: usize) -> Node {
             node.authentication = Some(Authentication::NotVerified);
             node
         }
+        Apdu::GeneralBlockTransfer(block) => block_node(block, offset),
     }
 }
 
@@ -576,7 +822,9 @@ mod tests {
             let at = at.index(mutated.len());
             mutated[at] = byte;
             for input in [bytes, mutated] {
-                for framing in [Framing::Auto, Framing::Wrapper, Framing::Apdu] {
+                for framing in
+                    [Framing::Auto, Framing::Wrapper, Framing::Hdlc, Framing::Mbus, Framing::Apdu]
+                {
                     if let Err(error) = decode(&input, framing, &keys) {
                         prop_assert!(error.offset <= input.len());
                     }

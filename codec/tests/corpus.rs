@@ -35,3 +35,18 @@ fn the_apdu_corpus_holds() {
 fn the_security_corpus_holds() {
     replay("security", codec_targets::security);
 }
+
+#[test]
+fn the_hdlc_corpus_holds() {
+    replay("hdlc", codec_targets::hdlc);
+}
+
+#[test]
+fn the_mbus_corpus_holds() {
+    replay("mbus", codec_targets::mbus);
+}
+
+#[test]
+fn the_block_transfer_corpus_holds() {
+    replay("block_transfer", codec_targets::block_transfer);
+}

@@ -1,7 +1,10 @@
 //! What must hold in `codec` for any bytes: shared by the fuzz targets and by the test that replays their corpora.
 
-use codec::apdu::{self, Apdu, DataNotificationRepr};
+use codec::apdu::block_transfer::{Assembly, BlockControl, BlockSender, BlockTransferRepr};
+use codec::apdu::{self, Apdu, DataNotificationRepr, GeneralBlockTransfer};
 use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::hdlc::{self, Deframer, Step};
+use codec::mbus;
 use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec::tree::{self, DecodeKeys, Framing};
 use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
@@ -69,8 +72,109 @@ pub(crate) fn apdu(bytes: &[u8]) {
             assert_eq!(glo.system_title().len(), 8);
             assert!(bytes.ends_with(glo.ciphered()));
         }
+        Ok(Apdu::GeneralBlockTransfer(block)) => {
+            let mut written = Vec::new();
+            BlockTransferRepr::parse(&block).emit(block.data(), &mut written);
+            assert_eq!(apdu::parse(&written), Ok(Apdu::GeneralBlockTransfer(block_of(&written))));
+            assert_eq!(block_of(&written).data(), block.data());
+        }
         Err(error) => assert!(error.offset <= bytes.len()),
     }
+}
+
+fn block_of(bytes: &[u8]) -> GeneralBlockTransfer<'_> {
+    let Ok(Apdu::GeneralBlockTransfer(block)) = apdu::parse(bytes) else {
+        panic!("what is written parses");
+    };
+    block
+}
+
+/// A stream falls into frames and what is none, wherever it is cut; a frame is written as it was read.
+pub(crate) fn hdlc(bytes: &[u8]) {
+    let whole = hdlc_frames(bytes, bytes.len());
+    let cut = usize::from(bytes.first().copied().unwrap_or_default()) + 1;
+    assert_eq!(hdlc_frames(bytes, cut), whole);
+    let _read_or_refused = hdlc::Parameters::parse(bytes);
+    let _described_or_refused = tree::decode(bytes, Framing::Hdlc, &DecodeKeys::default());
+}
+
+/// The frames of a stream that comes in pieces of `piece` bytes, each written again.
+fn hdlc_frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
+    let (mut deframer, mut buffer, mut frames) = (Deframer::default(), Vec::new(), Vec::new());
+    let (mut reassembly, mut information) = (hdlc::Reassembly::new(4096), Vec::new());
+    for piece in bytes.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            let taken = match deframer.next(&buffer) {
+                Step::Frame { frame, length, shared_flag } => {
+                    let mut written = Vec::new();
+                    hdlc::FrameRepr::parse(&frame).emit(frame.information(), &mut written);
+                    assert_eq!(&written[usize::from(shared_flag)..], &buffer[..length]);
+                    let _whole_or_not = reassembly.push(&frame, &mut information);
+                    assert!(information.len() <= 4096);
+                    frames.push(written);
+                    length
+                }
+                Step::Skip { length, .. } => length,
+                Step::More(needed) => {
+                    assert!(needed > buffer.len() && needed <= hdlc::MAX_FRAME_LEN);
+                    break;
+                }
+            };
+            assert!((1..=buffer.len()).contains(&taken));
+            buffer.drain(..taken);
+        }
+    }
+    frames
+}
+
+/// Frames are written as they were read, and put together within their bound.
+pub(crate) fn mbus(bytes: &[u8]) {
+    let (mut reassembly, mut apdu, mut rest) = (mbus::Reassembly::new(), Vec::new(), bytes);
+    while let Ok(frame) = mbus::Frame::new_checked(rest) {
+        let (this, behind) = rest.split_at(frame.total_len());
+        let mut written = Vec::new();
+        frame.head().emit(frame.data(), &mut written);
+        assert_eq!(written, this);
+        let _whole_or_not = reassembly.push(&frame, &mut apdu);
+        assert!(apdu.len() <= mbus::MAX_FRAMES * mbus::MAX_DATA);
+        rest = behind;
+    }
+    let _described_or_refused = tree::decode(bytes, Framing::Mbus, &DecodeKeys::default());
+}
+
+/// Blocks of three bytes a step (number, last, length) in any order keep to the cap; and an APDU that is cut, of
+/// which blocks are lost, arrives as it was.
+pub(crate) fn block_transfer(bytes: &[u8]) {
+    let mut assembly = Assembly::new(256);
+    for step in bytes.chunks_exact(3) {
+        let control = BlockControl::new(step[1] & 1 == 1, true, 0);
+        let mut written = Vec::new();
+        let repr = BlockTransferRepr { control, number: u16::from(step[0]), acknowledged: 0 };
+        repr.emit(&vec![step[1]; usize::from(step[2] & 0x1f)], &mut written);
+        let _taken_or_refused = assembly.push(&block_of(&written));
+        assert!(assembly.len() <= 256);
+        assert_eq!(assembly.is_complete(), assembly.apdu().is_some());
+        assert!(assembly.missing().all(|number| number > assembly.in_sequence()));
+    }
+    let Some((&[window, block_len], apdu)) = bytes.split_first_chunk() else { return };
+    let Some(mut sender) = BlockSender::confirmed(apdu, usize::from(block_len).max(4), window) else {
+        return;
+    };
+    let mut assembly = Assembly::new(apdu.len());
+    let mut losses = bytes.iter();
+    while !sender.is_through() {
+        let mut written = Vec::new();
+        while sender.emit_next(&mut written) {
+            if losses.next().is_none_or(|byte| byte & 3 != 0) {
+                assembly.push(&block_of(&written)).expect("a block of the same apdu");
+            }
+            written.clear();
+        }
+        assembly.acknowledgement(1, window).emit(&[], &mut written);
+        sender.acknowledge(&block_of(&written));
+    }
+    assert_eq!(assembly.into_apdu().as_deref(), Some(apdu));
 }
 
 /// Control, counter, a bit to flip, then an APDU: what is sealed opens as the policy allows, and a flipped

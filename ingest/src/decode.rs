@@ -5,7 +5,6 @@
 use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
 use codec::axdr::Known;
 use codec::security::{self, Keys, Opened, Scratch, SecurityError};
-use codec::wrapper::{HEADER_LEN, Wrapper};
 use codec::{Error, ErrorKind};
 use codec_aws_lc::AwsLc;
 use model::{
@@ -16,7 +15,8 @@ use profiles::Profile;
 
 use crate::keys::{Entry, KeyTable, ReplacedKeys};
 use crate::normalize::{self, Normalized};
-use crate::received::{Framing, Received};
+use crate::parts;
+use crate::received::Received;
 
 /// What a record of a frame has besides raw bytes, readings and detail, at most; the detail of a reused counter, which
 /// is found out later, is in it.
@@ -153,7 +153,9 @@ impl Decoder<'_> {
     }
 
     fn look(&self, received: &Received, buffers: &mut Buffers) -> Result<(SystemTitle, Verified), Refusal> {
-        let (apdu, at) = unframe(received).map_err(undecodable)?;
+        let framed = parts::apdu_of(&received.bytes, received.framing, self.max_apdu);
+        let (apdu, at) = framed.map_err(undecodable)?;
+        let apdu = &apdu[..];
         if apdu.len() > self.max_apdu {
             let length = u16::try_from(apdu.len()).unwrap_or(u16::MAX);
             return Err(undecodable(Error { kind: ErrorKind::FrameTooLong(length), offset: at }));
@@ -331,20 +333,6 @@ impl Attempt {
         match &self.0 {
             Ok(verified) => !self.1 && verified.push.is_err(),
             Err(error) => matches!(error, SecurityError::Tag),
-        }
-    }
-}
-
-/// The APDU of a frame and where in the frame it begins.
-fn unframe(received: &Received) -> Result<(&[u8], usize), Error> {
-    match received.framing {
-        Framing::Apdu => Ok((&received.bytes, 0)),
-        Framing::Wrapper => {
-            let frame = Wrapper::new_checked(&received.bytes)?;
-            if frame.total_len() < received.bytes.len() {
-                return Err(Error { kind: ErrorKind::TrailingBytes, offset: frame.total_len() });
-            }
-            Ok((frame.apdu(), HEADER_LEN))
         }
     }
 }

@@ -420,7 +420,7 @@ impl Taker {
             let received = Received {
                 source: Source::Mqtt,
                 received_at: self.pipeline.clock().now(),
-                framing: self.framing,
+                framing: self.framing.of_publish(&arrived.publish.payload),
                 bytes: Bytes::clone(&arrived.publish.payload),
                 identity: None,
             };

@@ -16,9 +16,9 @@ pub struct Received {
     pub source: Source,
     /// When it was whole.
     pub received_at: Instant,
-    /// What `bytes` begin with.
+    /// What stands around the APDU in `bytes`.
     pub framing: Framing,
-    /// The frame's bytes, header included.
+    /// The frame's bytes, header included; of a push that came in several frames, all of them one behind the other.
     pub bytes: Bytes,
     /// The meter that the connection or topic belongs to, where that is bound to one by its credentials.
     pub identity: Option<SystemTitle>,
@@ -29,14 +29,30 @@ pub struct Received {
 pub enum Framing {
     /// The 8-byte header of IEC 62056-47.
     Wrapper,
+    /// Frames of IEC 62056-46.
+    Hdlc,
     /// Nothing.
     Apdu,
 }
 
 impl Framing {
-    /// The framing of a frame that was stored as received: a wrapper begins with a zero, no APDU does.
+    /// The framing of a frame that was stored as received: a wrapper begins with a zero, HDLC with its flag, no APDU
+    /// with either.
     pub(crate) fn of_stored(bytes: &[u8]) -> Framing {
-        if bytes.first() == Some(&0) { Framing::Wrapper } else { Framing::Apdu }
+        match bytes.first() {
+            Some(0) => Framing::Wrapper,
+            Some(&codec::hdlc::FLAG) => Framing::Hdlc,
+            _ => Framing::Apdu,
+        }
+    }
+
+    /// The framing of a datagram or a publish that should have this one: where a wrapper is due and a flag stands, HDLC.
+    #[must_use]
+    pub fn of_publish(self, bytes: &[u8]) -> Framing {
+        match (self, bytes.first()) {
+            (Framing::Wrapper, Some(&codec::hdlc::FLAG)) => Framing::Hdlc,
+            (configured, _) => configured,
+        }
     }
 }
 

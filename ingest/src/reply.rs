@@ -1,18 +1,50 @@
 //! The receipt of a confirmed push.
 
 use codec::apdu::{self, LongInvokeId};
+use codec::hdlc::{self, Address, Control, LLC_REQUEST};
 use codec::wrapper::{Wrapper, WrapperRepr};
 
-/// Ports of the sender and the receiver of a frame, which its receipt swaps.
-pub(crate) fn ports_of(frame: &[u8]) -> Option<WrapperRepr> {
-    Wrapper::new_checked(frame).ok().map(|frame| WrapperRepr::parse(&frame))
+/// Where the receipt of a frame goes, and how it is framed: as the frame was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReturnPath {
+    /// To the port that a frame in the wrapper came from.
+    Wrapper(WrapperRepr),
+    /// To the station that a frame of HDLC came from.
+    Hdlc {
+        /// Of the frame: us.
+        destination: Address,
+        /// Of the frame: the meter.
+        source: Address,
+    },
 }
 
-/// Appends the data-notification-confirm of a push that came between these ports.
-pub(crate) fn write_confirm(invoke_id: LongInvokeId, ports: WrapperRepr, out: &mut Vec<u8>) {
-    let mut confirm = Vec::new();
-    apdu::emit_data_notification_confirm(invoke_id, &mut confirm);
-    WrapperRepr { source: ports.destination, destination: ports.source }.emit(&confirm, out);
+impl ReturnPath {
+    /// The way back of a frame, or of the first of several.
+    pub(crate) fn of(frame: &[u8]) -> Option<ReturnPath> {
+        if frame.first() == Some(&hdlc::FLAG) {
+            let frame = hdlc::Frame::new_checked(frame).ok()?;
+            return Some(ReturnPath::Hdlc { destination: frame.destination(), source: frame.source() });
+        }
+        Wrapper::new_checked(frame).ok().map(|frame| ReturnPath::Wrapper(WrapperRepr::parse(&frame)))
+    }
+
+    /// Appends the data-notification-confirm of a push that came this way.
+    pub(crate) fn write_confirm(self, invoke_id: LongInvokeId, out: &mut Vec<u8>) {
+        let mut confirm = Vec::new();
+        match self {
+            ReturnPath::Wrapper(WrapperRepr { source, destination }) => {
+                apdu::emit_data_notification_confirm(invoke_id, &mut confirm);
+                WrapperRepr { source: destination, destination: source }.emit(&confirm, out);
+            }
+            ReturnPath::Hdlc { destination, source } => {
+                confirm.extend_from_slice(&LLC_REQUEST);
+                apdu::emit_data_notification_confirm(invoke_id, &mut confirm);
+                let control = Control::UnnumberedInformation { poll: false };
+                let (destination, source) = (source, destination);
+                hdlc::FrameRepr { segmented: false, destination, source, control }.emit(&confirm, out);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -25,7 +57,18 @@ mod tests {
         let mut push = Vec::new();
         ports.emit(&[0x0f], &mut push);
         let mut receipt = Vec::new();
-        write_confirm(LongInvokeId(0x4000_0007), ports_of(&push).unwrap(), &mut receipt);
+        ReturnPath::of(&push).unwrap().write_confirm(LongInvokeId(0x4000_0007), &mut receipt);
         assert_eq!(receipt, [0, 1, 0, 64, 0, 1, 0, 6, 0x10, 0x40, 0, 0, 7, 0]);
+    }
+
+    #[test]
+    fn a_receipt_of_a_push_in_hdlc_goes_back_in_hdlc() {
+        let mut push = Vec::new();
+        hdlc::emit_push(Address::PUBLIC_CLIENT, Address::two(1, 17), &[0x0f; 300], 128, &mut push);
+        let mut receipt = Vec::new();
+        ReturnPath::of(&push).unwrap().write_confirm(LongInvokeId(0x4000_0007), &mut receipt);
+        let frame = hdlc::Frame::new_checked(&receipt).unwrap();
+        assert_eq!((frame.destination(), frame.source()), (Address::two(1, 17), Address::PUBLIC_CLIENT));
+        assert_eq!(frame.information(), [0xe6, 0xe6, 0, 0x10, 0x40, 0, 0, 7, 0]);
     }
 }

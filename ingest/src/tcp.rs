@@ -1,4 +1,4 @@
-//! DLMS wrapper over TCP: meters that open a connection and push, and concentrators that push for many.
+//! DLMS wrapper or HDLC over TCP: meters that open a connection and push, and concentrators that push for many.
 //!
 //! | bound | option | when reached |
 //! |---|---|---|
@@ -10,6 +10,8 @@
 //! | silence between frames | `idle_timeout` | closed |
 //! | room for long frames that are not whole, of all connections | 8 MiB | not read on until others are whole |
 //! | frames in a row that prove nothing, of a connection or of an address | 8 | read one a second |
+//! | bytes of the frames of a push that comes in several | `max_apdu` and 64 KiB | what is there is quarantined |
+//! | a vendor's message before a frame | 256 bytes | what was received is quarantined, the connection closed |
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
 //! | time to take a receipt | `frame_timeout` | closed |
 
@@ -21,7 +23,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use codec::wrapper::WrapperRepr;
 use metrics::{counter, gauge};
 use model::Source;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,13 +30,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::framing::{FramingError, WrapperDecoder};
+use crate::framing::{Item, NoFrame, StreamDecoder};
 use crate::received::{Acked, Framing, Lost, Received, Ticket};
-use crate::{Admission, Admitted, Pipeline, Submitter, reply, telemetry};
+use crate::reply::ReturnPath;
+use crate::{Admission, Admitted, Pipeline, Submitter, telemetry};
 
 /// Pause after the system refused to accept, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -228,7 +229,17 @@ impl Drop for Room {
 }
 
 /// A frame that waits for its sync, and where its receipt goes.
-type Pending = (Ticket, Option<WrapperRepr>);
+type Pending = (Ticket, Option<ReturnPath>);
+
+/// How far a connection got with what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Nothing,
+    /// Frames of a push of which others are missing.
+    Part,
+    /// A push.
+    Whole,
+}
 
 impl Connection {
     async fn serve(mut self, stream: TcpStream, shutdown: CancellationToken) {
@@ -245,22 +256,42 @@ impl Connection {
 
     async fn read(
         &mut self,
-        mut reader: OwnedReadHalf,
+        reader: OwnedReadHalf,
         pending: mpsc::Sender<Pending>,
         shutdown: CancellationToken,
     ) -> End {
-        let mut decoder = WrapperDecoder { max_apdu: self.options.max_apdu };
+        let mut decoder = StreamDecoder::new(self.options.max_apdu);
         let mut buffer = BytesMut::new();
+        let end = self.read_on(reader, &mut decoder, &mut buffer, &pending, &shutdown).await;
+        // What cannot become whole any more is kept as evidence.
+        if let Some((bytes, framing)) = decoder.end(&buffer)
+            && !matches!(end, End::Stopped | End::Broken)
+            && let Err(instead) = self.submit(bytes, framing, &pending).await
+        {
+            return instead;
+        }
+        end
+    }
+
+    async fn read_on(
+        &mut self,
+        mut reader: OwnedReadHalf,
+        decoder: &mut StreamDecoder,
+        buffer: &mut BytesMut,
+        pending: &mpsc::Sender<Pending>,
+        shutdown: &CancellationToken,
+    ) -> End {
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
         let mut room = FIRST_READ;
         loop {
-            let begun = decoder.begun(&buffer);
+            let begun = decoder.begun(buffer);
+            let held = Some(decoder.most_held()).filter(|_| decoder.held() > READ);
             let reading = async {
-                self.make_room(begun).await;
+                self.make_room(begun.max(held)).await;
                 let rest = begun.map_or(0, |length| length - buffer.len());
                 buffer.reserve(rest.max(room));
-                reader.read_buf(&mut buffer).await
+                reader.read_buf(buffer).await
             };
             let read = tokio::select! {
                 read = timeout_at(deadline.0, reading) => read,
@@ -276,17 +307,17 @@ impl Connection {
                     room = if read < room || self.slow { READ } else { (room * 2).min(MOST_READ) };
                 }
             }
-            let whole = match self.take(&mut decoder, &mut buffer, &pending, &shutdown).await {
-                Ok(whole) => whole,
+            let progress = match self.take(decoder, buffer, pending, shutdown).await {
+                Ok(progress) => progress,
                 Err(end) => return end,
             };
-            if whole {
+            if progress == Progress::Whole {
                 self.room = None;
             }
             let now = Instant::now();
-            if buffer.is_empty() {
+            if buffer.is_empty() && decoder.held() == 0 {
                 deadline = (now + self.options.idle_timeout, End::IdleTimeout);
-            } else if whole || deadline.1 != End::FrameTimeout {
+            } else if progress > Progress::Nothing || deadline.1 != End::FrameTimeout {
                 deadline = (now + self.options.frame_timeout, End::FrameTimeout);
             }
         }
@@ -303,41 +334,46 @@ impl Connection {
         }
     }
 
-    /// Submits all frames that are whole; says whether there was one.
+    /// Submits all pushes that are whole.
     async fn take(
         &mut self,
-        decoder: &mut WrapperDecoder,
+        decoder: &mut StreamDecoder,
         buffer: &mut BytesMut,
         pending: &mpsc::Sender<Pending>,
         shutdown: &CancellationToken,
-    ) -> Result<bool, End> {
-        let mut whole = false;
+    ) -> Result<Progress, End> {
+        let mut progress = Progress::Nothing;
         loop {
             match decoder.decode(buffer) {
-                Ok(Some(frame)) => {
-                    self.submit(frame, pending).await?;
+                Ok(Some(Item::Push(bytes, framing))) => {
+                    self.submit(bytes, framing, pending).await?;
                     self.slow_down(buffer, shutdown).await;
+                    progress = Progress::Whole;
                 }
-                Ok(None) => return Ok(whole),
-                Err(FramingError::NoFrame { error, received }) => {
+                Ok(Some(Item::Part)) => progress = progress.max(Progress::Part),
+                Ok(None) => return Ok(progress),
+                Err(NoFrame { error, received }) => {
                     // Of no use in a log that strangers could fill: it is in quarantine, and counted.
                     tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
-                    self.submit(received, pending).await?;
+                    self.submit(received, Framing::Wrapper, pending).await?;
                     self.slow_down(buffer, shutdown).await;
                     return Err(End::Framing);
                 }
-                Err(FramingError::Io(_)) => return Err(End::Broken),
             }
-            whole = true;
         }
     }
 
-    async fn submit(&mut self, bytes: Bytes, pending: &mpsc::Sender<Pending>) -> Result<(), End> {
-        let ports = reply::ports_of(&bytes);
+    async fn submit(
+        &mut self,
+        bytes: Bytes,
+        framing: Framing,
+        pending: &mpsc::Sender<Pending>,
+    ) -> Result<(), End> {
+        let path = ReturnPath::of(&bytes);
         let received = Received {
             source: Source::Tcp,
             received_at: self.pipeline.clock().now(),
-            framing: Framing::Wrapper,
+            framing,
             bytes,
             identity: None,
         };
@@ -345,7 +381,7 @@ impl Connection {
         let place = pending.reserve().await.map_err(|_| End::Broken)?;
         let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
         let proven = ticket.is_proven();
-        place.send((ticket, ports));
+        place.send((ticket, path));
         // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
         self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
         self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
@@ -370,7 +406,7 @@ impl Connection {
 async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Pending>, patience: Duration) {
     let mut receipts = Vec::new();
     let mut next = pending.recv().await;
-    while let Some((mut ticket, ports)) = next {
+    while let Some((mut ticket, path)) = next {
         let acked = match answered_already(&mut ticket) {
             Some(acked) => acked,
             None => {
@@ -382,8 +418,8 @@ async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Pending>
             }
         };
         let Ok(acked) = acked else { break };
-        if let Some((invoke_id, ports)) = acked.confirm.zip(ports) {
-            reply::write_confirm(invoke_id, ports, &mut receipts);
+        if let Some((invoke_id, path)) = acked.confirm.zip(path) {
+            path.write_confirm(invoke_id, &mut receipts);
         }
         if receipts.len() >= RECEIPTS && !write(&mut writer, &mut receipts, patience).await {
             return;

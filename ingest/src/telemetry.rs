@@ -31,6 +31,7 @@ pub(crate) const HOT_BYTES: &str = "urja_hot_bytes";
 pub(crate) const TCP_CONNECTIONS: &str = "urja_tcp_connections";
 pub(crate) const TCP_PARTIAL_BYTES: &str = "urja_tcp_partial_bytes";
 pub(crate) const TCP_CLOSED: &str = "urja_tcp_closed_total";
+pub(crate) const TCP_HEARTBEATS: &str = "urja_tcp_heartbeats_total";
 pub(crate) const MQTT_CONNECTED: &str = "urja_mqtt_connected";
 
 /// Describes all metrics of this crate to the recorder.
@@ -74,6 +75,7 @@ pub fn describe() {
         "room held for long frames of TCP connections that are not whole"
     );
     describe_counter!(TCP_CLOSED, "TCP connections closed by us, by reason");
+    describe_counter!(TCP_HEARTBEATS, "messages of vendors before frames, which are passed over");
     describe_gauge!(MQTT_CONNECTED, "1 while the MQTT broker is connected");
 }
 

@@ -1,4 +1,4 @@
-//! DLMS wrapper over UDP: one frame a datagram.
+//! DLMS wrapper or HDLC over UDP: a push in one datagram, or its blocks and segments in several of one sender.
 //!
 //! When the queue before the journal is full a datagram is dropped and counted as refused; it is not confirmed, so a
 //! meter that asked for a receipt sends it again. What the system has no room for is lost without a trace here.
@@ -8,16 +8,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use codec::wrapper::WrapperRepr;
 use model::Source;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::gather::Gather;
 use crate::received::{Framing, Lost, Received, Refused, Ticket};
+use crate::reply::ReturnPath;
 use crate::tcp::DRAIN;
-use crate::{Pipeline, Submitter, reply};
+use crate::{Pipeline, Submitter};
 
 /// Longest datagram there is.
 const DATAGRAM: usize = 65_536;
@@ -28,6 +30,9 @@ const PENDING: usize = 65_536;
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Pause after the system refused to receive.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether the other datagrams of a push are still waited for.
+const EXPIRY: Duration = Duration::from_secs(10);
 
 /// Bounds of a UDP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Default for UdpOptions {
 /// A frame that waits for its sync, and where its receipt goes.
 struct Pending {
     ticket: Ticket,
-    ports: WrapperRepr,
+    path: ReturnPath,
     peer: SocketAddr,
 }
 
@@ -63,7 +68,11 @@ pub async fn serve_udp(
         tokio::time::sleep(DRAIN).await;
     };
     let reading = async {
-        let mut reader = Reader { submitter: pipeline.submitter().with_max_apdu(options.max_apdu), pipeline };
+        let mut reader = Reader {
+            submitter: pipeline.submitter().with_max_apdu(options.max_apdu),
+            pipeline,
+            gather: Gather::new(options.max_apdu),
+        };
         reader.run(&socket, pending, shutdown.clone()).await;
     };
     tokio::select! {
@@ -91,24 +100,42 @@ fn enlarge_buffer(socket: &UdpSocket) {
 struct Reader {
     submitter: Submitter,
     pipeline: Pipeline,
+    gather: Gather<SocketAddr>,
 }
 
 impl Reader {
     async fn run(&mut self, socket: &UdpSocket, pending: mpsc::Sender<Pending>, shutdown: CancellationToken) {
         let mut buffer = vec![0; DATAGRAM];
+        let mut expiry = interval(EXPIRY);
         loop {
             let received = tokio::select! {
                 received = socket.recv_from(&mut buffer) => received,
-                () = shutdown.cancelled() => return,
+                now = expiry.tick() => {
+                    for (bytes, framing) in self.gather.expired(now) {
+                        if matches!(self.submit(bytes, framing, None), Err(Refused::Stopped)) {
+                            return;
+                        }
+                    }
+                    continue;
+                }
+                () = shutdown.cancelled() => {
+                    for (bytes, framing) in self.gather.end() {
+                        let _counted_where_it_is_refused = self.submit(bytes, framing, None);
+                    }
+                    return;
+                }
             };
             match received {
                 Ok((length, peer)) => {
-                    let Ok(place) = pending.reserve().await else { return };
                     let bytes = Bytes::copy_from_slice(&buffer[..length]);
-                    match self.submit(bytes, peer) {
-                        Ok(Some(frame)) => place.send(frame),
-                        Ok(None) | Err(Refused::Full) => {}
-                        Err(Refused::Stopped) => return,
+                    let framing = Framing::Wrapper.of_publish(&bytes);
+                    for (bytes, framing) in self.gather.take(peer, bytes, framing, Instant::now()) {
+                        let Ok(place) = pending.reserve().await else { return };
+                        match self.submit(bytes, framing, Some(peer)) {
+                            Ok(Some(frame)) => place.send(frame),
+                            Ok(None) | Err(Refused::Full) => {}
+                            Err(Refused::Stopped) => return,
+                        }
                     }
                 }
                 // A receipt that we sent came to a closed port.
@@ -121,32 +148,37 @@ impl Reader {
         }
     }
 
-    /// Gives a datagram to the pipeline; says what has to be answered.
-    fn submit(&mut self, bytes: Bytes, peer: SocketAddr) -> Result<Option<Pending>, Refused> {
-        let ports = reply::ports_of(&bytes);
+    /// Gives a push to the pipeline; says what has to be answered. A push that is given up has no peer, and no receipt.
+    fn submit(
+        &mut self,
+        bytes: Bytes,
+        framing: Framing,
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Pending>, Refused> {
+        let path = ReturnPath::of(&bytes).zip(peer);
         let received = Received {
             source: Source::Udp,
             received_at: self.pipeline.clock().now(),
-            framing: Framing::Wrapper,
+            framing,
             bytes,
             identity: None,
         };
         let ticket = self.submitter.try_submit(received)?;
-        Ok(ports.map(|ports| Pending { ticket, ports, peer }))
+        Ok(path.map(|(path, peer)| Pending { ticket, path, peer }))
     }
 }
 
 /// Awaits frames in their order, and sends the receipts that are asked for.
 async fn answer(socket: &UdpSocket, mut pending: mpsc::Receiver<Pending>) {
     let mut receipt = Vec::new();
-    while let Some(Pending { ticket, ports, peer }) = pending.recv().await {
+    while let Some(Pending { ticket, path, peer }) = pending.recv().await {
         let acked = match ticket.await {
             Ok(acked) => acked,
             Err(Lost) => return,
         };
         let Some(invoke_id) = acked.confirm else { continue };
         receipt.clear();
-        reply::write_confirm(invoke_id, ports, &mut receipt);
+        path.write_confirm(invoke_id, &mut receipt);
         if let Err(error) = socket.send_to(&receipt, peer).await {
             tracing::debug!(%error, %peer, "a receipt cannot be sent");
         }

@@ -146,7 +146,7 @@ impl Intake {
         let received = Received {
             source: Source::Mqtt,
             received_at: self.pipeline.clock().now(),
-            framing: self.framing,
+            framing: self.framing.of_publish(&payload),
             bytes: payload,
             identity: None,
         };

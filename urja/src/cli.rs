@@ -220,6 +220,10 @@ pub enum DecodeFraming {
     Auto,
     /// IEC 62056-47 wrapper
     Wrapper,
+    /// HDLC, with segments put together
+    Hdlc,
+    /// Long frames of M-Bus
+    Mbus,
     /// A bare APDU
     Apdu,
 }

@@ -19,6 +19,8 @@ pub(super) fn run(args: &Decode, as_json: bool) -> Result<ExitCode> {
     let framing = match args.framing {
         DecodeFraming::Auto => Framing::Auto,
         DecodeFraming::Wrapper => Framing::Wrapper,
+        DecodeFraming::Hdlc => Framing::Hdlc,
+        DecodeFraming::Mbus => Framing::Mbus,
         DecodeFraming::Apdu => Framing::Apdu,
     };
     match tree::decode(&bytes, framing, &keys) {

@@ -1,0 +1,213 @@
+//! Pushes whose frames come in separate datagrams: kept by sender until they are whole.
+//!
+//! | bound | value | when reached |
+//! |---|---|---|
+//! | senders | 1024 | the one that waits longest is given up |
+//! | bytes of all senders | 8 MiB | the same |
+//! | datagrams of a push | 512 | the push is given up |
+//! | wait for the next datagram | 60 s | the same |
+//!
+//! What is given up is handed out as it is: it becomes evidence, and says what is missing.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use bytes::Bytes;
+use codec::ErrorKind;
+use codec::apdu::GENERAL_BLOCK_TRANSFER;
+use codec::wrapper::HEADER_LEN;
+use tokio::time::Instant;
+
+use crate::parts;
+use crate::received::Framing;
+
+const SENDERS: usize = 1024;
+const BYTES: usize = 8 << 20;
+const DATAGRAMS: usize = 512;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is here of pushes that are not whole.
+#[derive(Debug)]
+pub(crate) struct Gather<S> {
+    max_apdu: usize,
+    open: HashMap<S, Open>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    raw: Vec<u8>,
+    framing: Framing,
+    datagrams: usize,
+    last: Instant,
+}
+
+/// What can be submitted: a push, or what will not become one.
+pub(crate) type Ready = (Bytes, Framing);
+
+impl<S: Copy + Eq + Hash> Gather<S> {
+    pub(crate) fn new(max_apdu: usize) -> Gather<S> {
+        Gather { max_apdu, open: HashMap::new(), bytes: 0 }
+    }
+
+    /// Takes a datagram; gives what can be submitted, in order.
+    pub(crate) fn take(&mut self, sender: S, bytes: Bytes, framing: Framing, now: Instant) -> Vec<Ready> {
+        if self.is_alone(&bytes, framing) {
+            return vec![(bytes, framing)];
+        }
+        let mut ready = Vec::new();
+        if let Some(mut open) = self.remove(sender) {
+            let before = open.raw.len();
+            open.raw.extend_from_slice(&bytes);
+            open.datagrams += 1;
+            match self.waits(&open.raw, open.framing) {
+                true if open.datagrams < DATAGRAMS => {
+                    open.last = now;
+                    self.insert(sender, open);
+                    return ready;
+                }
+                // Whole, or as many as there may be.
+                waits if waits || parts::apdu_of(&open.raw, open.framing, self.max_apdu).is_ok() => {
+                    return vec![open.ready()];
+                }
+                // It does not continue what is there: another push has begun.
+                _ => {
+                    open.raw.truncate(before);
+                    ready.push(open.ready());
+                }
+            }
+        }
+        while self.open.len() >= SENDERS || self.bytes + bytes.len() > BYTES {
+            let Some(oldest) = self.oldest() else { break };
+            ready.extend(self.remove(oldest).map(Open::ready));
+        }
+        self.insert(sender, Open { raw: bytes.to_vec(), framing, datagrams: 1, last: now });
+        ready
+    }
+
+    /// What has waited too long.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Ready> {
+        let late = |open: &Open| now.saturating_duration_since(open.last) >= PATIENCE;
+        let senders: Vec<S> =
+            self.open.iter().filter(|(_, open)| late(open)).map(|(sender, _)| *sender).collect();
+        senders.into_iter().filter_map(|sender| self.remove(sender)).map(Open::ready).collect()
+    }
+
+    /// All that is here, when nothing more will come.
+    pub(crate) fn end(&mut self) -> Vec<Ready> {
+        self.bytes = 0;
+        self.open.drain().map(|(_, open)| open.ready()).collect()
+    }
+
+    /// Whether a datagram is all there is: a push, or bytes that no others can make one.
+    fn is_alone(&self, bytes: &[u8], framing: Framing) -> bool {
+        // Nearly all are, and need no second look.
+        let plain = framing != Framing::Hdlc && bytes.get(HEADER_LEN) != Some(&GENERAL_BLOCK_TRANSFER);
+        plain || !self.waits(bytes, framing)
+    }
+
+    /// Whether frames are missing, and nothing else is.
+    fn waits(&self, bytes: &[u8], framing: Framing) -> bool {
+        let fault = parts::apdu_of(bytes, framing, self.max_apdu).err();
+        fault.is_some_and(|error| {
+            matches!(error.kind, ErrorKind::MissingBlock(_) | ErrorKind::Segments)
+                && error.offset == bytes.len()
+        })
+    }
+
+    fn oldest(&self) -> Option<S> {
+        self.open.iter().min_by_key(|(_, open)| open.last).map(|(sender, _)| *sender)
+    }
+
+    fn insert(&mut self, sender: S, open: Open) {
+        self.bytes += open.raw.len();
+        self.open.insert(sender, open);
+    }
+
+    fn remove(&mut self, sender: S) -> Option<Open> {
+        let open = self.open.remove(&sender)?;
+        self.bytes -= open.raw.len();
+        Some(open)
+    }
+}
+
+impl Open {
+    fn ready(self) -> Ready {
+        (Bytes::from(self.raw), self.framing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codec::apdu::block_transfer::BlockSender;
+    use codec::wrapper::WrapperRepr;
+
+    use super::*;
+
+    fn blocks(apdu: &[u8]) -> Vec<Bytes> {
+        let mut sender = BlockSender::unconfirmed(apdu, 3).unwrap();
+        let mut frames = Vec::new();
+        loop {
+            let (mut block, mut frame) = (Vec::new(), Vec::new());
+            if !sender.emit_next(&mut block) {
+                return frames;
+            }
+            WrapperRepr { source: 1, destination: 48 }.emit(&block, &mut frame);
+            frames.push(Bytes::from(frame));
+        }
+    }
+
+    #[test]
+    fn blocks_of_several_senders_become_one_push_each_in_any_order() {
+        let (mut gather, now) = (Gather::new(100), Instant::now());
+        let (one, two) = (blocks(b"abcdefg"), blocks(b"hijklmn"));
+        for index in [1, 0] {
+            assert_eq!(gather.take(1, one[index].clone(), Framing::Wrapper, now), []);
+            assert_eq!(gather.take(2, two[index].clone(), Framing::Wrapper, now), []);
+        }
+        for (sender, frames) in [(1, &one), (2, &two)] {
+            let ready = gather.take(sender, frames[2].clone(), Framing::Wrapper, now);
+            let whole = [&frames[1][..], &frames[0], &frames[2]].concat();
+            assert_eq!(ready, [(Bytes::from(whole), Framing::Wrapper)]);
+        }
+        assert_eq!((gather.bytes, gather.end()), (0, vec![]));
+    }
+
+    #[test]
+    fn another_push_and_time_end_one_that_is_not_whole() {
+        let (mut gather, now) = (Gather::new(100), Instant::now());
+        let (one, two) = (blocks(b"abcdefg"), blocks(b"hijklmn"));
+        assert_eq!(gather.take(1, one[0].clone(), Framing::Wrapper, now), []);
+        let ready = gather.take(1, two[0].clone(), Framing::Wrapper, now);
+        assert_eq!(ready, [(one[0].clone(), Framing::Wrapper)]);
+        assert_eq!(gather.expired(now + PATIENCE / 2), []);
+        assert_eq!(gather.expired(now + PATIENCE), [(two[0].clone(), Framing::Wrapper)]);
+        assert_eq!(gather.bytes, 0);
+    }
+
+    #[test]
+    fn what_others_cannot_make_whole_passes_at_once() {
+        let (mut gather, now) = (Gather::new(100), Instant::now());
+        for bytes in [&b"not a frame"[..], b"", b"~~~", &blocks(b"ab")[0], &blocks(b"abcd")[0][..9]] {
+            let bytes = Bytes::copy_from_slice(bytes);
+            let framing = Framing::Wrapper.of_publish(&bytes);
+            let ready = gather.take(1, bytes.clone(), framing, now);
+            assert_eq!(ready, [(bytes, framing)]);
+        }
+    }
+
+    #[test]
+    fn senders_are_bounded_and_the_oldest_is_given_up() {
+        let (mut gather, now) = (Gather::new(100), Instant::now());
+        let first = &blocks(b"abcd")[0];
+        for sender in 0..SENDERS as u64 {
+            let at = now + Duration::from_millis(sender);
+            assert_eq!(gather.take(sender, first.clone(), Framing::Wrapper, at), []);
+        }
+        let ready = gather.take(u64::MAX, first.clone(), Framing::Wrapper, now + PATIENCE);
+        assert_eq!(ready, [(first.clone(), Framing::Wrapper)]);
+        assert!(!gather.open.contains_key(&0));
+        assert_eq!((gather.open.len(), gather.bytes), (SENDERS, SENDERS * first.len()));
+    }
+}
