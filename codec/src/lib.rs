@@ -24,6 +24,7 @@ mod cursor;
 
 pub mod apdu;
 pub mod axdr;
+pub mod cosem;
 pub mod error;
 pub mod security;
 pub mod tree;
