@@ -11,8 +11,21 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::TooDeep`], [`ErrorKind::TooManyElements`], [`ErrorKind::UnknownTag`],
 /// [`ErrorKind::TypeDescription`], [`ErrorKind::EmptyRows`]; the offset is from the start of `bytes`.
 pub fn check(bytes: &[u8]) -> Result<usize, Error> {
+    check_value(bytes, &mut { MAX_ELEMENTS - 1 })
+}
+
+/// As [`check`], for one of several values that share a `budget` of elements: a list of values costs no
+/// more than one value of the same length.
+#[inline(never)]
+pub(crate) fn check_within(bytes: &[u8], budget: &mut usize) -> Result<usize, Error> {
+    spend(budget, 1, Cursor::new(bytes))?;
+    check_value(bytes, budget)
+}
+
+/// Inlined, so that the budget of the one value of a push stays in a register.
+#[inline(always)]
+fn check_value(bytes: &[u8], budget: &mut usize) -> Result<usize, Error> {
     let mut cursor = Cursor::new(bytes);
-    let mut budget = MAX_ELEMENTS - 1;
     let mut open = [0; MAX_DEPTH];
     let mut depth = 0_usize;
     let mut left = 1;
@@ -30,7 +43,7 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
         match Shape::of(tag) {
             Shape::Container => {
                 let count = counted(&mut cursor, at)?;
-                spend(&mut budget, count, at)?;
+                spend(budget, count, at)?;
                 push(&mut open, &mut depth, left, at)?;
                 left = count;
             }
@@ -38,7 +51,7 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
                 if depth == MAX_DEPTH {
                     return Err(at.error(ErrorKind::TooDeep));
                 }
-                check_compact_array(&mut cursor, depth + 1, &mut budget)?;
+                check_compact_array(&mut cursor, depth + 1, budget)?;
             }
             Shape::Unknown => return Err(at.error(ErrorKind::UnknownTag(tag))),
             scalar => skip_scalar(&mut cursor, scalar)?,
