@@ -1,20 +1,56 @@
-//! APDUs of the push path, as borrowed views.
+//! APDUs as borrowed views: pushes, and the services that read, write and invoke.
 //!
 //! | tag | APDU | layout after the tag |
 //! |---|---|---|
+//! | 0E | confirmed-service-error | service, category, value |
 //! | 0F | data-notification | long invoke id (4), date-time, data |
 //! | 10 | data-notification-confirm | long invoke id (4), date-time |
+//! | C0, C4 | get-request, get-response | kind, invoke id, … |
+//! | C1, C5 | set-request, set-response | kind, invoke id, … |
+//! | C2 | event-notification-request | time, attribute, data |
+//! | C3, C7 | action-request, action-response | kind, invoke id, … |
+//! | D8 | exception-response | state, service, counter if that is at fault |
 //! | DB | general-glo-ciphering | system title, ciphered content (both with a length) |
 //!
-//! The date-time is an octet-string that is empty when absent. Some meters write it with its data tag
-//! (`09 0C` and 12 bytes); that is read too. Every other tag is [`ErrorKind::UnsupportedApdu`]: an error
+//! The date-time of a push is an octet-string that is empty when absent. Some meters write it with its data
+//! tag (`09 0C` and 12 bytes); that is read too. Every other tag is [`ErrorKind::UnsupportedApdu`]: an error
 //! value, never a panic. After [`parse`] no accessor can fail.
+//!
+//! A push has two types, the view and the head that is written. A service has one: what can vary in it is
+//! [`Data`](crate::axdr::Data) that was checked, a [`List`] that was checked or is to be written, or an enum that keeps what it
+//! does not know, so that one type can hold all that is received and nothing that makes no sense to send.
 
+pub(crate) mod event;
+pub(crate) mod field;
+
+mod action;
+mod descriptor;
+mod error;
+mod get;
+#[cfg(test)]
+mod golden;
+mod list;
 mod notification;
+mod result;
+mod selective;
+mod set;
 
+pub use action::{ActionOutcome, ActionRequest, ActionRequestBody, ActionResponse, ActionResponseBody};
+pub use descriptor::{AttributeDescriptor, DataBlock, InvokeId, MethodDescriptor, SelectedAttribute};
+pub use error::{ConfirmedServiceError, ExceptionResponse, ServiceError};
+pub use event::EventNotification;
+pub use get::{GetBlock, GetRequest, GetRequestBody, GetResponse, GetResponseBody, GetResult};
+pub use list::{List, ListIter, Pairs};
 pub use notification::{
     DataNotification, DataNotificationRepr, LongInvokeId, emit_data_notification_confirm,
 };
+pub use result::{
+    ActionResult, ConfirmedService, DataAccessResult, InitiateError, ServiceErrorCategory, StateError,
+};
+pub use selective::{
+    BY_ENTRY, BY_RANGE, Bound, CaptureObject, EntryRange, Range, RangeRepr, SelectiveAccess,
+};
+pub use set::{SetRequest, SetRequestBody, SetResponse, SetResponseBody};
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -23,10 +59,28 @@ use crate::cursor::{Cursor, write_length};
 use crate::error::{Error, ErrorKind};
 use crate::security::SecurityControl;
 
+/// Tag of a confirmed-service-error.
+pub const CONFIRMED_SERVICE_ERROR: u8 = 0x0e;
 /// Tag of a data-notification.
 pub const DATA_NOTIFICATION: u8 = 0x0f;
 /// Tag of a data-notification-confirm.
 pub const DATA_NOTIFICATION_CONFIRM: u8 = 0x10;
+/// Tag of a get-request.
+pub const GET_REQUEST: u8 = 0xc0;
+/// Tag of a set-request.
+pub const SET_REQUEST: u8 = 0xc1;
+/// Tag of an event-notification-request.
+pub const EVENT_NOTIFICATION_REQUEST: u8 = 0xc2;
+/// Tag of an action-request.
+pub const ACTION_REQUEST: u8 = 0xc3;
+/// Tag of a get-response.
+pub const GET_RESPONSE: u8 = 0xc4;
+/// Tag of a set-response.
+pub const SET_RESPONSE: u8 = 0xc5;
+/// Tag of an action-response.
+pub const ACTION_RESPONSE: u8 = 0xc7;
+/// Tag of an exception-response.
+pub const EXCEPTION_RESPONSE: u8 = 0xd8;
 /// Tag of a general-glo-ciphering APDU.
 pub const GENERAL_GLO: u8 = 0xdb;
 
@@ -36,10 +90,28 @@ pub const SYSTEM_TITLE_LEN: usize = 8;
 /// One APDU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apdu<'a> {
+    /// A refusal of a service that the meter knows.
+    ConfirmedServiceError(ConfirmedServiceError),
     /// A push in the clear.
     DataNotification(DataNotification<'a>),
     /// The receipt of a confirmed push.
     DataNotificationConfirm(LongInvokeId),
+    /// Asks for attributes.
+    GetRequest(GetRequest<'a>),
+    /// Asks to write attributes.
+    SetRequest(SetRequest<'a>),
+    /// A value that a meter tells by itself.
+    EventNotification(EventNotification<'a>),
+    /// Asks to invoke methods.
+    ActionRequest(ActionRequest<'a>),
+    /// What was read.
+    GetResponse(GetResponse<'a>),
+    /// What came of writing.
+    SetResponse(SetResponse<'a>),
+    /// What came of invoking.
+    ActionResponse(ActionResponse<'a>),
+    /// A request that the meter could not take in.
+    ExceptionResponse(ExceptionResponse),
     /// A ciphered APDU; see [`security::open`](crate::security::open).
     GeneralGlo(GeneralGlo<'a>),
 }
@@ -60,8 +132,17 @@ pub(crate) fn parse_with_title<'a>(
 ) -> Result<Apdu<'a>, Error> {
     let mut cursor = Cursor::new(apdu);
     match cursor.u8()? {
+        CONFIRMED_SERVICE_ERROR => ConfirmedServiceError::parse(cursor).map(Apdu::ConfirmedServiceError),
         DATA_NOTIFICATION => DataNotification::parse(cursor).map(Apdu::DataNotification),
         DATA_NOTIFICATION_CONFIRM => notification::parse_confirm(cursor).map(Apdu::DataNotificationConfirm),
+        GET_REQUEST => GetRequest::parse(cursor).map(Apdu::GetRequest),
+        SET_REQUEST => SetRequest::parse(cursor).map(Apdu::SetRequest),
+        EVENT_NOTIFICATION_REQUEST => EventNotification::parse(cursor).map(Apdu::EventNotification),
+        ACTION_REQUEST => ActionRequest::parse(cursor).map(Apdu::ActionRequest),
+        GET_RESPONSE => GetResponse::parse(cursor).map(Apdu::GetResponse),
+        SET_RESPONSE => SetResponse::parse(cursor).map(Apdu::SetResponse),
+        ACTION_RESPONSE => ActionResponse::parse(cursor).map(Apdu::ActionResponse),
+        EXCEPTION_RESPONSE => ExceptionResponse::parse(cursor).map(Apdu::ExceptionResponse),
         GENERAL_GLO => GeneralGlo::parse(cursor, known_title).map(Apdu::GeneralGlo),
         other => Err(Error::new(ErrorKind::UnsupportedApdu(other), 0)),
     }
@@ -187,6 +268,11 @@ mod tests {
         out
     }
 
+    #[test]
+    fn the_services_do_not_make_a_push_larger_to_hand_over() {
+        assert_eq!(size_of::<Apdu<'_>>(), size_of::<DataNotification<'_>>());
+    }
+
     #[track_caller]
     fn refused(apdu: &[u8], kind: ErrorKind, offset: usize) {
         assert_eq!(parse(apdu), Err(Error::new(kind, offset)), "{apdu:02x?}");
@@ -226,8 +312,20 @@ mod tests {
 
     #[test]
     fn every_other_service_is_refused_by_name() {
-        let supported = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
-        for tag in (0..=0xff).filter(|tag| !supported.contains(tag)) {
+        let pushes = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
+        let services = [
+            CONFIRMED_SERVICE_ERROR,
+            GET_REQUEST,
+            SET_REQUEST,
+            EVENT_NOTIFICATION_REQUEST,
+            ACTION_REQUEST,
+            GET_RESPONSE,
+            SET_RESPONSE,
+            ACTION_RESPONSE,
+            EXCEPTION_RESPONSE,
+        ];
+        let supported = |tag| pushes.contains(tag) || services.contains(tag);
+        for tag in (0..=0xff).filter(|tag| !supported(tag)) {
             refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
         }
         refused(&[], ErrorKind::Truncated, 0);

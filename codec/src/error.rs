@@ -25,6 +25,12 @@ pub enum ErrorKind {
     FrameTooLong(u16),
     /// The first byte of the APDU names a service that is not supported.
     UnsupportedApdu(u8),
+    /// The service is known, but not this kind of it.
+    UnknownChoice(u8),
+    /// The byte before an optional field is neither 00 (absent) nor 01 (present).
+    Presence(u8),
+    /// A list has not one element for each of the list before it, but this many.
+    ListMismatch(usize),
     /// A length field with no or with more than four length bytes.
     LengthForm(u8),
     /// A container declares more elements than bytes are left.
@@ -73,6 +79,9 @@ impl fmt::Display for ErrorKind {
             Self::WrapperVersion(version) => write!(f, "wrapper version {version} instead of 1"),
             Self::FrameTooLong(length) => write!(f, "apdu of {length} bytes is over the limit"),
             Self::UnsupportedApdu(tag) => write!(f, "unsupported apdu 0x{tag:02x}"),
+            Self::UnknownChoice(choice) => write!(f, "unknown choice 0x{choice:02x}"),
+            Self::Presence(byte) => write!(f, "presence byte 0x{byte:02x} is neither 00 nor 01"),
+            Self::ListMismatch(count) => write!(f, "list of {count} does not fit the list before it"),
             Self::LengthForm(byte) => write!(f, "unsupported length form 0x{byte:02x}"),
             Self::CountTooLarge(count) => write!(f, "count {count} larger than the bytes left"),
             Self::TooDeep => write!(f, "nested too deep"),

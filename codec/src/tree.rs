@@ -4,6 +4,8 @@
 //! general-glo-ciphering APDUs with the keys it is given, and marks each with what that proved.
 //! Plaintext is as long as its ciphertext, so its offsets are those of the ciphertext in the input.
 
+mod service;
+
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -159,15 +161,24 @@ fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Result<Node, Erro
         apdu::parse_with_title(apdu, keys.system_title.as_ref()).map_err(|error| error.shifted(offset))?;
     Ok(match parsed {
         Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
-        plain => plain_node(&plain, apdu.len(), offset),
+        plain => plain_node(&plain, apdu, offset),
     })
 }
 
 /// An APDU as it is; one that is ciphered stays closed.
-fn plain_node(apdu: &Apdu<'_>, length: usize, offset: usize) -> Node {
+fn plain_node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize) -> Node {
     match apdu {
-        Apdu::DataNotification(notification) => notification_node(notification, length, offset),
+        Apdu::ConfirmedServiceError(error) => service::refusal_node(error, offset),
+        Apdu::DataNotification(notification) => notification_node(notification, bytes.len(), offset),
         Apdu::DataNotificationConfirm(id) => Node::new(offset, "data-notification-confirm", id.to_string()),
+        Apdu::EventNotification(event) => service::event_node(event, bytes, offset),
+        Apdu::GetRequest(_)
+        | Apdu::SetRequest(_)
+        | Apdu::ActionRequest(_)
+        | Apdu::GetResponse(_)
+        | Apdu::SetResponse(_)
+        | Apdu::ActionResponse(_) => service::node(bytes, offset),
+        Apdu::ExceptionResponse(exception) => service::exception_node(exception, offset),
         Apdu::GeneralGlo(glo) => {
             let mut node = glo_node(glo, offset);
             node.authentication = Some(Authentication::NotVerified);
@@ -241,7 +252,7 @@ fn open<'s>(
 
 fn plaintext_node(plaintext: &[u8], offset: usize) -> Node {
     match apdu::parse(plaintext) {
-        Ok(apdu) => plain_node(&apdu, plaintext.len(), offset),
+        Ok(apdu) => plain_node(&apdu, plaintext, offset),
         Err(Error { kind, offset: at }) => undecodable_node(plaintext, kind, offset + at),
     }
 }

@@ -112,7 +112,7 @@ impl fmt::Display for DataNotification<'_> {
     }
 }
 
-fn optional_date_time(cursor: &mut Cursor<'_>) -> Result<Option<DateTime>, Error> {
+pub(super) fn optional_date_time(cursor: &mut Cursor<'_>) -> Result<Option<DateTime>, Error> {
     let at = *cursor;
     let length = match cursor.u8()? {
         0 => return Ok(None),
