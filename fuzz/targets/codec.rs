@@ -43,7 +43,8 @@ pub(crate) fn axdr(bytes: &[u8]) {
     assert!(axdr::check(&bytes[..length - 1]).is_err());
 }
 
-/// An APDU is refused or is what it says; a push is written as it was read.
+/// An APDU is refused or is what it says; a push is written as it was read, and a service so that it reads back
+/// as the same.
 pub(crate) fn apdu(bytes: &[u8]) {
     let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
     let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
@@ -69,7 +70,29 @@ pub(crate) fn apdu(bytes: &[u8]) {
             assert_eq!(glo.system_title().len(), 8);
             assert!(bytes.ends_with(glo.ciphered()));
         }
+        Ok(service) => {
+            let mut written = Vec::new();
+            emit(&service, &mut written);
+            assert_eq!(apdu::parse(&written), Ok(service));
+        }
         Err(error) => assert!(error.offset <= bytes.len()),
+    }
+}
+
+fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) {
+    match service {
+        Apdu::ConfirmedServiceError(error) => error.emit(out),
+        Apdu::GetRequest(request) => request.emit(out),
+        Apdu::SetRequest(request) => request.emit(out),
+        Apdu::EventNotification(event) => event.emit(out),
+        Apdu::ActionRequest(request) => request.emit(out),
+        Apdu::GetResponse(response) => response.emit(out),
+        Apdu::SetResponse(response) => response.emit(out),
+        Apdu::ActionResponse(response) => response.emit(out),
+        Apdu::ExceptionResponse(exception) => exception.emit(out),
+        Apdu::DataNotification(_) | Apdu::DataNotificationConfirm(_) | Apdu::GeneralGlo(_) => {
+            unreachable!("no service")
+        }
     }
 }
 
