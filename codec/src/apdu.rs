@@ -324,8 +324,7 @@ mod tests {
             ACTION_RESPONSE,
             EXCEPTION_RESPONSE,
         ];
-        let supported = |tag| pushes.contains(tag) || services.contains(tag);
-        for tag in (0..=0xff).filter(|tag| !supported(tag)) {
+        for tag in (0..=0xff).filter(|tag| !pushes.contains(tag) && !services.contains(tag)) {
             refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
         }
         refused(&[], ErrorKind::Truncated, 0);

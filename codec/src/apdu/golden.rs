@@ -473,7 +473,10 @@ proptest! {
         let at = at.index(bytes.len() - 1) + 1;
         bytes[at] = byte;
         match parse(&bytes) {
-            Ok(apdu) => prop_assert_eq!(parse(&emitted(&apdu)), Ok(apdu)),
+            Ok(apdu) => {
+                let written = emitted(&apdu);
+                prop_assert_eq!(parse(&written), Ok(apdu));
+            }
             Err(error) => prop_assert!(error.offset <= bytes.len()),
         }
     }
