@@ -288,7 +288,7 @@ mod tests {
             " 0 get-request-normal
  2   invoke id 1 confirmed high priority
  3   attribute class 7 1.0.99.1.0.255 attribute 2
-12   selective access selector 2 (by entry)
+13   selective access selector 2 (by entry)
 14     structure 4 elements
 16       double-long-unsigned 1
 21       double-long-unsigned 9
