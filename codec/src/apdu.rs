@@ -1,10 +1,14 @@
-//! APDUs of the push path, as borrowed views.
+//! APDUs, as borrowed views: those of the push path here, the others in files of their own.
 //!
 //! | tag | APDU | layout after the tag |
 //! |---|---|---|
+//! | 01, 08 | initiate-request, -response | see [`initiate`] |
 //! | 0F | data-notification | long invoke id (4), date-time, data |
 //! | 10 | data-notification-confirm | long invoke id (4), date-time |
+//! | 21–5F, C8–D7 | one service, ciphered | see [`ciphered`] |
+//! | 60–63 | AARQ, AARE, RLRQ, RLRE | see [`acse`] |
 //! | DB | general-glo-ciphering | system title, ciphered content (both with a length) |
+//! | DC, DD | general-ded-, general-ciphering | see [`ciphered`] |
 //!
 //! The date-time is an octet-string that is empty when absent. Some meters write it with its data tag
 //! (`09 0C` and 12 bytes); that is read too. Every other tag is [`ErrorKind::UnsupportedApdu`]: an error
@@ -17,6 +21,16 @@ use crate::axdr::{self, DateTime, Value, tag};
 use crate::cursor::{Cursor, write_length};
 use crate::error::{Error, ErrorKind};
 use crate::security::SecurityControl;
+
+mod ber;
+
+pub mod acse;
+pub mod ciphered;
+pub mod initiate;
+
+use acse::{AARE, AARQ, Aare, Aarq, RLRE, RLRQ, Rlre, Rlrq};
+use ciphered::{Ciphered, GENERAL_CIPHERING, GENERAL_DED, GeneralCiphering, GeneralDed};
+use initiate::{INITIATE_REQUEST, INITIATE_RESPONSE, InitiateRequest, InitiateResponse};
 
 /// Tag of a data-notification.
 pub const DATA_NOTIFICATION: u8 = 0x0f;
@@ -31,12 +45,30 @@ pub const SYSTEM_TITLE_LEN: usize = 8;
 /// One APDU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apdu<'a> {
+    /// What the client proposes for an association.
+    InitiateRequest(InitiateRequest<'a>),
+    /// What the server agrees to.
+    InitiateResponse(InitiateResponse),
     /// A push in the clear.
     DataNotification(DataNotification<'a>),
     /// The receipt of a confirmed push.
     DataNotificationConfirm(LongInvokeId),
+    /// One service, ciphered; see [`security::association`](crate::security::association).
+    Ciphered(Ciphered<'a>),
+    /// A request to open an association.
+    AssociationRequest(Aarq<'a>),
+    /// The answer to it.
+    AssociationResponse(Aare<'a>),
+    /// A request to release an association.
+    ReleaseRequest(Rlrq<'a>),
+    /// The answer to it.
+    ReleaseResponse(Rlre<'a>),
     /// A ciphered APDU; see [`security::open`](crate::security::open).
     GeneralGlo(GeneralGlo<'a>),
+    /// The same with the dedicated key of an association.
+    GeneralDed(GeneralDed<'a>),
+    /// A ciphered APDU that says which key it is protected with.
+    GeneralCiphering(GeneralCiphering<'a>),
 }
 
 /// Parses one whole APDU.
@@ -55,9 +87,18 @@ pub(crate) fn parse_with_title<'a>(
 ) -> Result<Apdu<'a>, Error> {
     let mut cursor = Cursor::new(apdu);
     match cursor.u8()? {
+        INITIATE_REQUEST => InitiateRequest::parse(cursor).map(Apdu::InitiateRequest),
+        INITIATE_RESPONSE => InitiateResponse::parse(cursor).map(Apdu::InitiateResponse),
         DATA_NOTIFICATION => DataNotification::parse(cursor).map(Apdu::DataNotification),
         DATA_NOTIFICATION_CONFIRM => parse_confirm(cursor).map(Apdu::DataNotificationConfirm),
+        AARQ => Aarq::parse(cursor).map(Apdu::AssociationRequest),
+        AARE => Aare::parse(cursor).map(Apdu::AssociationResponse),
+        RLRQ => Rlrq::parse(cursor).map(Apdu::ReleaseRequest),
+        RLRE => Rlre::parse(cursor).map(Apdu::ReleaseResponse),
         GENERAL_GLO => GeneralGlo::parse(cursor, known_title).map(Apdu::GeneralGlo),
+        GENERAL_DED => GeneralDed::parse(cursor, known_title).map(Apdu::GeneralDed),
+        GENERAL_CIPHERING => GeneralCiphering::parse(cursor, known_title).map(Apdu::GeneralCiphering),
+        tag if ciphered::is_service(tag) => Ciphered::parse(tag, cursor).map(Apdu::Ciphered),
         other => Err(Error::new(ErrorKind::UnsupportedApdu(other), 0)),
     }
 }
@@ -485,8 +526,12 @@ mod tests {
 
     #[test]
     fn every_other_service_is_refused_by_name() {
-        let supported = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
-        for tag in (0..=0xff).filter(|tag| !supported.contains(tag)) {
+        let supported = [
+            &[INITIATE_REQUEST, INITIATE_RESPONSE, DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM][..],
+            &[AARQ, AARE, RLRQ, RLRE, GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING],
+        ]
+        .concat();
+        for tag in (0..=0xff).filter(|tag| !supported.contains(tag) && !ciphered::is_service(*tag)) {
             refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
         }
         refused(&[], ErrorKind::Truncated, 0);
