@@ -640,3 +640,269 @@ fn write_proof(tag: u8, proof: &[u8], out: &mut Vec<u8>) {
     ber::write_bytes(tag, &inner, out);
     inner.zeroize();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::super::{Apdu, parse};
+    use super::*;
+
+    const CHALLENGE: &[u8] = b"ABCDEFGHIJKLMNOP";
+    const TITLE: [u8; 8] = [0x4d, 0x4d, 0x4d, 0, 0, 0, 0, 1];
+    const INITIATE: [u8; 14] = [1, 0, 0, 0, 6, 0x5f, 0x1f, 4, 0, 0x20, 0x18, 0x9d, 2, 0xee];
+
+    fn aarq() -> Aarq<'static> {
+        Aarq {
+            context: ApplicationContext::LogicalNameCiphered,
+            calling_ap_title: Some(&TITLE),
+            mechanism: Mechanism::Manufacturer,
+            authentication_value: Some(CHALLENGE),
+            user_information: Some(&INITIATE),
+        }
+    }
+
+    fn aare() -> Aare<'static> {
+        Aare {
+            context: Some(ApplicationContext::LogicalNameCiphered),
+            result: AssociationResult::Accepted,
+            diagnostic: Some(Diagnostic::User(ServiceUser::AuthenticationRequired)),
+            responding_ap_title: Some(&TITLE),
+            mechanism: Mechanism::Gmac,
+            authentication_value: Some(CHALLENGE),
+            user_information: Some(&[0x08, 0, 6]),
+        }
+    }
+
+    fn emitted(emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = vec![0xa5; 400];
+        out.truncate(3);
+        emit(&mut out);
+        assert_eq!(&out[..3], [0xa5; 3]);
+        out.split_off(3)
+    }
+
+    #[track_caller]
+    fn refused(apdu: &[u8], kind: ErrorKind, offset: usize) {
+        assert_eq!(parse(apdu), Err(Error::new(kind, offset)), "{apdu:02x?}");
+    }
+
+    #[test]
+    fn an_aarq_has_the_bytes_that_meters_expect() {
+        let apdu = emitted(|out| aarq().emit(out));
+        let expected = "6058a109060760857405080103a60a04084d4d4d00000000018a0207808b0760857405080202\
+                        ac128010 4142434445464748494a4b4c4d4e4f50be10040e01000000065f1f040020189d02ee"
+            .replace(' ', "");
+        let length = format!("{:02x}", apdu.len() - 2);
+        assert_eq!(hex::encode(&apdu), expected.replacen("6058", &format!("60{length}"), 1));
+        assert_eq!(parse(&apdu), Ok(Apdu::AssociationRequest(aarq())));
+        assert_eq!(aarq().system_title(), Some(&TITLE));
+    }
+
+    #[test]
+    fn an_aare_has_the_bytes_that_head_ends_expect() {
+        let apdu = emitted(|out| aare().emit(out));
+        let expected = "a109060760857405080103a203020100a305a10302010ea40a04084d4d4d0000000001\
+                        88020780890760857405080205aa1280104142434445464748494a4b4c4d4e4f50be050403080006";
+        assert_eq!(hex::encode(&apdu[2..]), expected);
+        assert_eq!((apdu[0], usize::from(apdu[1])), (AARE, apdu.len() - 2));
+        assert_eq!(parse(&apdu), Ok(Apdu::AssociationResponse(aare())));
+        assert!(aare().authentication_required());
+    }
+
+    #[test]
+    fn a_release_reads_back_with_and_without_its_fields() {
+        for information in [None, Some(&[0x21, 1, 2][..])] {
+            for reason in [None, Some(0), Some(1), Some(30), Some(77)] {
+                let request = Rlrq {
+                    reason: reason.map(ReleaseRequestReason::from_code),
+                    user_information: information,
+                };
+                let apdu = emitted(|out| request.emit(out));
+                assert_eq!(parse(&apdu), Ok(Apdu::ReleaseRequest(request)));
+                let response = Rlre {
+                    reason: reason.map(ReleaseResponseReason::from_code),
+                    user_information: information,
+                };
+                let apdu = emitted(|out| response.emit(out));
+                assert_eq!(parse(&apdu), Ok(Apdu::ReleaseResponse(response)));
+            }
+        }
+        let bare = Rlrq { reason: Some(ReleaseRequestReason::Normal), user_information: None };
+        assert_eq!(emitted(|out| bare.emit(out)), [0x62, 3, 0x80, 1, 0]);
+        assert!(parse(&[0x63, 0]).is_ok());
+    }
+
+    #[test]
+    fn the_least_that_meters_answer_is_understood() {
+        let least = [0x61, 5, 0xa2, 3, 2, 1, 1];
+        let Ok(Apdu::AssociationResponse(aare)) = parse(&least) else {
+            panic!("not an aare");
+        };
+        assert_eq!((aare.context, aare.diagnostic, aare.user_information), (None, None, None));
+        assert_eq!(aare.result, AssociationResult::RejectedPermanent);
+        assert_eq!(aare.mechanism, Mechanism::Lowest);
+        assert!(!aare.authentication_required());
+        let padded = [0x61, 6, 0xa2, 4, 2, 2, 0, 2];
+        let Ok(Apdu::AssociationResponse(aare)) = parse(&padded) else {
+            panic!("not an aare");
+        };
+        assert_eq!(aare.result, AssociationResult::RejectedTransient);
+    }
+
+    /// The fields of an APDU in another order, with some that nobody knows between them.
+    #[test]
+    fn order_and_unknown_fields_do_not_matter() {
+        let apdu = emitted(|out| aarq().emit(out));
+        let mut fields = Fields::of(&apdu);
+        let mut spans = vec![];
+        let mut last = 2;
+        while let Some((start, ..)) = fields.next().unwrap() {
+            last = start;
+            spans.push(start);
+        }
+        spans.push(apdu.len());
+        assert!(last > 2);
+        let mut body = vec![0x80, 2, 2, 0x84, 0xa9, 3, 2, 1, 5];
+        for pair in spans.windows(2).rev() {
+            body.extend_from_slice(&apdu[pair[0]..pair[1]]);
+            body.extend_from_slice(&[0xbd, 1, 0xff]);
+        }
+        let mut shuffled = vec![];
+        ber::write_bytes(AARQ, &body, &mut shuffled);
+        assert_eq!(parse(&shuffled), Ok(Apdu::AssociationRequest(aarq())));
+    }
+
+    #[test]
+    fn a_challenge_as_bits_is_read_in_whole_bytes_only() {
+        let with = |value: &[u8]| {
+            let mut body = vec![];
+            write_context(ApplicationContext::LogicalName, &mut body);
+            ber::write_bytes(field::CALLING_AUTHENTICATION, value, &mut body);
+            let mut apdu = vec![];
+            ber::write_bytes(AARQ, &body, &mut apdu);
+            apdu
+        };
+        let apdu = with(&[0x81, 3, 0, 7, 8]);
+        let Ok(Apdu::AssociationRequest(aarq)) = parse(&apdu) else {
+            panic!("not an aarq");
+        };
+        assert_eq!(aarq.authentication_value, Some(&[7, 8][..]));
+        refused(&with(&[0x81, 3, 4, 7, 8]), ErrorKind::BerTag(0x81), 15);
+        refused(&with(&[0xa2, 1, 0]), ErrorKind::BerTag(0xa2), 15);
+        refused(&with(&[0x81, 0]), ErrorKind::Truncated, 17);
+    }
+
+    #[test]
+    fn lengths_repetitions_and_missing_fields_are_refused() {
+        refused(&[0x60, 0], ErrorKind::BerMissing(field::CONTEXT), 2);
+        refused(&[0x61, 0], ErrorKind::BerMissing(field::RESULT), 2);
+        refused(&[0x60, 0x80, 0, 0], ErrorKind::LengthForm(0x80), 1);
+        refused(&[0x62, 3, 0x80, 2, 0], ErrorKind::Truncated, 4);
+        refused(&[0x62, 2, 0x80, 0], ErrorKind::BerInteger, 4);
+        refused(&[0x62, 4, 0x80, 2, 1, 0], ErrorKind::BerInteger, 4);
+        refused(&[0x62, 6, 0x80, 1, 0, 0x80, 1, 0], ErrorKind::BerRepeated(0x80), 5);
+        refused(&[0x62, 3, 0xbf, 1, 0], ErrorKind::BerTag(0xbf), 2);
+        refused(&[0x62, 0, 0], ErrorKind::TrailingBytes, 2);
+        refused(&[0x61, 6, 0xa2, 4, 2, 1, 0, 9], ErrorKind::TrailingBytes, 7);
+        let mut foreign = emitted(|out| aarq().emit(out));
+        foreign[7] = 0x61;
+        refused(&foreign, ErrorKind::ObjectIdentifier, 6);
+    }
+
+    #[test]
+    fn every_cut_is_refused_whatever_its_outer_length_says() {
+        let apdus = [emitted(|out| aarq().emit(out)), emitted(|out| aare().emit(out))];
+        for apdu in apdus {
+            for cut in 0..apdu.len() {
+                assert!(parse(&apdu[..cut]).is_err(), "cut at {cut}");
+            }
+            let mut fields = Fields::of(&apdu);
+            let mut whole = vec![];
+            while let Some((start, ..)) = fields.next().unwrap() {
+                whole.push(start);
+            }
+            for cut in (3..apdu.len()).filter(|cut| !whole.contains(cut)) {
+                let mut shorter = apdu[..cut].to_vec();
+                shorter[1] = (cut - 2) as u8;
+                assert!(parse(&shorter).is_err(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_without_a_name_stay_what_they_are() {
+        for code in 0..=0xff {
+            assert_eq!(ServiceUser::from_code(code).code(), code);
+            assert_eq!(ServiceProvider::from_code(code).code(), code);
+            assert_eq!(AssociationResult::from_code(code).code(), code);
+            assert_eq!(Mechanism::from_code(code).code(), code);
+            assert_eq!(ApplicationContext::from_code(code).code(), code);
+        }
+        assert_eq!(format!("{}", ServiceUser::from_code(99)), "unknown code 99");
+        let diagnostic = Diagnostic::Provider(ServiceProvider::NoCommonVersion);
+        assert_eq!(format!("{diagnostic}"), "no common ACSE version (service provider)");
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let aarq = Aarq { authentication_value: Some(b"AAAA"), user_information: Some(b"BBBB"), ..aarq() };
+        let text = format!("{:?} {:?}", Apdu::AssociationRequest(aarq), aare());
+        assert!(!text.contains("65, 65") && !text.contains("66, 66") && !text.contains("AAAA"));
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Option<Vec<u8>>> {
+        proptest::option::of(prop::collection::vec(any::<u8>(), 0..most))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_parses(
+            context in 0_u8..0x80,
+            mechanism in 0_u8..0x80,
+            result: u8,
+            diagnostic: Option<(bool, u8)>,
+            title in bytes(12),
+            value in bytes(300),
+            information in bytes(400),
+        ) {
+            let aarq = Aarq {
+                context: ApplicationContext::from_code(context),
+                calling_ap_title: title.as_deref(),
+                mechanism: Mechanism::from_code(mechanism),
+                authentication_value: value.as_deref(),
+                user_information: information.as_deref(),
+            };
+            let apdu = emitted(|out| aarq.emit(out));
+            prop_assert_eq!(parse(&apdu), Ok(Apdu::AssociationRequest(aarq)));
+            let aare = Aare {
+                context: Some(aarq.context),
+                result: AssociationResult::from_code(result),
+                diagnostic: diagnostic.map(|(user, code)| match user {
+                    true => Diagnostic::User(ServiceUser::from_code(code)),
+                    false => Diagnostic::Provider(ServiceProvider::from_code(code)),
+                }),
+                responding_ap_title: title.as_deref(),
+                mechanism: aarq.mechanism,
+                authentication_value: value.as_deref(),
+                user_information: information.as_deref(),
+            };
+            let apdu = emitted(|out| aare.emit(out));
+            prop_assert_eq!(parse(&apdu), Ok(Apdu::AssociationResponse(aare)));
+        }
+
+        #[test]
+        fn mutated_association_apdus_never_panic(at in any::<prop::sample::Index>(), byte: u8) {
+            for mut apdu in [emitted(|out| aarq().emit(out)), emitted(|out| aare().emit(out))] {
+                let at = at.index(apdu.len());
+                apdu[at] = byte;
+                if let Err(error) = parse(&apdu) {
+                    prop_assert!(error.offset <= apdu.len());
+                }
+            }
+        }
+    }
+}

@@ -448,3 +448,103 @@ fn octets<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
     let length = cursor.length()?;
     cursor.take(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::super::{Apdu, parse};
+    use super::*;
+
+    const CONTENT: [u8; 9] = [8, 0x30, 0, 0, 0, 15, 1, 2, 3];
+
+    fn apdu(head: &[&[u8]]) -> Vec<u8> {
+        let mut apdu = head.concat();
+        apdu.extend_from_slice(&CONTENT);
+        apdu
+    }
+
+    #[track_caller]
+    fn all_cuts_refused(apdu: &[u8]) {
+        for cut in 0..apdu.len() {
+            assert!(parse(&apdu[..cut]).is_err(), "cut at {cut}");
+        }
+        let longer = [apdu, &[0]].concat();
+        assert_eq!(parse(&longer), Err(Error::new(ErrorKind::TrailingBytes, apdu.len())));
+    }
+
+    #[test]
+    fn every_service_has_its_three_tags() {
+        for &service in Service::ALL {
+            let step = if service.tag() < 0x80 { 0x20 } else { 8 };
+            assert_eq!(service.ciphered_tag(Scope::Global), service.tag() + step);
+            assert_eq!(service.ciphered_tag(Scope::Dedicated), service.tag() + 2 * step);
+            assert_eq!(Service::from_tag(service.tag()), Some(service));
+            for scope in [Scope::Global, Scope::Dedicated] {
+                let tag = service.ciphered_tag(scope);
+                assert_eq!(Service::from_ciphered_tag(tag), Some((scope, service)));
+                let bytes = apdu(&[&[tag]]);
+                let Ok(Apdu::Ciphered(ciphered)) = parse(&bytes) else {
+                    panic!("not ciphered");
+                };
+                assert_eq!((ciphered.scope(), ciphered.service()), (scope, service));
+                assert_eq!(ciphered.security_control(), SecurityControl::AUTHENTICATED_ENCRYPTED);
+                assert_eq!(ciphered.invocation_counter(), 15);
+                assert_eq!((ciphered.content().payload, ciphered.content().offset), (&[1, 2, 3][..], 7));
+                all_cuts_refused(&bytes);
+            }
+        }
+        assert_eq!(Service::from_ciphered_tag(0xce), None);
+        let shown = parse(&apdu(&[&[0xc8]])).map(|apdu| match apdu {
+            Apdu::Ciphered(ciphered) => ciphered.to_string(),
+            _ => panic!("not ciphered"),
+        });
+        assert_eq!(shown, Ok("glo-get-request 0x30 counter 15".to_string()));
+    }
+
+    #[test]
+    fn a_general_ded_apdu_shows_its_head() {
+        let bytes = apdu(&[&[GENERAL_DED, 8], b"HXE00005"]);
+        let Ok(Apdu::GeneralDed(ded)) = parse(&bytes) else {
+            panic!("not general-ded-ciphering");
+        };
+        assert_eq!((ded.system_title(), ded.invocation_counter()), (b"HXE00005", 15));
+        assert_eq!(ded.to_string(), "general-ded-ciphering 0x30 counter 15");
+        all_cuts_refused(&bytes);
+    }
+
+    #[test]
+    fn a_general_ciphering_apdu_shows_its_fields_and_its_key() {
+        let head: [&[u8]; 7] =
+            [&[GENERAL_CIPHERING], &[2, 7, 7], &[8], b"HXE00005", &[8], b"MMM00001", &[0, 1, 9]];
+        let wrapped = [&[1, 1, 0, 24][..], &[6; 24]].concat();
+        for (key, expected) in [
+            (&[0][..], None),
+            (&[1, 0, 0], Some(KeyInfo::Unicast)),
+            (&[1, 0, 1], Some(KeyInfo::Broadcast)),
+            (&wrapped, Some(KeyInfo::Wrapped(&[6; 24]))),
+            (&[1, 2, 1, 2, 2, 3, 4], Some(KeyInfo::Agreed { parameters: &[2], data: &[3, 4] })),
+        ] {
+            let bytes = apdu(&[&head.concat(), key]);
+            let Ok(Apdu::GeneralCiphering(general)) = parse(&bytes) else {
+                panic!("not general-ciphering");
+            };
+            assert_eq!(general.transaction_id(), [7, 7]);
+            assert_eq!((general.originator(), general.recipient()), (b"HXE00005", &b"MMM00001"[..]));
+            assert_eq!((general.date_time(), general.other_information()), (&[][..], &[9][..]));
+            assert_eq!(general.key_info(), expected);
+            assert_eq!((general.head(), general.invocation_counter()), (&bytes[1..24], 15));
+            all_cuts_refused(&bytes);
+        }
+        for (key, at, kind) in [
+            (&[2][..], 24, ErrorKind::KeyInfo(2)),
+            (&[1, 3], 25, ErrorKind::KeyInfo(3)),
+            (&[1, 0, 2], 26, ErrorKind::KeyInfo(2)),
+            (&[1, 1, 1], 26, ErrorKind::KeyInfo(1)),
+        ] {
+            assert_eq!(parse(&apdu(&[&head.concat(), key])), Err(Error::new(kind, at)));
+        }
+        let missing = parse(&[GENERAL_CIPHERING, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(missing, Err(Error::new(ErrorKind::SystemTitleMissing, 2)));
+    }
+}

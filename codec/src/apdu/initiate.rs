@@ -324,3 +324,134 @@ fn write_conformance(conformance: Conformance, out: &mut Vec<u8>) {
     out.extend_from_slice(&[CONFORMANCE_LEN, 0]);
     out.extend_from_slice(&conformance.to_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::ToString;
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::super::{Apdu, parse};
+    use super::*;
+
+    /// The initiate-request of the Green Book.
+    const VECTOR: &str = "01011000112233445566778899aabbccddeeff0000065f1f0400007e1f04b0";
+
+    #[test]
+    fn green_book_vector_reads_and_is_written_again() {
+        let apdu = hex::decode(VECTOR).unwrap();
+        let Ok(Apdu::InitiateRequest(request)) = parse(&apdu) else {
+            panic!("not an initiate-request");
+        };
+        let key: [u8; 16] = core::array::from_fn(|index| 0x11 * index as u8);
+        assert_eq!(request.dedicated_key, Some(DedicatedKey(&key)));
+        assert!(request.response_allowed);
+        assert_eq!((request.quality_of_service, request.dlms_version), (None, DLMS_VERSION));
+        assert_eq!((request.conformance.to_bytes(), request.max_pdu), ([0, 0x7e, 0x1f], 1200));
+        assert_eq!(request.encode().as_slice(), apdu);
+    }
+
+    #[test]
+    fn the_set_of_an_indian_meter_has_the_names_that_it_should() {
+        let set = Conformance::from_bytes([0x20, 0x18, 0x9d]);
+        let words = "general-block-transfer block-transfer-with-get block-transfer-with-set \
+                     data-notification get set selective-access action";
+        assert_eq!(set.to_string(), words);
+        let reader =
+            Conformance::GET.union(Conformance::BLOCK_TRANSFER_WITH_GET).union(Conformance::SELECTIVE_ACCESS);
+        assert_eq!(reader.to_bytes(), [0, 0x10, 0x14]);
+        assert!(set.contains(reader) && !reader.contains(set));
+        assert_eq!(set.intersection(reader), reader);
+        assert_eq!(
+            (Conformance::NONE.to_string(), Conformance::bit(7).to_string()),
+            ("none".into(), "reserved-7".into())
+        );
+    }
+
+    #[test]
+    fn an_initiate_response_reads_back() {
+        let response = InitiateResponse {
+            quality_of_service: None,
+            dlms_version: DLMS_VERSION,
+            conformance: Conformance::from_bytes([0, 0x10, 0x14]),
+            max_pdu: 750,
+            vaa_name: InitiateResponse::LOGICAL_NAME,
+        };
+        let mut apdu = vec![0xa5];
+        response.emit(&mut apdu);
+        assert_eq!(hex::encode(&apdu), "a50800065f1f040000101402ee0007");
+        assert_eq!(parse(&apdu[1..]), Ok(Apdu::InitiateResponse(response)));
+        let mut old = apdu[1..].to_vec();
+        old.remove(4);
+        assert_eq!(parse(&old), Ok(Apdu::InitiateResponse(response)), "the short tag of old meters");
+    }
+
+    #[test]
+    fn every_cut_is_refused_and_so_is_what_follows() {
+        let request = hex::decode(VECTOR).unwrap();
+        let response = hex::decode("0800065f1f040000101402ee0007").unwrap();
+        for mut apdu in [request, response] {
+            for cut in 0..apdu.len() {
+                let error = parse(&apdu[..cut]).unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Truncated, "cut at {cut}");
+            }
+            apdu.push(0);
+            let error = Error::new(ErrorKind::TrailingBytes, apdu.len() - 1);
+            assert_eq!(parse(&apdu), Err(error));
+        }
+    }
+
+    #[test]
+    fn odd_presence_and_conformance_are_refused_at_their_byte() {
+        let apdu = hex::decode("0800065f1f040000101402ee0007").unwrap();
+        for (at, byte, kind, offset) in [
+            (1, 2, ErrorKind::Presence(2), 1),
+            (3, 0x5e, ErrorKind::Conformance, 3),
+            (5, 5, ErrorKind::Conformance, 3),
+            (6, 1, ErrorKind::Conformance, 3),
+        ] {
+            let mut odd = apdu.clone();
+            odd[at] = byte;
+            assert_eq!(parse(&odd), Err(Error::new(kind, offset)));
+        }
+    }
+
+    #[test]
+    fn a_dedicated_key_is_not_printed() {
+        let apdu = hex::decode(VECTOR).unwrap();
+        let text = format!("{:?}", parse(&apdu).unwrap());
+        assert!(text.contains("DedicatedKey(..)") && !text.contains("17, 34"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_parses(
+            key in proptest::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+            response_allowed: bool,
+            quality_of_service: Option<i8>,
+            dlms_version: u8,
+            conformance: [u8; 3],
+            max_pdu: u16,
+            vaa_name: u16,
+        ) {
+            let conformance = Conformance::from_bytes(conformance);
+            let request = InitiateRequest {
+                dedicated_key: key.as_deref().map(DedicatedKey),
+                response_allowed,
+                quality_of_service,
+                dlms_version,
+                conformance,
+                max_pdu,
+            };
+            let apdu = request.encode();
+            prop_assert_eq!(parse(&apdu), Ok(Apdu::InitiateRequest(request)));
+            prop_assert!(apdu.len() <= REQUEST_LEN + key.map_or(0, |key| key.len()));
+            let response = InitiateResponse { quality_of_service, dlms_version, conformance, max_pdu, vaa_name };
+            let mut apdu = vec![];
+            response.emit(&mut apdu);
+            prop_assert_eq!(parse(&apdu), Ok(Apdu::InitiateResponse(response)));
+        }
+    }
+}

@@ -20,7 +20,8 @@ use zeroize::Zeroize;
 use super::counter::{Invocation, Replay, RisingCounter};
 use super::keys::{AssociationKeys, KeyUse};
 use super::{
-    AAD_LEN, Authentic, CryptoProvider, KEY_LEN, Scratch, SecurityControl, SecurityError, TAG_LEN, iv, split_tag,
+    AAD_LEN, Authentic, CryptoProvider, KEY_LEN, Scratch, SecurityControl, SecurityError, TAG_LEN, iv,
+    split_tag,
 };
 use crate::apdu::ciphered::{self, Content, KeyInfo, Scope, Service};
 use crate::apdu::{self, Apdu, SYSTEM_TITLE_LEN};
@@ -97,7 +98,10 @@ impl Outgoing {
     ///
     /// # Errors
     /// [`SealError`]; nothing is appended then.
-    #[allow(clippy::too_many_arguments, reason = "each of them differs between calls, and none has a default")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each of them differs between calls, and none has a default"
+    )]
     #[allow(clippy::needless_pass_by_value, reason = "a counter is used up by what is made with it")]
     pub fn seal(
         &self,
@@ -223,7 +227,10 @@ pub struct Received<'s> {
 /// The content may hold a key and is not printed.
 impl fmt::Debug for Received<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Received").field("key", &self.key).field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Received")
+            .field("key", &self.key)
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,13 +249,7 @@ impl Incoming {
     /// unicast key, from earlier associations.
     #[must_use]
     pub const fn new(title: [u8; SYSTEM_TITLE_LEN], protect: Protect, unicast: RisingCounter) -> Self {
-        Self {
-            title,
-            protect,
-            unicast,
-            broadcast: RisingCounter::new(),
-            dedicated: RisingCounter::new(),
-        }
+        Self { title, protect, unicast, broadcast: RisingCounter::new(), dedicated: RisingCounter::new() }
     }
 
     /// System title of the other side.

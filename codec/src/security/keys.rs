@@ -347,7 +347,8 @@ mod tests {
         let mut good = vec![];
         emit_key_transfer(&[(KeyId::Gak, wrapped), (KeyId::Kek, wrapped)], &mut good);
         assert!(parsed(&good));
-        for (at, byte, what) in [(0, 2, "no array"), (5, 4, "id 4"), (5, 3, "an id twice"), (4, 0x11, "no enum")]
+        for (at, byte, what) in
+            [(0, 2, "no array"), (5, 4, "id 4"), (5, 3, "an id twice"), (4, 0x11, "no enum")]
         {
             let mut odd = good.clone();
             odd[at] = byte;

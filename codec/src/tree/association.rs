@@ -50,9 +50,7 @@ fn request(aarq: &Aarq<'_>, bytes: &[u8], offset: usize, keys: Option<&DecodeKey
             field::CALLING_REQUIREMENTS => Node::new(start, "requirements", "authentication"),
             field::CALLING_MECHANISM => Node::new(start, "mechanism", aarq.mechanism.to_string()),
             field::CALLING_AUTHENTICATION => proof(start, aarq.mechanism, aarq.authentication_value),
-            field::USER_INFORMATION => {
-                information(start, &content, offset, aarq.system_title(), keys)
-            }
+            field::USER_INFORMATION => information(start, &content, offset, aarq.system_title(), keys),
             other => unknown(start, other, &content),
         });
     }
@@ -79,9 +77,7 @@ fn response(aare: &Aare<'_>, bytes: &[u8], offset: usize, keys: Option<&DecodeKe
             field::RESPONDING_REQUIREMENTS => Node::new(start, "requirements", "authentication"),
             field::RESPONDING_MECHANISM => Node::new(start, "mechanism", aare.mechanism.to_string()),
             field::RESPONDING_AUTHENTICATION => proof(start, aare.mechanism, aare.authentication_value),
-            field::USER_INFORMATION => {
-                information(start, &content, offset, aare.system_title(), keys)
-            }
+            field::USER_INFORMATION => information(start, &content, offset, aare.system_title(), keys),
             other => unknown(start, other, &content),
         });
     }
