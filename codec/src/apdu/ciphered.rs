@@ -533,14 +533,14 @@ mod tests {
             assert_eq!((general.originator(), general.recipient()), (b"HXE00005", &b"MMM00001"[..]));
             assert_eq!((general.date_time(), general.other_information()), (&[][..], &[9][..]));
             assert_eq!(general.key_info(), expected);
-            assert_eq!((general.head(), general.invocation_counter()), (&bytes[1..24], 15));
+            assert_eq!((general.head(), general.invocation_counter()), (&bytes[1..25], 15));
             all_cuts_refused(&bytes);
         }
         for (key, at, kind) in [
-            (&[2][..], 24, ErrorKind::KeyInfo(2)),
-            (&[1, 3], 25, ErrorKind::KeyInfo(3)),
-            (&[1, 0, 2], 26, ErrorKind::KeyInfo(2)),
-            (&[1, 1, 1], 26, ErrorKind::KeyInfo(1)),
+            (&[2][..], 25, ErrorKind::KeyInfo(2)),
+            (&[1, 3], 26, ErrorKind::KeyInfo(3)),
+            (&[1, 0, 2], 27, ErrorKind::KeyInfo(2)),
+            (&[1, 1, 1], 27, ErrorKind::KeyInfo(1)),
         ] {
             assert_eq!(parse(&apdu(&[&head.concat(), key])), Err(Error::new(kind, at)));
         }

@@ -308,3 +308,219 @@ fn closed(content: &Content<'_>, offset: usize, node: &mut Node) {
     };
     node.children.push(Node::new(at, "ciphered", payload));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::super::{Framing, decode};
+    use super::*;
+    use crate::apdu::acse::{ApplicationContext, AssociationResult, Diagnostic, ServiceUser};
+    use crate::apdu::initiate::{Conformance, DedicatedKey};
+    use crate::security::association::{Envelope, Outgoing, Protect};
+    use crate::security::counter::SendCounter;
+    use crate::security::keys::{AssociationKeys, KeyUse};
+    use crate::security::{Keys, RustCrypto};
+
+    const TITLE: [u8; 8] = *b"HXE00005";
+
+    fn keys() -> DecodeKeys {
+        DecodeKeys { guek: Some([1; 16]), gak: Some([2; 16]), system_title: None }
+    }
+
+    fn sealed(protect: Protect, plain: &[u8]) -> Vec<u8> {
+        let mut counters = SendCounter::of_session();
+        let keys = AssociationKeys::new(Keys::new([1; 16], [2; 16]));
+        let mut out = vec![];
+        let invocation = counters.take().unwrap();
+        Outgoing { title: TITLE, protect }
+            .seal(&RustCrypto, &keys, KeyUse::Unicast, Envelope::Service, invocation, plain, &mut out)
+            .unwrap();
+        out
+    }
+
+    fn initiate() -> Vec<u8> {
+        let request = InitiateRequest {
+            dedicated_key: Some(DedicatedKey(&[0x77; 16])),
+            response_allowed: true,
+            quality_of_service: None,
+            dlms_version: 6,
+            conformance: Conformance::GET.union(Conformance::ACTION),
+            max_pdu: 750,
+        };
+        request.encode().to_vec()
+    }
+
+    fn aarq(mechanism: Mechanism, information: &[u8]) -> Vec<u8> {
+        let mut out = vec![];
+        let aarq = Aarq {
+            context: ApplicationContext::LogicalNameCiphered,
+            calling_ap_title: Some(&TITLE),
+            mechanism,
+            authentication_value: Some(b"PASSWORD"),
+            user_information: Some(information),
+        };
+        aarq.emit(&mut out);
+        out
+    }
+
+    /// One line a node: offset, indent, name, value, authentication.
+    fn lines(node: &Node, depth: usize, out: &mut String) {
+        let authentication = node.authentication.map_or("", Authentication::as_str);
+        let line =
+            format!("{:3} {}{} {} {authentication}", node.offset, "  ".repeat(depth), node.name, node.value);
+        *out += line.trim_end();
+        *out += "\n";
+        node.children.iter().for_each(|child| lines(child, depth + 1, out));
+    }
+
+    fn described(apdu: &[u8], keys: &DecodeKeys) -> String {
+        let root = decode(apdu, Framing::Apdu, keys).unwrap();
+        let mut text = String::new();
+        lines(&root.children[0], 0, &mut text);
+        text
+    }
+
+    #[test]
+    fn a_ciphered_association_request_is_opened_with_the_title_in_it() {
+        let apdu = aarq(Mechanism::LowLevel, &sealed(Protect::AuthenticatedEncrypted, &initiate()));
+        let expected = "  \
+  0 association-request
+  2   application context logical name with ciphering
+ 13   calling system title 4858453030303035
+ 25   requirements authentication
+ 29   mechanism low level: password
+ 38   authentication value present
+ 50   user information
+ 54     glo-initiate-request  verified
+ 56       security control 0x30 (authenticated, encrypted)
+ 57       invocation counter 0
+ 61       initiate-request
+ 62         dedicated key present
+ 82         proposed version 6
+ 83         proposed conformance get action
+ 90         client max pdu 750
+";
+        assert_eq!(described(&apdu, &keys()), expected);
+    }
+
+    #[test]
+    fn an_association_response_is_said_in_words() {
+        let response = InitiateResponse {
+            quality_of_service: Some(1),
+            dlms_version: 6,
+            conformance: Conformance::GET,
+            max_pdu: 1024,
+            vaa_name: InitiateResponse::LOGICAL_NAME,
+        };
+        let (mut information, mut apdu) = (vec![], vec![]);
+        response.emit(&mut information);
+        let aare = Aare {
+            context: Some(ApplicationContext::LogicalName),
+            result: AssociationResult::Accepted,
+            diagnostic: Some(Diagnostic::User(ServiceUser::AuthenticationRequired)),
+            responding_ap_title: Some(&TITLE),
+            mechanism: Mechanism::Gmac,
+            authentication_value: Some(b"12345678"),
+            user_information: Some(&information),
+        };
+        aare.emit(&mut apdu);
+        let expected = "  \
+  0 association-response
+  2   application context logical name
+ 13   result accepted
+ 18   diagnostic authentication required
+ 25   responding system title 4858453030303035
+ 37   requirements authentication
+ 41   mechanism high level: GMAC
+ 50   challenge 3132333435363738
+ 62   user information
+ 66     initiate-response
+ 68       quality of service 1
+ 69       negotiated version 6
+ 70       negotiated conformance get
+ 77       server max pdu 1024
+ 79       vaa name logical names
+";
+        assert_eq!(described(&apdu, &keys()), expected);
+    }
+
+    #[test]
+    fn passwords_and_dedicated_keys_are_never_shown() {
+        let hidden = [hex(b"PASSWORD"), hex(&[0x77; 4])];
+        let short = [&initiate()[..20], &[0x99]].concat();
+        for plain in [&initiate()[..], &short] {
+            for information in [plain.to_vec(), sealed(Protect::Authenticated, plain)] {
+                for keys in [DecodeKeys::default(), keys()] {
+                    for mechanism in [Mechanism::LowLevel, Mechanism::Lowest, Mechanism::Unknown(9)] {
+                        let text = described(&aarq(mechanism, &information), &keys);
+                        assert!(hidden.iter().all(|secret| !text.contains(secret)), "{text}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_release_says_why() {
+        assert_eq!(described(&[0x62, 3, 0x80, 1, 0], &keys()), "  0 release-request\n  2   reason normal\n");
+        assert_eq!(
+            described(&[0x63, 3, 0x80, 1, 1], &keys()),
+            "  0 release-response\n  2   reason not finished\n"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_opened_stays_closed() {
+        let ded = [&[0xdc, 8][..], &TITLE, &[7, 0x30, 0, 0, 0, 9, 0xab, 0xcd]].concat();
+        let expected = "  \
+  0 general-ded-ciphering  not verified
+  1   system title 4858453030303035
+ 11   security control 0x30 (authenticated, encrypted)
+ 12   invocation counter 9
+ 16   ciphered abcd
+";
+        assert_eq!(described(&ded, &keys()), expected);
+        let general =
+            [&[0xdd, 1, 5, 8][..], &TITLE, &[0, 0, 0, 1, 0, 1, 7, 0x30, 0, 0, 0, 9, 0xab, 0xcd]].concat();
+        let text = described(&general, &keys());
+        for line in [
+            "  1   transaction id 05",
+            "  3   originator system title 4858453030303035",
+            " 14   other information",
+            " 15   key global broadcast encryption key",
+            " 24   ciphered abcd",
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+    }
+
+    /// Whatever is put into user information, over and over, the description is as deep as one of them.
+    #[test]
+    fn nesting_is_not_followed() {
+        let mut apdu = initiate();
+        for _ in 0..2000 {
+            apdu = aarq(Mechanism::Lowest, &apdu);
+        }
+        let text = described(&apdu, &keys());
+        assert!(text.lines().count() < 10, "{} lines", text.lines().count());
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_association_requests_are_described_or_refused(at in any::<prop::sample::Index>(), byte: u8) {
+            let mut apdu = aarq(Mechanism::Gmac, &sealed(Protect::AuthenticatedEncrypted, &initiate()));
+            let at = at.index(apdu.len());
+            apdu[at] = byte;
+            for keys in [DecodeKeys::default(), keys()] {
+                if let Err(error) = decode(&apdu, Framing::Apdu, &keys) {
+                    prop_assert!(error.offset <= apdu.len());
+                }
+            }
+        }
+    }
+}
