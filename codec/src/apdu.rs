@@ -1,16 +1,20 @@
-//! APDUs as borrowed views: pushes, and the services that read, write and invoke.
+//! APDUs as borrowed views: pushes, associations, and the services that read, write and invoke.
 //!
 //! | tag | APDU | layout after the tag |
 //! |---|---|---|
+//! | 01, 08 | initiate-request, -response | see [`initiate`] |
 //! | 0E | confirmed-service-error | service, category, value |
 //! | 0F | data-notification | long invoke id (4), date-time, data |
 //! | 10 | data-notification-confirm | long invoke id (4), date-time |
+//! | 21–5F, C8–D7 | one service, ciphered | see [`ciphered`] |
+//! | 60–63 | AARQ, AARE, RLRQ, RLRE | see [`acse`] |
 //! | C0, C4 | get-request, get-response | kind, invoke id, … |
 //! | C1, C5 | set-request, set-response | kind, invoke id, … |
 //! | C2 | event-notification-request | time, attribute, data |
 //! | C3, C7 | action-request, action-response | kind, invoke id, … |
 //! | D8 | exception-response | state, service, counter if that is at fault |
 //! | DB | general-glo-ciphering | system title, ciphered content (both with a length) |
+//! | DC, DD | general-ded-, general-ciphering | see [`ciphered`] |
 //!
 //! The date-time of a push is an octet-string that is empty when absent. Some meters write it with its data
 //! tag (`09 0C` and 12 bytes); that is read too. Every other tag is [`ErrorKind::UnsupportedApdu`]: an error
@@ -20,10 +24,15 @@
 //! [`Data`](crate::axdr::Data) that was checked, a [`List`] that was checked or is to be written, or an enum that keeps what it
 //! does not know, so that one type can hold all that is received and nothing that makes no sense to send.
 
+pub mod acse;
+pub mod ciphered;
+pub mod initiate;
+
 pub(crate) mod event;
 pub(crate) mod field;
 
 mod action;
+mod ber;
 mod descriptor;
 mod error;
 mod get;
@@ -59,6 +68,10 @@ use crate::cursor::{Cursor, write_length};
 use crate::error::{Error, ErrorKind};
 use crate::security::SecurityControl;
 
+use acse::{AARE, AARQ, Aare, Aarq, RLRE, RLRQ, Rlre, Rlrq};
+use ciphered::{Ciphered, GENERAL_CIPHERING, GENERAL_DED, GeneralCiphering, GeneralDed};
+use initiate::{INITIATE_REQUEST, INITIATE_RESPONSE, InitiateRequest, InitiateResponse};
+
 /// Tag of a confirmed-service-error.
 pub const CONFIRMED_SERVICE_ERROR: u8 = 0x0e;
 /// Tag of a data-notification.
@@ -90,6 +103,10 @@ pub const SYSTEM_TITLE_LEN: usize = 8;
 /// One APDU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apdu<'a> {
+    /// What the client proposes for an association.
+    InitiateRequest(InitiateRequest<'a>),
+    /// What the server agrees to.
+    InitiateResponse(InitiateResponse),
     /// A refusal of a service that the meter knows.
     ConfirmedServiceError(ConfirmedServiceError),
     /// A push in the clear.
@@ -112,8 +129,22 @@ pub enum Apdu<'a> {
     ActionResponse(ActionResponse<'a>),
     /// A request that the meter could not take in.
     ExceptionResponse(ExceptionResponse),
+    /// One service, ciphered; see [`security::association`](crate::security::association).
+    Ciphered(Ciphered<'a>),
+    /// A request to open an association.
+    AssociationRequest(Aarq<'a>),
+    /// The answer to it.
+    AssociationResponse(Aare<'a>),
+    /// A request to release an association.
+    ReleaseRequest(Rlrq<'a>),
+    /// The answer to it.
+    ReleaseResponse(Rlre<'a>),
     /// A ciphered APDU; see [`security::open`](crate::security::open).
     GeneralGlo(GeneralGlo<'a>),
+    /// The same with the dedicated key of an association.
+    GeneralDed(GeneralDed<'a>),
+    /// A ciphered APDU that says which key it is protected with.
+    GeneralCiphering(GeneralCiphering<'a>),
 }
 
 /// Parses one whole APDU.
@@ -132,9 +163,15 @@ pub(crate) fn parse_with_title<'a>(
 ) -> Result<Apdu<'a>, Error> {
     let mut cursor = Cursor::new(apdu);
     match cursor.u8()? {
+        INITIATE_REQUEST => InitiateRequest::parse(cursor).map(Apdu::InitiateRequest),
+        INITIATE_RESPONSE => InitiateResponse::parse(cursor).map(Apdu::InitiateResponse),
         CONFIRMED_SERVICE_ERROR => ConfirmedServiceError::parse(cursor).map(Apdu::ConfirmedServiceError),
         DATA_NOTIFICATION => DataNotification::parse(cursor).map(Apdu::DataNotification),
         DATA_NOTIFICATION_CONFIRM => notification::parse_confirm(cursor).map(Apdu::DataNotificationConfirm),
+        AARQ => Aarq::parse(cursor).map(Apdu::AssociationRequest),
+        AARE => Aare::parse(cursor).map(Apdu::AssociationResponse),
+        RLRQ => Rlrq::parse(cursor).map(Apdu::ReleaseRequest),
+        RLRE => Rlre::parse(cursor).map(Apdu::ReleaseResponse),
         GET_REQUEST => GetRequest::parse(cursor).map(Apdu::GetRequest),
         SET_REQUEST => SetRequest::parse(cursor).map(Apdu::SetRequest),
         EVENT_NOTIFICATION_REQUEST => EventNotification::parse(cursor).map(Apdu::EventNotification),
@@ -144,6 +181,9 @@ pub(crate) fn parse_with_title<'a>(
         ACTION_RESPONSE => ActionResponse::parse(cursor).map(Apdu::ActionResponse),
         EXCEPTION_RESPONSE => ExceptionResponse::parse(cursor).map(Apdu::ExceptionResponse),
         GENERAL_GLO => GeneralGlo::parse(cursor, known_title).map(Apdu::GeneralGlo),
+        GENERAL_DED => GeneralDed::parse(cursor, known_title).map(Apdu::GeneralDed),
+        GENERAL_CIPHERING => GeneralCiphering::parse(cursor, known_title).map(Apdu::GeneralCiphering),
+        tag if ciphered::is_service(tag) => Ciphered::parse(tag, cursor).map(Apdu::Ciphered),
         other => Err(Error::new(ErrorKind::UnsupportedApdu(other), 0)),
     }
 }
@@ -312,19 +352,14 @@ mod tests {
 
     #[test]
     fn every_other_service_is_refused_by_name() {
-        let pushes = [DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM, GENERAL_GLO];
-        let services = [
-            CONFIRMED_SERVICE_ERROR,
-            GET_REQUEST,
-            SET_REQUEST,
-            EVENT_NOTIFICATION_REQUEST,
-            ACTION_REQUEST,
-            GET_RESPONSE,
-            SET_RESPONSE,
-            ACTION_RESPONSE,
-            EXCEPTION_RESPONSE,
-        ];
-        for tag in (0..=0xff).filter(|tag| !pushes.contains(tag) && !services.contains(tag)) {
+        let supported = [
+            &[INITIATE_REQUEST, INITIATE_RESPONSE, DATA_NOTIFICATION, DATA_NOTIFICATION_CONFIRM][..],
+            &[AARQ, AARE, RLRQ, RLRE, GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING],
+            &[CONFIRMED_SERVICE_ERROR, EXCEPTION_RESPONSE, EVENT_NOTIFICATION_REQUEST],
+            &[GET_REQUEST, SET_REQUEST, ACTION_REQUEST, GET_RESPONSE, SET_RESPONSE, ACTION_RESPONSE],
+        ]
+        .concat();
+        for tag in (0..=0xff).filter(|tag| !supported.contains(tag) && !ciphered::is_service(*tag)) {
             refused(&[tag, 0, 0, 0, 0, 0, 0], ErrorKind::UnsupportedApdu(tag), 0);
         }
         refused(&[], ErrorKind::Truncated, 0);

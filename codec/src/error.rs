@@ -51,6 +51,20 @@ pub enum ErrorKind {
     SystemTitleMissing,
     /// A system title that is not 8 bytes.
     SystemTitleLength(usize),
+    /// A BER tag that may not stand where it does.
+    BerTag(u8),
+    /// A BER field that is there a second time.
+    BerRepeated(u8),
+    /// A BER field that must be there and is not.
+    BerMissing(u8),
+    /// A BER integer that is empty or does not fit a byte.
+    BerInteger,
+    /// An object identifier that names no context or mechanism of DLMS/COSEM.
+    ObjectIdentifier,
+    /// The conformance block is none of 24 bits.
+    Conformance,
+    /// How a key is named or carried that is not known.
+    KeyInfo(u8),
 }
 
 impl Error {
@@ -94,6 +108,13 @@ impl fmt::Display for ErrorKind {
             Self::DateTimeLength(length) => write!(f, "date-time of {length} bytes"),
             Self::SystemTitleMissing => write!(f, "system title missing"),
             Self::SystemTitleLength(length) => write!(f, "system title of {length} bytes"),
+            Self::BerTag(tag) => write!(f, "tag 0x{tag:02x} not allowed here"),
+            Self::BerRepeated(tag) => write!(f, "field 0x{tag:02x} repeated"),
+            Self::BerMissing(tag) => write!(f, "field 0x{tag:02x} missing"),
+            Self::BerInteger => write!(f, "integer that does not fit a byte"),
+            Self::ObjectIdentifier => write!(f, "unknown object identifier"),
+            Self::Conformance => write!(f, "malformed conformance block"),
+            Self::KeyInfo(choice) => write!(f, "unknown kind of key 0x{choice:02x}"),
         }
     }
 }

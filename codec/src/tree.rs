@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorKind};
 use crate::security::{self, KEY_LEN, Keys, Opened, Policy, RustCrypto, Scratch, SecurityError};
 use crate::wrapper::{self, Wrapper};
 
+mod association;
+
 /// What stands around the APDUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -161,12 +163,16 @@ fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Result<Node, Erro
         apdu::parse_with_title(apdu, keys.system_title.as_ref()).map_err(|error| error.shifted(offset))?;
     Ok(match parsed {
         Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
-        plain => plain_node(&plain, apdu, offset),
+        plain => association::node(&plain, apdu, offset, Some(keys))
+            .unwrap_or_else(|| plain_node(&plain, apdu, offset)),
     })
 }
 
 /// An APDU as it is; one that is ciphered stays closed.
 fn plain_node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize) -> Node {
+    if let Some(node) = association::node(apdu, bytes, offset, None) {
+        return node;
+    }
     match apdu {
         Apdu::ConfirmedServiceError(error) => service::refusal_node(error, offset),
         Apdu::DataNotification(notification) => notification_node(notification, bytes.len(), offset),
@@ -184,6 +190,7 @@ fn plain_node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize) -> Node {
             node.authentication = Some(Authentication::NotVerified);
             node
         }
+        other => Node::new(offset, "apdu", format!("{other:?}")),
     }
 }
 
@@ -258,6 +265,10 @@ fn plaintext_node(plaintext: &[u8], offset: usize) -> Node {
 }
 
 fn undecodable_node(plaintext: &[u8], kind: ErrorKind, offset: usize) -> Node {
+    // What should be an initiate-request may hold a dedicated key.
+    if plaintext.first() == Some(&apdu::initiate::INITIATE_REQUEST) {
+        return Node::new(offset, "undecodable", format!("{kind}: initiate-request"));
+    }
     Node::new(offset, "undecodable", format!("{kind}: {}", hex(plaintext)))
 }
 

@@ -32,6 +32,11 @@ fn the_apdu_corpus_holds() {
 }
 
 #[test]
+fn the_association_corpus_holds() {
+    replay("association", codec_targets::association);
+}
+
+#[test]
 fn the_security_corpus_holds() {
     replay("security", codec_targets::security);
 }

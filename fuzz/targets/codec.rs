@@ -2,6 +2,10 @@
 
 use codec::apdu::{self, Apdu, DataNotificationRepr};
 use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::security::association::{Envelope, Incoming, Outgoing, Protect, Refusal};
+use codec::security::counter::{RisingCounter, SendCounter};
+use codec::security::hls::{self, Challenge, Secret};
+use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse, emit_key_transfer};
 use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec::tree::{self, DecodeKeys, Framing};
 use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
@@ -9,6 +13,7 @@ use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
 const GUEK: [u8; 16] = *b"0123456789abcdef";
 const GAK: [u8; 16] = *b"fedcba9876543210";
 const TITLE: [u8; 8] = *b"FUZ00001";
+const TITLE_KEY: [u8; 16] = *b"FUZ00001FUZ00001";
 
 /// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read.
 pub(crate) fn wrapper(bytes: &[u8]) {
@@ -72,14 +77,18 @@ pub(crate) fn apdu(bytes: &[u8]) {
         }
         Ok(service) => {
             let mut written = Vec::new();
-            emit(&service, &mut written);
-            assert_eq!(apdu::parse(&written), Ok(service));
+            if emit(&service, &mut written) {
+                assert_eq!(apdu::parse(&written), Ok(service));
+            } else {
+                association(bytes);
+            }
         }
         Err(error) => assert!(error.offset <= bytes.len()),
     }
 }
 
-fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) {
+/// Writes a service; says whether it is one.
+fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) -> bool {
     match service {
         Apdu::ConfirmedServiceError(error) => error.emit(out),
         Apdu::GetRequest(request) => request.emit(out),
@@ -90,10 +99,29 @@ fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) {
         Apdu::SetResponse(response) => response.emit(out),
         Apdu::ActionResponse(response) => response.emit(out),
         Apdu::ExceptionResponse(exception) => exception.emit(out),
-        Apdu::DataNotification(_) | Apdu::DataNotificationConfirm(_) | Apdu::GeneralGlo(_) => {
-            unreachable!("no service")
-        }
+        _ => return false,
     }
+    true
+}
+
+/// What opens and releases an association is written as it was read.
+pub(crate) fn association(bytes: &[u8]) {
+    let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
+    let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
+    let Ok(apdu) = apdu::parse(bytes) else {
+        return;
+    };
+    let mut written = Vec::new();
+    match apdu {
+        Apdu::InitiateRequest(request) => written.extend_from_slice(&request.encode()),
+        Apdu::InitiateResponse(response) => response.emit(&mut written),
+        Apdu::AssociationRequest(aarq) => aarq.emit(&mut written),
+        Apdu::AssociationResponse(aare) => aare.emit(&mut written),
+        Apdu::ReleaseRequest(rlrq) => rlrq.emit(&mut written),
+        Apdu::ReleaseResponse(rlre) => rlre.emit(&mut written),
+        _ => return,
+    }
+    assert_eq!(apdu::parse(&written), Ok(apdu));
 }
 
 /// Control, counter, a bit to flip, then an APDU: what is sealed opens as the policy allows, and a flipped
@@ -128,6 +156,71 @@ pub(crate) fn security(bytes: &[u8]) {
     assert_eq!(opened(&sealed, &keys, Policy::Authenticated, &mut scratch), None);
     let transported = opened(&sealed, &keys, Policy::Transport, &mut scratch);
     assert!(!matches!(transported, Some(Opened::Authentic(_))));
+    inside_an_association(control.0, counter, u16::from_be_bytes([flip1, flip0]), plain);
+    challenges_and_keys(counter, plain);
+}
+
+/// What is sealed is let in once; nothing else is, and a forged counter shuts nothing out.
+fn inside_an_association(choice: u8, counter: u32, bit: u16, plain: &[u8]) {
+    let mut keys = AssociationKeys::new(Keys::new(GUEK, GAK)).with_broadcast(Key::new(TITLE_KEY));
+    keys.set_dedicated(Some(Key::new(GAK)));
+    let protect = if choice & 1 == 0 { Protect::Authenticated } else { Protect::AuthenticatedEncrypted };
+    let envelope = if choice & 2 == 0 { Envelope::Service } else { Envelope::General };
+    let key = [KeyUse::Unicast, KeyUse::Broadcast, KeyUse::Dedicated][usize::from(choice >> 2) % 3];
+    let mut incoming = Incoming::new(TITLE, protect, RisingCounter::new());
+    let mut scratch = Scratch::new();
+    assert!(incoming.receive(&RustCrypto, &keys, plain, &mut scratch).is_err());
+    let mut counters = SendCounter::resume(counter);
+    counters.reserved(counter.saturating_add(1));
+    let Ok(invocation) = counters.take() else {
+        return;
+    };
+    let mut sealed = Vec::new();
+    let outgoing = Outgoing { title: TITLE, protect };
+    if outgoing.seal(&RustCrypto, &keys, key, envelope, invocation, plain, &mut sealed).is_err() {
+        assert!(sealed.is_empty());
+        return;
+    }
+    let mut forged = sealed.clone();
+    let bit = usize::from(bit) % (forged.len() * 8);
+    forged[bit / 8] ^= 0x80 >> (bit % 8);
+    let refused = incoming.receive(&RustCrypto, &keys, &forged, &mut scratch);
+    // The first byte is the only one that the tag does not cover.
+    assert!(matches!(refused, Err(Refusal::Content { .. })) == (incoming.counter(key).last().is_some()));
+    if refused.is_ok() || incoming.counter(key).last().is_some() {
+        assert!(refused.is_err() && bit < 8);
+        return;
+    }
+    let received = incoming.receive(&RustCrypto, &keys, &sealed, &mut scratch).expect("genuine and new");
+    assert_eq!((received.counter, received.apdu.into_inner()), (counter, plain));
+    let again = incoming.receive(&RustCrypto, &keys, &sealed, &mut scratch);
+    assert!(matches!(again, Err(Refusal::Replay(_))));
+}
+
+/// An answer that was made up is wrong, one that was computed is right; so with wrapped keys.
+fn challenges_and_keys(counter: u32, bytes: &[u8]) {
+    let challenge = Challenge::new(GUEK);
+    let secret = Secret::new(GAK.to_vec());
+    assert!(challenge.verify_gmac(&RustCrypto, &Keys::new(GUEK, GAK), &TITLE, bytes).is_err());
+    assert!(challenge.verify_aes(&secret, bytes).is_err());
+    assert_eq!(hls::answer_aes(&secret, bytes).is_ok(), (1..=hls::MAX_CHALLENGE).contains(&bytes.len()));
+    let mut counters = SendCounter::resume(counter);
+    counters.reserved(counter.saturating_add(1));
+    if let Ok(invocation) = counters.take() {
+        let keys = Keys::new(GUEK, GAK);
+        let answer = hls::answer_gmac(&RustCrypto, &keys, &TITLE, invocation, &GUEK).expect("16 bytes");
+        assert_eq!(challenge.verify_gmac(&RustCrypto, &keys, &TITLE, &answer), Ok(counter));
+    }
+    if let Some(transfer) = axdr::parse(bytes).ok().and_then(|(value, _)| KeyTransfer::parse(value)) {
+        let keys: Vec<_> = transfer.iter().collect();
+        let mut written = Vec::new();
+        emit_key_transfer(&keys, &mut written);
+        let again = axdr::parse(&written).ok().and_then(|(value, _)| KeyTransfer::parse(value));
+        assert!(again.is_some_and(|again| again.iter().eq(keys.iter().copied())));
+        for (_, wrapped) in keys {
+            assert!(Key::new(GUEK).unwrap(&wrapped).is_err());
+        }
+    }
 }
 
 fn opened<'s>(sealed: &[u8], keys: &Keys, policy: Policy, scratch: &'s mut Scratch) -> Option<Opened<'s>> {
