@@ -99,6 +99,9 @@ impl FromStr for LogicalName {
 }
 
 #[cfg(test)]
+mod shapes;
+
+#[cfg(test)]
 mod tests {
     use std::string::ToString;
 

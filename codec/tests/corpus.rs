@@ -35,3 +35,8 @@ fn the_apdu_corpus_holds() {
 fn the_security_corpus_holds() {
     replay("security", codec_targets::security);
 }
+
+#[test]
+fn the_cosem_corpus_holds() {
+    replay("cosem", codec_targets::cosem);
+}
