@@ -633,8 +633,8 @@ proptest! {
     fn lists_and_structures_written_read_back(
         objects in prop::collection::vec(capture_object(), 0..200),
         time in date_time(),
-        (scaler, unit, octets): (i8, u8, Vec<u8>),
-        (number, seconds, mode): (u32, u16, u8),
+        (scaler, unit, octets) in any::<(i8, u8, Vec<u8>)>(),
+        (number, seconds, mode) in any::<(u32, u16, u8)>(),
     ) {
         let list = List::new(&objects);
         round(&list, &written(&list), profile_generic::capture_objects)?;
