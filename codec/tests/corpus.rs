@@ -33,10 +33,15 @@ fn the_apdu_corpus_holds() {
 
 #[test]
 fn the_association_corpus_holds() {
-    replay("association", codec_targets::association);
+    replay("association", codec_targets::opening);
 }
 
 #[test]
 fn the_security_corpus_holds() {
     replay("security", codec_targets::security);
+}
+
+#[test]
+fn the_cosem_corpus_holds() {
+    replay("cosem", codec_targets::cosem);
 }

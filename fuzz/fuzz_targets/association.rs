@@ -4,4 +4,4 @@
 #[allow(dead_code, reason = "one of several targets")]
 mod codec_targets;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| codec_targets::association(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| codec_targets::opening(bytes));
