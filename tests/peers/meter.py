@@ -255,6 +255,13 @@ class Profile:
         return entries, columns
 
 
+class EventLog(Profile):
+    """Rows of what happened instead of what time it was."""
+
+    def entries(self):
+        return list(self.meter.events)
+
+
 class Meter:
     """What is behind all sessions: keys, counters, objects, relay, image."""
 
@@ -272,6 +279,7 @@ class Meter:
         self.load = Load(options.serial, options.period)
         self.control_state, self.control_mode, self.limit_w = CONNECTED, options.mode, 5000
         self.image, self.image_status, self.image_enabled = None, 0, False
+        self.events = []
         self.objects = {(o.kind, o.name): o for o in self.build()}
 
     def now(self):
@@ -346,6 +354,12 @@ class Meter:
                 2: array([structure(*(structure(GXInt8(c.scaler[0]), GXEnum(c.scaler[1])) for c in scaled))]),
                 3: array(c.captured(3) for c in scaled), 4: GXUInt32(0), 7: GXUInt32(1), 8: GXUInt32(1)}, version=1)
 
+        event = Column(1, "0.0.96.11.6.255", "code", GXUInt16)
+        events = EventLog(self, [columns[0], event], None, dt.timedelta(0))
+        yield Object(7, "0.0.99.98.6.255", {
+            2: events, 3: array(c.captured() for c in events.columns), 4: GXUInt32(0),
+            7: lambda: GXUInt32(len(self.events)), 8: GXUInt32(50)}, version=1)
+
     def prepaid(self):
         """Objects that a head-end writes and the meter only shows."""
         stamp = clock(EPOCH, self.deviation)
@@ -394,7 +408,7 @@ class Meter:
         """Somebody presses it."""
         with self.lock:
             if self.control_state == READY:
-                self.control_state = CONNECTED
+                self.set_relay(CONNECTED)
                 self.note("relay", connected=True, control_state=CONNECTED, by="button")
 
     def switch(self, state, method):
@@ -402,9 +416,15 @@ class Meter:
             self.note("relay_refused", method=method)
             return TEMPORARY if self.options.relay == "fail" else DENIED
         if self.options.relay != "stuck":
-            self.control_state = state
+            self.set_relay(state)
         self.note("relay", connected=self.relay(), control_state=self.control_state, method=method)
         return OK
+
+    def set_relay(self, state):
+        """With the event that says so: 301 disconnected, 302 connected."""
+        if (state == CONNECTED) != self.relay():
+            self.events.append((self.now(), {"code": 302 if state == CONNECTED else 301}))
+        self.control_state = state
 
     def transfer_keys(self, parameter):
         """All of them or none; they hold from the next association on."""
