@@ -1,15 +1,15 @@
-"""What D2 is measured against: PyPI's DLMS stacks take one encrypted push from bytes to typed values, another key for each.
+"""What D2 is measured against: PyPI's DLMS stacks take an encrypted push from bytes to typed values, another key each.
 
     decode.py FILE STACK [--rounds 5]
 
-FILE: a JSON line an APDU: `title`, `guek`, `gak` and `hex` (general-glo-ciphering under control 0x30, a data-notification
-within), and if it is known `digest`, what its values add up to; one that does not is an error. STACK: `dlms-cosem` or
-`gurux`. Prints a JSON line: `ns_per_apdu` in CPU time of the thread, the median of the rounds with half the distance
-between quartiles in per cent, the number of `values` of the last APDU, a `checksum` over all values of all APDUs, and
-whether the stack `authenticates`, that is, refuses a flipped tag.
+FILE: a JSON line an APDU: `title`, `guek`, `gak` and `hex` (general-glo-ciphering under control 0x30 with a
+data-notification within), and if it is known `digest`, what its values add up to; one that does not is an error. STACK:
+`dlms-cosem` or `gurux`. Prints a JSON line: `ns_per_apdu` in CPU time of the thread, the median of the rounds with half
+the distance between quartiles in per cent, the number of `values` of the last APDU, a `checksum` over all values of all
+APDUs, and whether the stack `authenticates`, that is, refuses a flipped tag.
 
-Parsing JSON and hexadecimal, keys as the stack wants them, and adding up are not timed. The digest of an APDU is that of
-`decode.rs`: over the values in order, those one level within included, `rotate_left(digest, 5) ^ value`, with
+Parsing JSON and hexadecimal, keys as the stack wants them, and adding up are not timed. The digest of an APDU is that
+of `decode.rs`: over the values in order, those one level within included, `rotate_left(digest, 5) ^ value`, with
 `len << 8 | last octet` for octets. The checksum folds the digests in the same way.
 """
 
