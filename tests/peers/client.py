@@ -112,10 +112,13 @@ class Wire:
         self.socket.close()
 
 
+# System titles end in the client's number: each client has a counter of its own under the same key, and title and
+# counter are the nonce.
+
 # ---- Gurux --------------------------------------------------------------------------------------------------------
 class Gurux:
     name = "gurux"
-    title = b"GXC\0\0\0\0\1"
+    title = b"GXC\0\0\0\0"
 
     def __init__(self, wire, level, options, counter, **other):
         self.wire, self.level = wire, level
@@ -131,7 +134,7 @@ class Gurux:
         self.stack.maxReceivePDUSize = MAX_PDU
         self.stack.useUtc2NormalTime = True
         ciphering = self.stack.ciphering
-        ciphering.systemTitle = bytearray(self.title)
+        ciphering.systemTitle = bytearray(self.title) + bytes([wire.client])
         ciphering.blockCipherKey = bytearray.fromhex(secrets["guek"])
         ciphering.authenticationKey = bytearray.fromhex(secrets["gak"])
         ciphered = level in COUNTER
@@ -228,7 +231,7 @@ def plain(value):
 # ---- dlms-cosem ---------------------------------------------------------------------------------------------------
 class DlmsCosem:
     name = "dlms-cosem"
-    title = b"DCS\0\0\0\0\1"
+    title = b"DCS\0\0\0\0"
 
     def __init__(self, wire, level, options, counter, **other):
         self.wire = wire
@@ -245,7 +248,7 @@ class DlmsCosem:
         transport = types.SimpleNamespace(send_request=wire.ask)
         self.stack = DlmsClient(
             transport, authentication, bytes.fromhex(secrets["guek"]) if ciphered else None,
-            bytes.fromhex(secrets["gak"]) if ciphered else None, max_pdu_size=MAX_PDU, client_system_title=self.title,
+            bytes.fromhex(secrets["gak"]) if ciphered else None, max_pdu_size=MAX_PDU, client_system_title=self.title + bytes([wire.client]),
             client_initial_invocation_counter=counter)
 
     def associate(self):

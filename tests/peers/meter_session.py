@@ -46,7 +46,7 @@ class Session:
             if tag == 0x60:
                 return self.associate(apdu)
             if tag == 0x62:
-                return self.release()
+                return self.release(apdu)
             if self.state == "idle":
                 raise Refused(NOT_POSSIBLE)
             wrapping, plain = self.opened(apdu)
@@ -115,13 +115,17 @@ class Session:
         self.meter.note("associated", client=self.client, mechanism=self.mechanism, ciphered=self.ciphered)
 
     def accepted(self, diagnostic, challenge):
+        return self.aare(0, diagnostic, challenge, self.initiate_response())
+
+    def initiate_response(self):
+        """User information, ciphered where the association is."""
         conformance = Conformance.from_bytes(self.conformance.to_bytes(4, "big"))
         initiate = xdlms.InitiateResponse(conformance, self.meter.options.max_pdu)
         if self.ciphered:
             counter = self.meter.next_counter()
             text = self.sealed(counter, self.meter.keys[0], initiate.to_bytes())
             initiate = xdlms.GlobalCipherInitiateResponse(control_field(0x30), counter, text)
-        return self.aare(0, diagnostic, challenge, acse.UserInformation(initiate))
+        return acse.UserInformation(initiate)
 
     def rejected(self, diagnostic):
         self.meter.note("refused", client=self.client, diagnostic=diagnostic)
@@ -138,10 +142,18 @@ class Session:
             system_title=self.meter.title if self.ciphered else None,
             authentication_value=challenge, user_information=information).to_bytes()
 
-    def release(self):
+    def release(self, apdu):
+        """A ciphered initiate in it uses up a counter like any other, and is answered with one."""
+        request, information = acse.ReleaseRequest.from_bytes(apdu), None
+        initiate = request.user_information and request.user_information.content
+        if self.ciphered and isinstance(initiate, xdlms.GlobalCipherInitiateRequest):
+            control = initiate.security_control.to_bytes()[0]
+            self.open(control, initiate.invocation_counter, initiate.ciphered_text)
+            information = self.initiate_response()
         self.meter.note("released", client=self.client, was=self.state)
         self.close()
-        return acse.ReleaseResponse(reason=enumerations.ReleaseResponseReason.NORMAL).to_bytes()
+        reason = enumerations.ReleaseResponseReason.NORMAL
+        return acse.ReleaseResponse(reason=reason, user_information=information).to_bytes()
 
     def proof(self, challenge, title, counter):
         """What the mechanism makes of a challenge."""
