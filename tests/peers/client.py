@@ -248,8 +248,8 @@ class DlmsCosem:
         transport = types.SimpleNamespace(send_request=wire.ask)
         self.stack = DlmsClient(
             transport, authentication, bytes.fromhex(secrets["guek"]) if ciphered else None,
-            bytes.fromhex(secrets["gak"]) if ciphered else None, max_pdu_size=MAX_PDU, client_system_title=self.title + bytes([wire.client]),
-            client_initial_invocation_counter=counter)
+            bytes.fromhex(secrets["gak"]) if ciphered else None, max_pdu_size=MAX_PDU,
+            client_system_title=self.title + bytes([wire.client]), client_initial_invocation_counter=counter)
 
     def associate(self):
         self.stack.associate()
