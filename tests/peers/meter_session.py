@@ -144,8 +144,10 @@ class Session:
 
     def release(self, apdu):
         """A ciphered initiate in it uses up a counter like any other, and is answered with one."""
-        request, information = acse.ReleaseRequest.from_bytes(apdu), None
-        initiate = request.user_information and request.user_information.content
+        initiate, information = None, None
+        if len(apdu) > 2:       # the parser wants at least one field
+            request = acse.ReleaseRequest.from_bytes(apdu)
+            initiate = request.user_information and request.user_information.content
         if self.ciphered and isinstance(initiate, xdlms.GlobalCipherInitiateRequest):
             control = initiate.security_control.to_bytes()[0]
             self.open(control, initiate.invocation_counter, initiate.ciphered_text)
