@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use codec::apdu::{
-    AttributeDescriptor, Bound, CaptureObject, DataAccessResult, EntryRange, MethodDescriptor, RangeRepr,
-    SelectedAttribute,
+    ActionResult, AttributeDescriptor, Bound, CaptureObject, DataAccessResult, EntryRange, MethodDescriptor,
+    RangeRepr, SelectedAttribute,
 };
 use codec::axdr::{Data, DateTime, Value, Writer};
 use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
@@ -525,8 +525,45 @@ fn the_clock_is_set_and_a_long_value_goes_in_blocks() {
         writer.octet_string(&[7; 150]);
     });
     line.session.client().set(whole(8, CLOCK, 2), Data::new(&long).unwrap()).unwrap();
-    let error = line.answer().unwrap_err();
-    assert_eq!(error, (Error::Access(DataAccessResult::TypeUnmatched), Effect::None), "whole, and no clock");
+    assert_eq!(line.answer().unwrap(), Answer::Written);
+    assert_eq!(meter.notes("write")[0]["hex"], hex::encode(&long), "whole");
+}
+
+#[test]
+fn an_image_goes_over_in_blocks_is_verified_and_activated() {
+    for make in MAKES {
+        let Some(meter) = Meter::start(make, &[]) else { return };
+        let config = utility();
+        let mut line = Line::new(&meter, UTILITY, config);
+        line.associate().unwrap();
+        let image: Vec<u8> = (0..=255).cycle().take(1003).collect();
+        let Value::U32(block_len) = line.get(18, control::IMAGE_TRANSFER, 2).data().value() else { panic!() };
+        let yes = encoded(|writer| {
+            writer.bool(true);
+        });
+        assert_eq!(line.set(18, control::IMAGE_TRANSFER, 5, Data::new(&yes).unwrap()), Answer::Written);
+        let start = encoded(|writer| {
+            writer.structure(2).octet_string(b"TEST-1").u32(u32::try_from(image.len()).unwrap());
+        });
+        line.act(18, control::IMAGE_TRANSFER, 1, Data::new(&start).unwrap()).unwrap();
+        for (number, block) in (0..).zip(image.chunks(block_len as usize)) {
+            let block = encoded(|writer| {
+                writer.structure(2).u32(number).octet_string(block);
+            });
+            line.act(18, control::IMAGE_TRANSFER, 2, Data::new(&block).unwrap()).unwrap();
+        }
+        let zero = encoded(|writer| {
+            writer.i8(0);
+        });
+        let mut verified = line.act(18, control::IMAGE_TRANSFER, 3, Data::new(&zero).unwrap());
+        while verified == Err((Error::Action(ActionResult::TemporaryFailure), Effect::None)) {
+            verified = line.act(18, control::IMAGE_TRANSFER, 3, Data::new(&zero).unwrap());
+        }
+        verified.unwrap();
+        assert_eq!(line.get(18, control::IMAGE_TRANSFER, 6).data().value(), Value::Enum(3), "verified");
+        line.act(18, control::IMAGE_TRANSFER, 4, Data::new(&zero).unwrap()).unwrap();
+        assert_eq!(meter.notes("image_activated").len(), 1);
+    }
 }
 
 #[test]
