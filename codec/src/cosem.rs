@@ -1,7 +1,40 @@
-//! The names of COSEM objects: the class says what an object is, the logical name which one.
+//! COSEM objects: the class says what an object is, the logical name which one.
+//!
+//! One module a class. Each has its attributes and methods as enumerations with their numbers, a reader for every
+//! attribute (`clock::time(value)?`), all attributes behind one `read`, all parameters of methods behind one `call`,
+//! and writes both: a head-end reads attributes and writes parameters, a meter the other way round, by the same types.
+//! Lists are proven when they are read and then iterated in place. A value that is not what the class has there gives
+//! a [`ValueError`], which names the attribute, the element, and both types.
+
+#[macro_use]
+mod macros;
+
+mod error;
+mod wire;
+
+pub mod activity_calendar;
+pub mod association;
+pub mod clock;
+pub mod data;
+pub mod demand_register;
+pub mod disconnect_control;
+pub mod extended_register;
+pub mod image_transfer;
+pub mod india;
+pub mod limiter;
+pub mod profile_generic;
+pub mod push_setup;
+pub mod register;
+pub mod sap_assignment;
+pub mod script_table;
+pub mod security_setup;
+pub mod single_action_schedule;
 
 use core::fmt;
 use core::str::FromStr;
+
+pub use error::{MAX_PATH, Member, Place, ValueError, ValueErrorKind, type_name};
+pub use wire::{Date, Field, List, ListIter, NoData, Number, Time, Wire};
 
 /// Number of an interface class; whether a meter has objects of it is another matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +97,9 @@ impl FromStr for LogicalName {
         }
     }
 }
+
+#[cfg(test)]
+mod shapes;
 
 #[cfg(test)]
 mod tests {
