@@ -2,6 +2,12 @@
 
 use codec::apdu::{self, Apdu, DataNotificationRepr};
 use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::cosem::profile_generic::{Buffer, Column, Selection};
+use codec::cosem::{
+    ValueError, activity_calendar, association, clock, data, demand_register, disconnect_control,
+    extended_register, image_transfer, limiter, profile_generic, push_setup, register, sap_assignment,
+    script_table, security_setup, single_action_schedule,
+};
 use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec::tree::{self, DecodeKeys, Framing};
 use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
@@ -112,6 +118,80 @@ fn opened<'s>(sealed: &[u8], keys: &Keys, policy: Policy, scratch: &'s mut Scrat
         return None;
     };
     security::open(&RustCrypto, &glo, keys, policy, scratch).ok()
+}
+
+/// Any value as every attribute and every parameter of every class: refused, or written so that it reads the same.
+pub(crate) fn cosem(bytes: &[u8]) {
+    let Ok((value, _)) = axdr::parse(bytes) else {
+        return;
+    };
+    macro_rules! attributes {
+        ($($class:ident)*) => {$(
+            for &attribute in $class::Attribute::ALL {
+                stable(value, |value, out| {
+                    $class::read(attribute, value).map(|read| {
+                        assert_eq!(read.attribute(), attribute);
+                        read.write(&mut Writer::new(out));
+                    })
+                });
+            }
+        )*};
+    }
+    macro_rules! methods {
+        ($($class:ident)*) => {$(
+            for &method in $class::Method::ALL {
+                stable(value, |value, out| {
+                    $class::call(method, Some(value)).map(|call| {
+                        assert_eq!(call.method(), method);
+                        call.write(&mut Writer::new(out));
+                    })
+                });
+            }
+        )*};
+    }
+    attributes!(activity_calendar association clock data demand_register disconnect_control extended_register
+        image_transfer limiter profile_generic push_setup register sap_assignment script_table security_setup
+        single_action_schedule);
+    methods!(activity_calendar association clock demand_register disconnect_control extended_register
+        image_transfer profile_generic push_setup register sap_assignment script_table security_setup);
+    for selector in 0..=3 {
+        stable(value, |value, out| {
+            Selection::read(selector, value).map(|selection| selection.write(&mut Writer::new(out)))
+        });
+    }
+    rows(value);
+}
+
+/// What was read is written, and what was written reads back to the same bytes.
+fn stable(value: Value<'_>, read_and_write: impl Fn(Value<'_>, &mut Vec<u8>) -> Result<(), ValueError>) {
+    let mut written = Vec::new();
+    if read_and_write(value, &mut written).is_err() {
+        return;
+    }
+    let (again, rest) = axdr::parse(&written).expect("what is written parses");
+    assert!(rest.is_empty());
+    let mut rewritten = Vec::new();
+    read_and_write(again, &mut rewritten).expect("what is written has the shape");
+    assert_eq!(rewritten, written);
+}
+
+/// As a buffer of columns of every kind: no more rows come out than there are, and none behind a refused one.
+fn rows(value: Value<'_>) {
+    let Ok(buffer) = Buffer::of(value) else {
+        return;
+    };
+    let Some(Value::Structure(first)) = buffer.raw().iter().next() else {
+        return;
+    };
+    let kinds = [Column::Clock, Column::Value, Column::Event];
+    let mut rows = buffer.rows(kinds.into_iter().cycle().take(first.len()), 900);
+    let mut given = 0;
+    while let Ok(Some(cells)) = rows.next_row() {
+        assert_eq!(cells.len(), first.len());
+        given += 1;
+    }
+    assert!(given <= buffer.len());
+    assert_eq!(rows.next_row(), Ok(None));
 }
 
 /// Visits everything below `value`; how many values there are.
