@@ -1,6 +1,8 @@
 //! Sessions with meters that were made from other people's stacks: `tests/peers/meter.py`, and the independent one
 //! beside the repository. Where Python or a package is missing, a test says so and passes.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
