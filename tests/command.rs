@@ -81,12 +81,13 @@ fn decode_prints_a_tree_and_tells_a_bad_frame_with_kind_and_offset() {
 #[test]
 fn decode_says_whether_a_tag_was_verified() {
     let dir = tempfile::tempdir().unwrap();
-    // general-glo of the standard's get-request: not a push, so only its envelope can be read.
+    // general-glo of the standard's get-request.
     let glo = "db084d4d4d0000bc614e1e3001234567411312ff935a47566827c467bc7d825c3be4a77c3fcc056b6b";
     let keys = ["--guek", GUEK, "--gak", GAK];
     let verified =
         urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[glo]].concat());
     assert!(text(&verified).contains("verified"), "{}", text(&verified));
+    assert!(text(&verified).contains("get-request-normal"), "{}", text(&verified));
     let flipped = glo.replace("411312", "411313");
     let refused =
         urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[&flipped]].concat());

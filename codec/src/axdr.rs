@@ -26,6 +26,7 @@
 //! | FF | don't care | – |
 
 mod check;
+mod data;
 mod date_time;
 mod elements;
 mod known;
@@ -34,6 +35,8 @@ mod value;
 mod writer;
 
 pub use check::check;
+pub(crate) use check::check_within;
+pub use data::Data;
 pub use date_time::DateTime;
 pub use elements::{Elements, Iter};
 pub use known::Known;

@@ -25,6 +25,12 @@ pub enum ErrorKind {
     FrameTooLong(u16),
     /// The first byte of the APDU names a service that is not supported.
     UnsupportedApdu(u8),
+    /// The service is known, but not this kind of it.
+    UnknownChoice(u8),
+    /// The byte before an optional field is neither 00 (absent) nor 01 (present).
+    Presence(u8),
+    /// A list has not one element for each of the list before it, but this many.
+    ListMismatch(usize),
     /// A length field with no or with more than four length bytes.
     LengthForm(u8),
     /// A container declares more elements than bytes are left.
@@ -73,6 +79,20 @@ pub enum ErrorKind {
     Block(u16),
     /// A block of a general-block-transfer that is not there.
     MissingBlock(u16),
+    /// A BER tag that may not stand where it does.
+    BerTag(u8),
+    /// A BER field that is there a second time.
+    BerRepeated(u8),
+    /// A BER field that must be there and is not.
+    BerMissing(u8),
+    /// A BER integer that is empty or does not fit a byte.
+    BerInteger,
+    /// An object identifier that names no context or mechanism of DLMS/COSEM.
+    ObjectIdentifier,
+    /// The conformance block is none of 24 bits.
+    Conformance,
+    /// How a key is named or carried that is not known.
+    KeyInfo(u8),
 }
 
 impl Error {
@@ -101,6 +121,9 @@ impl fmt::Display for ErrorKind {
             Self::WrapperVersion(version) => write!(f, "wrapper version {version} instead of 1"),
             Self::FrameTooLong(length) => write!(f, "apdu of {length} bytes is over the limit"),
             Self::UnsupportedApdu(tag) => write!(f, "unsupported apdu 0x{tag:02x}"),
+            Self::UnknownChoice(choice) => write!(f, "unknown choice 0x{choice:02x}"),
+            Self::Presence(byte) => write!(f, "presence byte 0x{byte:02x} is neither 00 nor 01"),
+            Self::ListMismatch(count) => write!(f, "list of {count} does not fit the list before it"),
             Self::LengthForm(byte) => write!(f, "unsupported length form 0x{byte:02x}"),
             Self::CountTooLarge(count) => write!(f, "count {count} larger than the bytes left"),
             Self::TooDeep => write!(f, "nested too deep"),
@@ -127,6 +150,13 @@ impl fmt::Display for ErrorKind {
             Self::MbusSequence(number) => write!(f, "m-bus frame {number} is out of sequence"),
             Self::MissingBlock(number) => write!(f, "block {number} is missing"),
             Self::Block(number) => write!(f, "block {number} is out of sequence"),
+            Self::BerTag(tag) => write!(f, "tag 0x{tag:02x} not allowed here"),
+            Self::BerRepeated(tag) => write!(f, "field 0x{tag:02x} repeated"),
+            Self::BerMissing(tag) => write!(f, "field 0x{tag:02x} missing"),
+            Self::BerInteger => write!(f, "integer that does not fit a byte"),
+            Self::ObjectIdentifier => write!(f, "unknown object identifier"),
+            Self::Conformance => write!(f, "malformed conformance block"),
+            Self::KeyInfo(choice) => write!(f, "unknown kind of key 0x{choice:02x}"),
         }
     }
 }

@@ -9,6 +9,8 @@
 //! 3. [`security`] opens a general-glo-ciphering APDU; only a verified tag gives an [`security::Authentic`],
 //! 4. [`axdr`] walks the data of the notification, typed and without copying.
 //!
+//! [`session`] asks meters instead of listening to them: associations as state machines.
+//!
 //! [`tree`] describes the same bytes for a human reader; it allocates and is not on that way.
 //!
 //! Nothing here panics on bytes received, recurses on their nesting, or allocates per APDU once its
@@ -26,10 +28,12 @@ mod cursor;
 
 pub mod apdu;
 pub mod axdr;
+pub mod cosem;
 pub mod error;
 pub mod hdlc;
 pub mod mbus;
 pub mod security;
+pub mod session;
 pub mod tree;
 pub mod wrapper;
 

@@ -13,6 +13,9 @@
 //! meter is looked at before any key is used, and anything weaker is refused. Checking that a counter was
 //! not seen before is the caller's, who remembers counters.
 //!
+//! That is the push path. What an association needs besides stands in files of its own: [`association`] seals
+//! and opens its APDUs, [`counter`] remembers counters, [`keys`] wraps new keys, [`hls`] proves who is there.
+//!
 //! The cryptography is behind [`CryptoProvider`]; [`RustCrypto`] is the safe default.
 
 use alloc::vec::Vec;
@@ -26,6 +29,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::apdu::{self, Apdu, GeneralGlo, SYSTEM_TITLE_LEN};
 use crate::error::Error;
+
+pub mod association;
+pub mod counter;
+pub mod hls;
+pub mod keys;
 
 /// Bytes of a key of suite 0.
 pub const KEY_LEN: usize = 16;

@@ -6,6 +6,9 @@
 //! together of segments or blocks hangs below the last of them; its offsets count from the first one's data as if
 //! all of it lay there.
 
+mod association;
+mod service;
+
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -357,7 +360,8 @@ fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys, blocks: &mut Blocks)
     Ok(match parsed {
         Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
         Apdu::GeneralBlockTransfer(block) => return blocks_node(&block, offset, keys, blocks),
-        plain => plain_node(&plain, apdu.len(), offset),
+        plain => association::node(&plain, apdu, offset, Some(keys))
+            .unwrap_or_else(|| plain_node(&plain, apdu, offset)),
     })
 }
 
@@ -384,7 +388,8 @@ fn blocks_node(
             node.children.push(match parsed {
                 Apdu::GeneralGlo(glo) => opened_node(&glo, blocks.offset, keys),
                 // Blocks in blocks stay as they are: nobody makes them.
-                plain => plain_node(&plain, apdu.len(), blocks.offset),
+                plain => association::node(&plain, &apdu, blocks.offset, Some(keys))
+                    .unwrap_or_else(|| plain_node(&plain, &apdu, blocks.offset)),
             });
         }
         Err(error) => node.children.push(Node::new(offset, "refused", error.to_string())),
@@ -409,16 +414,29 @@ fn block_node(block: &GeneralBlockTransfer<'_>, offset: usize) -> Node {
 }
 
 /// An APDU as it is; one that is ciphered stays closed.
-fn plain_node(apdu: &Apdu<'_>, length: usize, offset: usize) -> Node {
+fn plain_node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize) -> Node {
+    if let Some(node) = association::node(apdu, bytes, offset, None) {
+        return node;
+    }
     match apdu {
-        Apdu::DataNotification(notification) => notification_node(notification, length, offset),
+        Apdu::ConfirmedServiceError(error) => service::refusal_node(error, offset),
+        Apdu::DataNotification(notification) => notification_node(notification, bytes.len(), offset),
         Apdu::DataNotificationConfirm(id) => Node::new(offset, "data-notification-confirm", id.to_string()),
+        Apdu::EventNotification(event) => service::event_node(event, bytes, offset),
+        Apdu::GetRequest(_)
+        | Apdu::SetRequest(_)
+        | Apdu::ActionRequest(_)
+        | Apdu::GetResponse(_)
+        | Apdu::SetResponse(_)
+        | Apdu::ActionResponse(_) => service::node(bytes, offset),
+        Apdu::ExceptionResponse(exception) => service::exception_node(exception, offset),
         Apdu::GeneralGlo(glo) => {
             let mut node = glo_node(glo, offset);
             node.authentication = Some(Authentication::NotVerified);
             node
         }
         Apdu::GeneralBlockTransfer(block) => block_node(block, offset),
+        other => Node::new(offset, "apdu", format!("{other:?}")),
     }
 }
 
@@ -487,12 +505,16 @@ fn open<'s>(
 
 fn plaintext_node(plaintext: &[u8], offset: usize) -> Node {
     match apdu::parse(plaintext) {
-        Ok(apdu) => plain_node(&apdu, plaintext.len(), offset),
+        Ok(apdu) => plain_node(&apdu, plaintext, offset),
         Err(Error { kind, offset: at }) => undecodable_node(plaintext, kind, offset + at),
     }
 }
 
 fn undecodable_node(plaintext: &[u8], kind: ErrorKind, offset: usize) -> Node {
+    // What should be an initiate-request may hold a dedicated key.
+    if plaintext.first() == Some(&apdu::initiate::INITIATE_REQUEST) {
+        return Node::new(offset, "undecodable", format!("{kind}: initiate-request"));
+    }
     Node::new(offset, "undecodable", format!("{kind}: {}", hex(plaintext)))
 }
 

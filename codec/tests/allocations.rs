@@ -1,7 +1,7 @@
 //! The way of a push from frame to values allocates nothing once the buffer has grown.
 #![allow(clippy::unwrap_used)]
 
-use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId};
+use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId, SetRequest, SetRequestBody};
 use codec::axdr::{Value, Writer};
 use codec::security::{Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl, open, seal};
 use codec::wrapper::{Wrapper, WrapperRepr};
@@ -69,6 +69,22 @@ fn a_refused_push_allocates_nothing_either() {
             panic!("not general-glo-ciphering");
         };
         assert!(open(&RustCrypto, &glo, &keys, Policy::Authenticated, &mut scratch).is_err());
+    });
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn a_list_is_checked_and_walked_without_allocating() {
+    let name = [0, 8, 0, 0, 1, 0, 0, 255, 2, 0];
+    let request = [&[0xc1, 4, 0xc1, 2][..], &name, &name, &[2, 0x11, 7, 0x12, 0, 9]].concat();
+    let allocated = allocation_counter::measure(|| {
+        let Ok(Apdu::SetRequest(SetRequest { body: SetRequestBody::WithList(pairs), .. })) =
+            apdu::parse(&request)
+        else {
+            panic!("not a list");
+        };
+        let clocks = pairs.iter().filter(|(name, _)| name.attribute.class.0 == 8);
+        assert_eq!(clocks.map(|(_, data)| values(data.value())).sum::<usize>(), 2);
     });
     assert_eq!(allocated.count_total, 0);
 }

@@ -3,8 +3,18 @@
 use codec::apdu::block_transfer::{Assembly, BlockControl, BlockSender, BlockTransferRepr};
 use codec::apdu::{self, Apdu, DataNotificationRepr, GeneralBlockTransfer};
 use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::cosem::profile_generic::{Buffer, Column, Selection};
+use codec::cosem::{
+    ValueError, activity_calendar, association, clock, data, demand_register, disconnect_control,
+    extended_register, image_transfer, limiter, profile_generic, push_setup, register, sap_assignment,
+    script_table, security_setup, single_action_schedule,
+};
 use codec::hdlc::{self, Deframer, Step};
 use codec::mbus;
+use codec::security::association::{Envelope, Incoming, Outgoing, Protect, Refusal};
+use codec::security::counter::{RisingCounter, SendCounter};
+use codec::security::hls::{self, Challenge, Secret};
+use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse, emit_key_transfer};
 use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec::tree::{self, DecodeKeys, Framing};
 use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
@@ -12,6 +22,7 @@ use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};
 const GUEK: [u8; 16] = *b"0123456789abcdef";
 const GAK: [u8; 16] = *b"fedcba9876543210";
 const TITLE: [u8; 8] = *b"FUZ00001";
+const TITLE_KEY: [u8; 16] = *b"FUZ00001FUZ00001";
 
 /// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read.
 pub(crate) fn wrapper(bytes: &[u8]) {
@@ -46,7 +57,8 @@ pub(crate) fn axdr(bytes: &[u8]) {
     assert!(axdr::check(&bytes[..length - 1]).is_err());
 }
 
-/// An APDU is refused or is what it says; a push is written as it was read.
+/// An APDU is refused or is what it says; a push is written as it was read, and a service so that it reads back
+/// as the same.
 pub(crate) fn apdu(bytes: &[u8]) {
     let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
     let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
@@ -77,6 +89,14 @@ pub(crate) fn apdu(bytes: &[u8]) {
             BlockTransferRepr::parse(&block).emit(block.data(), &mut written);
             assert_eq!(apdu::parse(&written), Ok(Apdu::GeneralBlockTransfer(block_of(&written))));
             assert_eq!(block_of(&written).data(), block.data());
+        }
+        Ok(service) => {
+            let mut written = Vec::new();
+            if emit(&service, &mut written) {
+                assert_eq!(apdu::parse(&written), Ok(service));
+            } else {
+                opening(bytes);
+            }
         }
         Err(error) => assert!(error.offset <= bytes.len()),
     }
@@ -177,6 +197,43 @@ pub(crate) fn block_transfer(bytes: &[u8]) {
     assert_eq!(assembly.into_apdu().as_deref(), Some(apdu));
 }
 
+/// Writes a service; says whether it is one.
+fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) -> bool {
+    match service {
+        Apdu::ConfirmedServiceError(error) => error.emit(out),
+        Apdu::GetRequest(request) => request.emit(out),
+        Apdu::SetRequest(request) => request.emit(out),
+        Apdu::EventNotification(event) => event.emit(out),
+        Apdu::ActionRequest(request) => request.emit(out),
+        Apdu::GetResponse(response) => response.emit(out),
+        Apdu::SetResponse(response) => response.emit(out),
+        Apdu::ActionResponse(response) => response.emit(out),
+        Apdu::ExceptionResponse(exception) => exception.emit(out),
+        _ => return false,
+    }
+    true
+}
+
+/// What opens and releases an association is written as it was read.
+pub(crate) fn opening(bytes: &[u8]) {
+    let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
+    let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
+    let Ok(apdu) = apdu::parse(bytes) else {
+        return;
+    };
+    let mut written = Vec::new();
+    match apdu {
+        Apdu::InitiateRequest(request) => written.extend_from_slice(&request.encode()),
+        Apdu::InitiateResponse(response) => response.emit(&mut written),
+        Apdu::AssociationRequest(aarq) => aarq.emit(&mut written),
+        Apdu::AssociationResponse(aare) => aare.emit(&mut written),
+        Apdu::ReleaseRequest(rlrq) => rlrq.emit(&mut written),
+        Apdu::ReleaseResponse(rlre) => rlre.emit(&mut written),
+        _ => return,
+    }
+    assert_eq!(apdu::parse(&written), Ok(apdu));
+}
+
 /// Control, counter, a bit to flip, then an APDU: what is sealed opens as the policy allows, and a flipped
 /// bit is never authentic.
 pub(crate) fn security(bytes: &[u8]) {
@@ -209,6 +266,71 @@ pub(crate) fn security(bytes: &[u8]) {
     assert_eq!(opened(&sealed, &keys, Policy::Authenticated, &mut scratch), None);
     let transported = opened(&sealed, &keys, Policy::Transport, &mut scratch);
     assert!(!matches!(transported, Some(Opened::Authentic(_))));
+    inside_an_association(control.0, counter, u16::from_be_bytes([flip1, flip0]), plain);
+    challenges_and_keys(counter, plain);
+}
+
+/// What is sealed is let in once; nothing else is, and a forged counter shuts nothing out.
+fn inside_an_association(choice: u8, counter: u32, bit: u16, plain: &[u8]) {
+    let mut keys = AssociationKeys::new(Keys::new(GUEK, GAK)).with_broadcast(Key::new(TITLE_KEY));
+    keys.set_dedicated(Some(Key::new(GAK)));
+    let protect = if choice & 1 == 0 { Protect::Authenticated } else { Protect::AuthenticatedEncrypted };
+    let envelope = if choice & 2 == 0 { Envelope::Service } else { Envelope::General };
+    let key = [KeyUse::Unicast, KeyUse::Broadcast, KeyUse::Dedicated][usize::from(choice >> 2) % 3];
+    let mut incoming = Incoming::new(TITLE, protect, RisingCounter::new());
+    let mut scratch = Scratch::new();
+    assert!(incoming.receive(&RustCrypto, &keys, plain, &mut scratch).is_err());
+    let mut counters = SendCounter::resume(counter);
+    counters.reserved(counter.saturating_add(1));
+    let Ok(invocation) = counters.take() else {
+        return;
+    };
+    let mut sealed = Vec::new();
+    let outgoing = Outgoing { title: TITLE, protect };
+    if outgoing.seal(&RustCrypto, &keys, key, envelope, invocation, plain, &mut sealed).is_err() {
+        assert!(sealed.is_empty());
+        return;
+    }
+    let mut forged = sealed.clone();
+    let bit = usize::from(bit) % (forged.len() * 8);
+    forged[bit / 8] ^= 0x80 >> (bit % 8);
+    let refused = incoming.receive(&RustCrypto, &keys, &forged, &mut scratch);
+    // The first byte is the only one that the tag does not cover.
+    assert!(matches!(refused, Err(Refusal::Content { .. })) == (incoming.counter(key).last().is_some()));
+    if refused.is_ok() || incoming.counter(key).last().is_some() {
+        assert!(refused.is_err() && bit < 8);
+        return;
+    }
+    let received = incoming.receive(&RustCrypto, &keys, &sealed, &mut scratch).expect("genuine and new");
+    assert_eq!((received.counter, received.apdu.into_inner()), (counter, plain));
+    let again = incoming.receive(&RustCrypto, &keys, &sealed, &mut scratch);
+    assert!(matches!(again, Err(Refusal::Replay(_))));
+}
+
+/// An answer that was made up is wrong, one that was computed is right; so with wrapped keys.
+fn challenges_and_keys(counter: u32, bytes: &[u8]) {
+    let challenge = Challenge::new(GUEK);
+    let secret = Secret::new(GAK.to_vec());
+    assert!(challenge.verify_gmac(&RustCrypto, &Keys::new(GUEK, GAK), &TITLE, bytes).is_err());
+    assert!(challenge.verify_aes(&secret, bytes).is_err());
+    assert_eq!(hls::answer_aes(&secret, bytes).is_ok(), (1..=hls::MAX_CHALLENGE).contains(&bytes.len()));
+    let mut counters = SendCounter::resume(counter);
+    counters.reserved(counter.saturating_add(1));
+    if let Ok(invocation) = counters.take() {
+        let keys = Keys::new(GUEK, GAK);
+        let answer = hls::answer_gmac(&RustCrypto, &keys, &TITLE, invocation, &GUEK).expect("16 bytes");
+        assert_eq!(challenge.verify_gmac(&RustCrypto, &keys, &TITLE, &answer), Ok(counter));
+    }
+    if let Some(transfer) = axdr::parse(bytes).ok().and_then(|(value, _)| KeyTransfer::parse(value)) {
+        let keys: Vec<_> = transfer.iter().collect();
+        let mut written = Vec::new();
+        emit_key_transfer(&keys, &mut written);
+        let again = axdr::parse(&written).ok().and_then(|(value, _)| KeyTransfer::parse(value));
+        assert!(again.is_some_and(|again| again.iter().eq(keys.iter().copied())));
+        for (_, wrapped) in keys {
+            assert!(Key::new(GUEK).unwrap(&wrapped).is_err());
+        }
+    }
 }
 
 fn opened<'s>(sealed: &[u8], keys: &Keys, policy: Policy, scratch: &'s mut Scratch) -> Option<Opened<'s>> {
@@ -216,6 +338,80 @@ fn opened<'s>(sealed: &[u8], keys: &Keys, policy: Policy, scratch: &'s mut Scrat
         return None;
     };
     security::open(&RustCrypto, &glo, keys, policy, scratch).ok()
+}
+
+/// Any value as every attribute and every parameter of every class: refused, or written so that it reads the same.
+pub(crate) fn cosem(bytes: &[u8]) {
+    let Ok((value, _)) = axdr::parse(bytes) else {
+        return;
+    };
+    macro_rules! attributes {
+        ($($class:ident)*) => {$(
+            for &attribute in $class::Attribute::ALL {
+                stable(value, |value, out| {
+                    $class::read(attribute, value).map(|read| {
+                        assert_eq!(read.attribute(), attribute);
+                        read.write(&mut Writer::new(out));
+                    })
+                });
+            }
+        )*};
+    }
+    macro_rules! methods {
+        ($($class:ident)*) => {$(
+            for &method in $class::Method::ALL {
+                stable(value, |value, out| {
+                    $class::call(method, Some(value)).map(|call| {
+                        assert_eq!(call.method(), method);
+                        call.write(&mut Writer::new(out));
+                    })
+                });
+            }
+        )*};
+    }
+    attributes!(activity_calendar association clock data demand_register disconnect_control extended_register
+        image_transfer limiter profile_generic push_setup register sap_assignment script_table security_setup
+        single_action_schedule);
+    methods!(activity_calendar association clock demand_register disconnect_control extended_register
+        image_transfer profile_generic push_setup register sap_assignment script_table security_setup);
+    for selector in 0..=3 {
+        stable(value, |value, out| {
+            Selection::read(selector, value).map(|selection| selection.write(&mut Writer::new(out)))
+        });
+    }
+    rows(value);
+}
+
+/// What was read is written, and what was written reads back to the same bytes.
+fn stable(value: Value<'_>, read_and_write: impl Fn(Value<'_>, &mut Vec<u8>) -> Result<(), ValueError>) {
+    let mut written = Vec::new();
+    if read_and_write(value, &mut written).is_err() {
+        return;
+    }
+    let (again, rest) = axdr::parse(&written).expect("what is written parses");
+    assert!(rest.is_empty());
+    let mut rewritten = Vec::new();
+    read_and_write(again, &mut rewritten).expect("what is written has the shape");
+    assert_eq!(rewritten, written);
+}
+
+/// As a buffer of columns of every kind: no more rows come out than there are, and none behind a refused one.
+fn rows(value: Value<'_>) {
+    let Ok(buffer) = Buffer::of(value) else {
+        return;
+    };
+    let Some(Value::Structure(first)) = buffer.raw().iter().next() else {
+        return;
+    };
+    let kinds = [Column::Clock, Column::Value, Column::Event];
+    let mut rows = buffer.rows(kinds.into_iter().cycle().take(first.len()), 900);
+    let mut given = 0;
+    while let Ok(Some(cells)) = rows.next_row() {
+        assert_eq!(cells.len(), first.len());
+        given += 1;
+    }
+    assert!(given <= buffer.len());
+    assert_eq!(rows.next_row(), Ok(None));
 }
 
 /// Visits everything below `value`; how many values there are.

@@ -35,6 +35,7 @@ mod queue;
 mod received;
 mod reply;
 mod resolve;
+mod session;
 mod tcp;
 mod telemetry;
 mod udp;
@@ -50,6 +51,7 @@ pub use pipeline::{
     Submitter,
 };
 pub use received::{Acked, Disposition, Framing, Lost, Received, Refused, Ticket};
+pub use session::{Client, LinkError, MeterLink, MeterSession, SessionError, SessionOptions, Sessions};
 pub use tcp::{TcpOptions, serve_tcp};
 pub use telemetry::describe as describe_metrics;
 pub use udp::{UdpOptions, serve_udp};

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::node::{ImportError, Node};
 use crate::owner::SOCKET;
 use crate::problem::Problem;
+use crate::session::{ReadRequest, RelayRequest};
 
 /// An import of a million lines is some 200 MB.
 const BODY_BYTES: usize = 512 << 20;
@@ -32,6 +33,8 @@ pub fn router(node: Node) -> Router {
         .route("/admin/recharges", post(recharge))
         .route("/admin/clock", post(drive_clock))
         .route("/admin/checkpoint", post(checkpoint))
+        .route("/admin/read", post(read_meter))
+        .route("/admin/relay", post(switch_relay))
         .route("/admin/status", get(status))
         .route("/admin/lake", get(lake))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -182,6 +185,14 @@ async fn drive_clock(State(node): State<Node>, Json(request): Json<ClockRequest>
         "closed": closed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "closed_until": standing.closed_until.map(|day| day.to_string()),
     })))
+}
+
+async fn read_meter(State(node): State<Node>, Json(request): Json<ReadRequest>) -> Answer {
+    crate::session::read(&node, request).await.map(Json)
+}
+
+async fn switch_relay(State(node): State<Node>, Json(request): Json<RelayRequest>) -> Answer {
+    crate::session::relay(&node, request).await.map(Json)
 }
 
 async fn checkpoint(State(node): State<Node>) -> Answer {

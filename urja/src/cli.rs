@@ -51,6 +51,10 @@ pub enum Command {
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
+    /// Ask a meter for an object or a profile
+    Read(Read),
+    /// Look at a meter's relay, or switch it
+    Relay(Relay),
     /// Look into the files of a data directory
     Inspect(Inspect),
     /// Derive the checkpoint again from the lake and compare
@@ -233,7 +237,8 @@ pub enum DecodeFraming {
 pub enum Meter {
     /// Import meters from CSV: all lines or none
     ///
-    /// Columns: system_title, serial, guek, gak, profile, policy, account_number, policy_reason
+    /// Columns: system_title, serial, guek, gak, profile, policy, account_number, policy_reason; to be asked, a meter needs
+    /// address (host:port where it is dialled), hls (secret of the utility client), and may have lls and master_key
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
@@ -291,6 +296,50 @@ pub struct Recharge {
 pub struct Clock {
     /// The instant, for example 2026-06-01T06:00:00+05:30
     pub now: String,
+}
+
+/// `urja read`
+#[derive(Debug, Args)]
+pub struct Read {
+    /// Serial number, system title or id of a registered meter
+    pub meter: String,
+    /// Object (`clock`, `import-wh`, `3:1.0.1.8.0.255:2`, …) or profile (`block`, `daily`, `instant`, `billing`, `nameplate`,
+    /// `events-voltage`, …)
+    #[arg(value_name = "OBJECT|PROFILE")]
+    pub what: String,
+    /// Rows of a profile from here on, in the time of the meter's clock, for example 2026-06-01T00:00
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Rows of a profile up to here
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Where the meter is, instead of what is registered: HOST:PORT, or udp://HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub address: Option<String>,
+}
+
+/// `urja relay`
+#[derive(Debug, Args)]
+pub struct Relay {
+    /// Serial number, system title or id of a registered meter
+    pub meter: String,
+    /// What to do; a disconnection needs relay.enabled = true in the configuration
+    #[arg(value_enum)]
+    pub command: RelayCommand,
+    /// Where the meter is, instead of what is registered: HOST:PORT, or udp://HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub address: Option<String>,
+}
+
+/// What is done with a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RelayCommand {
+    /// Close the contacts, or make them ready for the consumer to close
+    Connect,
+    /// Open the contacts: cut
+    Disconnect,
+    /// Only look
+    Status,
 }
 
 /// `urja inspect`

@@ -8,6 +8,7 @@ mod inspect;
 mod rebuild;
 mod registry;
 mod serve;
+mod session;
 #[cfg(feature = "query")]
 mod sql;
 
@@ -51,6 +52,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tariff(args) => registry::tariff(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
+        Command::Read(args) => session::read(&config, args, cli.json).await,
+        Command::Relay(args) => session::relay(&config, args, cli.json).await,
         Command::Inspect(args) => inspect::run(&config, args, cli.json).await,
         Command::Rebuild(args) => rebuild::run(&config, args, cli.json),
         Command::Decode(_) | Command::Config(_) => bail!("this command needs no configuration"),

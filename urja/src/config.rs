@@ -45,6 +45,8 @@ pub struct Config {
     pub health: Health,
     /// Where the key that wraps meter keys comes from.
     pub keys: Keys,
+    /// What may be switched.
+    pub relay: Relay,
     /// Logs.
     pub log: Log,
 }
@@ -249,6 +251,14 @@ pub struct Health {
 pub struct Keys {
     /// The key-encryption key, 64 hexadecimal digits; empty for the file `kek` in the data directory.
     pub kek: String,
+}
+
+/// Section `relay`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// Whether a meter may be cut at all.
+    pub enabled: bool,
 }
 
 /// Section `log`.

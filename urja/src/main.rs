@@ -17,6 +17,7 @@ mod listener;
 mod node;
 mod owner;
 mod problem;
+mod session;
 mod status;
 mod telemetry;
 mod verification;

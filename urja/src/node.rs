@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ingest::{EvidenceOptions, Pipeline, PipelineOptions};
+use ingest::{EvidenceOptions, Pipeline, PipelineOptions, SessionOptions, Sessions};
 use model::{Calendar, CivilDay, Digest, Fact, Instant, Paise, TariffVersion};
 use profiles::Profile;
 use registry::{Kek, Known, Registry};
@@ -33,6 +33,8 @@ pub struct Node {
     pub registry: Registry,
     /// Journal, fold and what turns around them.
     pub pipeline: Pipeline,
+    /// Questions to meters.
+    pub sessions: Sessions,
     /// Meter types.
     pub profiles: Arc<[Profile]>,
     /// SQL.
@@ -86,6 +88,7 @@ impl Node {
             calendar,
             clock,
             lake,
+            sessions: Sessions::new(registry.clone(), Some(pipeline.clone()), SessionOptions::default()),
             registry,
             pipeline,
             profiles,

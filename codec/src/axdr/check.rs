@@ -17,8 +17,21 @@ pub fn check(bytes: &[u8]) -> Result<usize, Error> {
 /// As [`check`]; rows of an array of at least `min_rows` are compared as wholes, as long as they are alike.
 #[inline]
 fn check_with(bytes: &[u8], min_rows: usize) -> Result<usize, Error> {
+    check_value(bytes, &mut { MAX_ELEMENTS - 1 }, min_rows)
+}
+
+/// As [`check`], for one of several values that share a `budget` of elements: a list of values costs no
+/// more than one value of the same length.
+#[inline(never)]
+pub(crate) fn check_within(bytes: &[u8], budget: &mut usize) -> Result<usize, Error> {
+    spend(budget, 1, Cursor::new(bytes))?;
+    check_value(bytes, budget, MIN_ROWS)
+}
+
+/// Inlined, so that the budget of the one value of a push stays in a register.
+#[inline(always)]
+fn check_value(bytes: &[u8], budget: &mut usize, min_rows: usize) -> Result<usize, Error> {
     let mut cursor = Cursor::new(bytes);
-    let mut budget = MAX_ELEMENTS - 1;
     let mut open = [0; MAX_DEPTH];
     let mut depth = 0_usize;
     let mut left = 1;
@@ -36,18 +49,18 @@ fn check_with(bytes: &[u8], min_rows: usize) -> Result<usize, Error> {
         match Shape::of(tag) {
             Shape::Container => {
                 let count = counted(&mut cursor, at)?;
-                spend(&mut budget, count, at)?;
+                spend(budget, count, at)?;
                 push(&mut open, &mut depth, left, at)?;
                 left = count;
                 if tag == tag::ARRAY && count >= min_rows && depth < MAX_DEPTH {
-                    left -= rows_alike(&mut cursor, count, &mut budget);
+                    left -= rows_alike(&mut cursor, count, budget);
                 }
             }
             Shape::CompactArray => {
                 if depth == MAX_DEPTH {
                     return Err(at.error(ErrorKind::TooDeep));
                 }
-                check_compact_array(&mut cursor, depth + 1, &mut budget)?;
+                check_compact_array(&mut cursor, depth + 1, budget)?;
             }
             Shape::Unknown => return Err(at.error(ErrorKind::UnknownTag(tag))),
             scalar => skip_scalar(&mut cursor, scalar)?,

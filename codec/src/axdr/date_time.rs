@@ -137,8 +137,68 @@ impl DateTime {
         self.has_status(0x80)
     }
 
+    /// The wall clock so many seconds later, with the same deviation and status. `None` where date, hour or minute are
+    /// not specified or there is no such day; unspecified seconds count from 0.
+    #[must_use]
+    pub fn plus_seconds(&self, seconds: u32) -> Option<Self> {
+        let (year, month, day) = (self.year()?, self.month()?, self.day()?);
+        if day > days_of_month(year, month) {
+            return None;
+        }
+        let second = u32::from(self.second().unwrap_or(0));
+        let in_day = u32::from(self.hour()?) * 3_600 + u32::from(self.minute()?) * 60 + second;
+        let total = u64::from(in_day) + u64::from(seconds);
+        let (days, in_day) = (total / DAY_S, total % DAY_S);
+        let (year, month, day) = date_of(day_number(year, month, day) + days)?;
+        let weekday = self.weekday().map(|today| ((u64::from(today) - 1 + days) % 7 + 1) as u8);
+        let (hour, minute, second) = (in_day / 3_600, in_day / 60 % 60, in_day % 60);
+        let mut later = *self;
+        [later.0[0], later.0[1]] = year.to_be_bytes();
+        (later.0[2], later.0[3]) = (month, day);
+        later.0[4] = weekday.unwrap_or(self.0[4]);
+        (later.0[5], later.0[6], later.0[7]) = (hour as u8, minute as u8, second as u8);
+        Some(later)
+    }
+
     const fn has_status(&self, bit: u8) -> bool {
         self.clock_status() != Self::STATUS_UNSPECIFIED && self.clock_status() & bit != 0
+    }
+}
+
+const DAY_S: u64 = 86_400;
+
+/// Days of 400 years.
+const ERA_DAYS: u64 = 146_097;
+/// A year here begins in March, so that the leap day is its last.
+const MARCH: u64 = 3;
+
+/// Days since a first of March, 400 years before the year 0.
+fn day_number(year: u16, month: u8, day: u8) -> u64 {
+    let (year, month) = (u64::from(year) + 400, u64::from(month));
+    let (year, month) = if month < MARCH { (year - 1, month + 9) } else { (year, month - MARCH) };
+    let day_of_year = (153 * month + 2) / 5 + u64::from(day) - 1;
+    year * 365 + year / 4 - year / 100 + year / 400 + day_of_year
+}
+
+/// The date of a [`day_number`]; `None` behind the last year that is not the mark of an unspecified one.
+fn date_of(number: u64) -> Option<(u16, u8, u8)> {
+    let (era, in_era) = (number / ERA_DAYS, number % ERA_DAYS);
+    let year_of_era = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let day_of_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month + 2) / 5 + 1) as u8;
+    let (month, turned) = if month < 10 { (month + MARCH, 0) } else { (month - 9, 1) };
+    let year = (era * 400 + year_of_era + turned).checked_sub(400)?;
+    let year = u16::try_from(year).ok().filter(|&year| year != 0xffff)?;
+    Some((year, month as u8, day))
+}
+
+const fn days_of_month(year: u16, month: u8) -> u8 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
     }
 }
 
@@ -194,6 +254,26 @@ mod tests {
         assert_eq!(time.to_string(), "2026-06-01 00:30:59.99 deviation 330 status 0x80");
         assert_eq!(DateTime::from_octets(&time.0), Some(time));
         assert_eq!(DateTime::from_octets(&time.0[..11]), None);
+    }
+
+    #[test]
+    fn later_crosses_hours_days_months_and_leap_days() {
+        let at = |year, month, day, weekday, hour, minute| {
+            DateTime::new(year, month, day, weekday, hour, minute, 0, 0, 330, 0)
+        };
+        for (before, seconds, after) in [
+            (at(2026, 6, 1, 1, 0, 30), 1_800, at(2026, 6, 1, 1, 1, 0)),
+            (at(2026, 6, 7, 7, 23, 45), 900, at(2026, 6, 8, 1, 0, 0)),
+            (at(2026, 12, 31, 4, 23, 30), 1_800, at(2027, 1, 1, 5, 0, 0)),
+            (at(2028, 2, 28, 1, 0, 0), 86_400, at(2028, 2, 29, 2, 0, 0)),
+            (at(2100, 2, 28, 7, 0, 0), 86_400, at(2100, 3, 1, 1, 0, 0)),
+            (at(2026, 6, 1, 0xff, 0, 0), 86_400, at(2026, 6, 2, 0xff, 0, 0)),
+        ] {
+            assert_eq!(before.plus_seconds(seconds), Some(after), "{before} + {seconds}");
+        }
+        assert_eq!(at(2026, 2, 30, 1, 0, 0).plus_seconds(1), None, "no such day");
+        assert_eq!(at(0xfffe, 12, 31, 1, 23, 59).plus_seconds(60), None, "no such year");
+        assert_eq!(DateTime([0xff; 12]).plus_seconds(900), None);
     }
 
     #[test]

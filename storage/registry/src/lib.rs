@@ -14,6 +14,7 @@
 //! nothing to anyone else.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
 mod accounts;
 mod database;
 mod import;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use sqlx::SqlitePool;
 
+pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
 pub use import::{
     BadLine, BadLines, ImportError, Imported, Known, MAX_IMPORT_BYTES, MAX_IMPORT_LINES, MAX_LISTED_FAULTS,

@@ -6,7 +6,8 @@ use aes_kw::{KeyInit, KwAes256};
 use model::SystemTitle;
 use zeroize::Zeroizing;
 
-use crate::{Error, Kek, MeterKeys};
+use crate::access::{MAX_PASSWORD, MAX_SECRET};
+use crate::{Error, Kek, MeterKeys, MeterSecrets};
 
 /// What RFC 3394 adds to what it wraps.
 const OVERHEAD: usize = aes_kw::IV_LEN;
@@ -14,6 +15,12 @@ const OVERHEAD: usize = aes_kw::IV_LEN;
 const PLAIN: usize = 48;
 /// Length of a meter's wrapped keys.
 const WRAPPED: usize = PLAIN + OVERHEAD;
+/// Title 8, password and secret each with their length and filled up with zeros, whether there is a master key, that
+/// key, zeros: always of one length, so that the length of a password does not show.
+const SECRETS: usize = 80;
+const PASSWORD_AT: usize = 8;
+const SECRET_AT: usize = PASSWORD_AT + 1 + MAX_PASSWORD;
+const MASTER_AT: usize = SECRET_AT + 1 + MAX_SECRET;
 
 /// The data key, ready for use.
 pub(crate) struct Vault {
@@ -81,6 +88,52 @@ impl Vault {
         keys.guek.copy_from_slice(&plain[16..32]);
         keys.gak.copy_from_slice(&plain[32..]);
         Ok(keys)
+    }
+
+    /// The secrets of a meter's clients, bound to its title.
+    pub(crate) fn wrap_secrets(&self, title: SystemTitle, secrets: &MeterSecrets) -> Vec<u8> {
+        let mut plain = Zeroizing::new([0; SECRETS]);
+        plain[..PASSWORD_AT].copy_from_slice(&title.0);
+        for (at, secret) in [(PASSWORD_AT, &secrets.password), (SECRET_AT, &secrets.hls)] {
+            plain[at] = u8::try_from(secret.len()).expect("an import takes no longer one");
+            plain[at + 1..][..secret.len()].copy_from_slice(secret);
+        }
+        if let Some(master) = &secrets.master {
+            plain[MASTER_AT] = 1;
+            plain[MASTER_AT + 1..][..master.len()].copy_from_slice(master);
+        }
+        let mut wrapped = vec![0; SECRETS + OVERHEAD];
+        wrap(&self.wrapper, plain.as_slice(), &mut wrapped);
+        wrapped
+    }
+
+    /// The secrets of this meter; an error where they are another's.
+    pub(crate) fn unwrap_secrets(&self, title: SystemTitle, wrapped: &[u8]) -> Result<MeterSecrets, Error> {
+        let damaged = |what| Error::Damaged(format!("the secrets of meter {title} {what}"));
+        let mut plain = Zeroizing::new([0; SECRETS]);
+        let length = self
+            .wrapper
+            .unwrap_key(wrapped, plain.as_mut_slice())
+            .map_err(|_| damaged("cannot be unwrapped"))?
+            .len();
+        if length != SECRETS || plain[..PASSWORD_AT] != title.0 {
+            return Err(damaged("are those of another meter"));
+        }
+        let field = |at: usize, most: usize| {
+            let length = usize::from(plain[at]);
+            if length > most { Err(damaged("have no sense")) } else { Ok(plain[at + 1..][..length].to_vec()) }
+        };
+        let mut secrets = MeterSecrets {
+            password: field(PASSWORD_AT, MAX_PASSWORD)?,
+            hls: field(SECRET_AT, MAX_SECRET)?,
+            master: None,
+        };
+        if plain[MASTER_AT] == 1 {
+            let mut master = [0; 16];
+            master.copy_from_slice(&plain[MASTER_AT + 1..][..16]);
+            secrets.master = Some(master);
+        }
+        Ok(secrets)
     }
 
     /// Tells equal keys from different ones, and nothing else.

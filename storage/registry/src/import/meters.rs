@@ -5,17 +5,19 @@ use std::io::Read;
 
 use model::{AccountId, AccountNumber, Fact, MeterId, MeterTerms, OutboxId, SystemTitle};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use zeroize::Zeroize as _;
 
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError, Imported, Known, known_names};
+use crate::access::{MAX_PASSWORD, MAX_SECRET};
 use crate::database::{counter, fixed, number, set_counter};
 use crate::keys::check_strength;
 use crate::meters::{FIRST_KEY_EPOCH, policy_name, policy_of};
 use crate::outbox::write_outbox;
 use crate::vault::Vault;
-use crate::{Error, MeterKeys, Registry};
+use crate::{Error, MeterKeys, MeterSecrets, Registry, WeakKey};
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; COLUMN_COUNT] = [
     column("system_title", Header::Required),
     column("serial", Header::Required),
     column("guek", Header::Required),
@@ -24,7 +26,12 @@ const COLUMNS: [Column; 8] = [
     column("policy", Header::Required),
     column("account_number", Header::Required),
     column("policy_reason", Header::Optional),
+    column("address", Header::Optional),
+    column("lls", Header::Optional),
+    column("hls", Header::Optional),
+    column("master_key", Header::Optional),
 ];
+const COLUMN_COUNT: usize = 12;
 const TITLE: usize = 0;
 const SERIAL: usize = 1;
 const GUEK: usize = 2;
@@ -33,9 +40,15 @@ const PROFILE: usize = 4;
 const POLICY: usize = 5;
 const ACCOUNT: usize = 6;
 const REASON: usize = 7;
+const ADDRESS: usize = 8;
+const PASSWORD: usize = 9;
+const SECRET: usize = 10;
+const MASTER: usize = 11;
 
 /// Longest serial number.
 const MAX_SERIAL: usize = 32;
+/// Longest address.
+const MAX_ADDRESS: usize = 260;
 /// Longest reason for the policy `transport`.
 const MAX_REASON: usize = 200;
 
@@ -56,6 +69,34 @@ struct Meter {
     reason: String,
     number: Option<AccountNumber>,
     account: Option<AccountId>,
+    access: Access,
+}
+
+/// What a line says of how the meter is asked; empty is nothing said.
+#[derive(Default)]
+struct Access {
+    address: String,
+    secrets: MeterSecrets,
+}
+
+impl Access {
+    fn is_empty(&self) -> bool {
+        self.address.is_empty() && self.secrets == MeterSecrets::default()
+    }
+
+    /// With what is known for all that is not said here.
+    fn over(&self, known: &Access) -> Access {
+        let said =
+            |said: &Vec<u8>, known: &Vec<u8>| if said.is_empty() { known.clone() } else { said.clone() };
+        Access {
+            address: if self.address.is_empty() { known.address.clone() } else { self.address.clone() },
+            secrets: MeterSecrets {
+                password: said(&self.secrets.password, &known.secrets.password),
+                hls: said(&self.secrets.hls, &known.secrets.hls),
+                master: self.secrets.master.or(known.secrets.master),
+            },
+        }
+    }
 }
 
 impl Registry {
@@ -63,6 +104,11 @@ impl Registry {
     /// `serial`, `guek` and `gak` (32 hexadecimal digits each), `profile` (one of `known`), `policy` (`authenticated`
     /// or `transport`), `account_number` (registered, without a meter; empty for none), and where a policy is
     /// `transport` its `policy_reason`. Weak keys and keys in use elsewhere are refused.
+    ///
+    /// How a meter is asked is optional: `address` (`host:port` where it is dialled), `lls` (password of the reader),
+    /// `hls` (secret of the utility client: 32 hexadecimal digits, or up to 16 characters), `master_key` (32
+    /// hexadecimal digits). It is no fact: said again of a registered meter it replaces what was there, and an empty
+    /// column leaves it.
     ///
     /// `csv` is read on the caller's thread: give a file or bytes, not a pipe.
     ///
@@ -96,7 +142,7 @@ impl Registry {
                 })
                 .collect();
             find_accounts(&mut tx, &mut meters, &mut faults).await?;
-            let fresh = without_registered(&mut tx, meters, &mut imported, &mut faults).await?;
+            let fresh = without_registered(&mut tx, &self.vault, meters, &mut imported, &mut faults).await?;
             if faults.is_empty() && !fresh.is_empty() {
                 imported.added += fresh.len();
                 imported.outbox = Some(insert(&mut tx, &self.vault, &fresh, &mut next).await?);
@@ -118,13 +164,19 @@ struct Next {
     outbox: u64,
 }
 
-fn parse(line: &Line<8>, known: &Known<'_>, vault: &Vault, faults: &mut BadLines) -> Option<Meter> {
+fn parse(
+    line: &Line<COLUMN_COUNT>,
+    known: &Known<'_>,
+    vault: &Vault,
+    faults: &mut BadLines,
+) -> Option<Meter> {
     let title = parse_title(line, (TITLE, COLUMNS[TITLE].name), faults);
     let serial = parse_serial(line, faults);
     let keys = parse_keys(line, [(GUEK, COLUMNS[GUEK].name), (GAK, COLUMNS[GAK].name)], faults);
     let profile = parse_profile(line, known, faults);
     let policy = parse_policy(line, faults);
     let number = parse_account(line, faults);
+    let access = parse_access(line, faults);
     let (keys, (profile, period_s), (authenticated, reason)) = (keys?, profile?, policy?);
     Some(Meter {
         line: line.number,
@@ -138,6 +190,7 @@ fn parse(line: &Line<8>, known: &Known<'_>, vault: &Vault, faults: &mut BadLines
         reason,
         number: number?,
         account: None,
+        access: access?,
     })
 }
 
@@ -151,7 +204,7 @@ pub(super) fn parse_title<const N: usize>(
     title.map_err(|reason| faults.add(line.number, name, reason)).ok()
 }
 
-fn parse_serial(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
+fn parse_serial(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<String> {
     let serial = line.field(SERIAL);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(allowed) {
@@ -194,7 +247,11 @@ fn parse_key<const N: usize>(
     check_strength(key).map_err(|reason| faults.add(line.number, name, reason)).is_ok()
 }
 
-fn parse_profile(line: &Line<8>, known: &Known<'_>, faults: &mut BadLines) -> Option<(String, u32)> {
+fn parse_profile(
+    line: &Line<COLUMN_COUNT>,
+    known: &Known<'_>,
+    faults: &mut BadLines,
+) -> Option<(String, u32)> {
     let name = line.field(PROFILE);
     let found = known.profiles.iter().find(|(profile, _)| *profile == name);
     if found.is_none() {
@@ -204,7 +261,7 @@ fn parse_profile(line: &Line<8>, known: &Known<'_>, faults: &mut BadLines) -> Op
     found.map(|(name, period_s)| ((*name).to_owned(), *period_s))
 }
 
-fn parse_policy(line: &Line<8>, faults: &mut BadLines) -> Option<(bool, String)> {
+fn parse_policy(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<(bool, String)> {
     let reason = line.field(REASON);
     let Some(authenticated) = policy_of(line.field(POLICY)) else {
         faults.add(line.number, COLUMNS[POLICY].name, "neither authenticated nor transport");
@@ -220,7 +277,7 @@ fn parse_policy(line: &Line<8>, faults: &mut BadLines) -> Option<(bool, String)>
     None
 }
 
-fn parse_account(line: &Line<8>, faults: &mut BadLines) -> Option<Option<AccountNumber>> {
+fn parse_account(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Option<AccountNumber>> {
     match line.field(ACCOUNT) {
         "" => Some(None),
         number => {
@@ -228,6 +285,83 @@ fn parse_account(line: &Line<8>, faults: &mut BadLines) -> Option<Option<Account
             number.map_err(|reason| faults.add(line.number, COLUMNS[ACCOUNT].name, reason)).ok()
         }
     }
+}
+
+fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Access> {
+    let before = faults.total;
+    let mut fault = |column: usize, reason: &dyn std::fmt::Display| {
+        faults.add(line.number, COLUMNS[column].name, reason);
+    };
+    let address = line.field(ADDRESS);
+    if !address.is_empty() && !is_address(address) {
+        fault(ADDRESS, &"an address is host:port or [IPv6]:port");
+    }
+    let password = line.field(PASSWORD);
+    if password.len() > MAX_PASSWORD || !password.bytes().all(|byte| byte.is_ascii_graphic()) {
+        fault(PASSWORD, &format_args!("a password is up to {MAX_PASSWORD} letters, digits and signs"));
+    }
+    let mut secrets = MeterSecrets { password: password.as_bytes().to_vec(), hls: Vec::new(), master: None };
+    let secret = line.field(SECRET);
+    let mut key = [0; 16];
+    if hex::decode_to_slice(secret, &mut key).is_ok() {
+        match check_strength(&key) {
+            // Text is what other systems make of a secret; as digits it was meant to be random.
+            Ok(()) | Err(WeakKey::Text) => secrets.hls = key.to_vec(),
+            Err(reason) => fault(SECRET, &reason),
+        }
+    } else if secret.len() <= MAX_SECRET {
+        secrets.hls = secret.as_bytes().to_vec();
+    } else {
+        fault(SECRET, &"a secret is 32 hexadecimal digits or up to 16 characters");
+    }
+    let master = line.field(MASTER);
+    if !master.is_empty() {
+        match hex::decode_to_slice(master, &mut key).map(|()| check_strength(&key)) {
+            Ok(Ok(())) => secrets.master = Some(key),
+            Ok(Err(reason)) => fault(MASTER, &reason),
+            Err(_) => fault(MASTER, &"a key is 32 hexadecimal digits"),
+        }
+    }
+    key.zeroize();
+    (faults.total == before).then(|| Access { address: address.to_owned(), secrets })
+}
+
+/// Something before the last colon and a port behind it.
+fn is_address(text: &str) -> bool {
+    text.len() <= MAX_ADDRESS
+        && text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Writes how a meter is asked, over what is there.
+async fn write_access(
+    tx: &mut SqliteConnection,
+    vault: &Vault,
+    id: MeterId,
+    meter: &Meter,
+) -> Result<(), Error> {
+    let row = sqlx::query("SELECT address, wrapped_secrets FROM meter_access WHERE meter_id = ?")
+        .bind(i64::from(id.0))
+        .fetch_optional(&mut *tx)
+        .await?;
+    let known = match row {
+        Some(row) => {
+            Access { address: row.try_get(0)?, secrets: vault.unwrap_secrets(meter.title, row.try_get(1)?)? }
+        }
+        None => Access::default(),
+    };
+    let access = meter.access.over(&known);
+    sqlx::query(
+        "INSERT INTO meter_access (meter_id, address, wrapped_secrets) VALUES (?, ?, ?) ON CONFLICT (meter_id) \
+         DO UPDATE SET address = excluded.address, wrapped_secrets = excluded.wrapped_secrets",
+    )
+    .bind(i64::from(id.0))
+    .bind(access.address.as_str())
+    .bind(vault.wrap_secrets(meter.title, &access.secrets))
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What earlier lines of the file hold, each with its line.
@@ -308,6 +442,7 @@ async fn registered_numbers(tx: &mut SqliteConnection) -> Result<String, Error> 
 /// The meters that are not registered; of the others, those that differ are faults.
 async fn without_registered(
     tx: &mut SqliteConnection,
+    vault: &Vault,
     meters: Vec<Meter>,
     imported: &mut Imported,
     faults: &mut BadLines,
@@ -325,7 +460,12 @@ async fn without_registered(
         }
         match known {
             None => fresh.push(meter),
-            Some(_) => imported.unchanged += usize::from(found.is_empty()),
+            Some(before) => {
+                imported.unchanged += usize::from(found.is_empty());
+                if found.is_empty() && !meter.access.is_empty() {
+                    write_access(tx, vault, before.meter, &meter).await?;
+                }
+            }
         }
     }
     Ok(fresh)
@@ -482,6 +622,10 @@ async fn insert(
     }
     insert_meters(tx, vault, meters, first).await?;
     insert_keys(tx, meters, first).await?;
+    for (id, meter) in (first..).zip(meters).filter(|(_, meter)| !meter.access.is_empty()) {
+        let id = u32::try_from(id).map_err(|_| Error::Damaged("all meter ids are given out".to_owned()))?;
+        write_access(tx, vault, MeterId(id), meter).await?;
+    }
     write_outbox(tx, next.outbox, &facts).await
 }
 

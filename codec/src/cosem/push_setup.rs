@@ -1,0 +1,155 @@
+//! Class 40, Push Setup: what a meter sends by itself, where to, and how often it tries.
+//!
+//! Attributes 1 to 7 are all that meters of India were seen with; the types of the later ones are unconfirmed.
+
+use super::profile_generic::CaptureObject;
+use super::{Field, List, LogicalName, NoData, ValueError, Wire};
+use crate::axdr::{DateTime, Value, Writer};
+
+class! {
+    40
+    attributes AttributeValue<'a> {
+        /// The name of the object, which is also the second element of its pushes.
+        1 LogicalName logical_name: LogicalName,
+        /// What is sent, in this order. The elements are those of capture objects.
+        2 PushObjectList push_object_list: List<'a, CaptureObject>,
+        /// Where to, and how.
+        3 SendDestinationAndMethod send_destination_and_method: SendDestination<'a>,
+        /// When it may be sent; empty is always.
+        4 CommunicationWindow communication_window: List<'a, Window>,
+        /// Seconds over which a fleet spreads its pushes.
+        5 RandomisationStartInterval randomisation_start_interval: u16,
+        /// How often a failed push is tried again.
+        6 NumberOfRetries number_of_retries: u8,
+        /// How long a meter waits before it tries again.
+        7 RepetitionDelay repetition_delay: RepetitionDelay,
+        /// The port it is sent through (version 1).
+        8 PortReference port_reference: LogicalName,
+        /// The client address it is sent to (version 1).
+        9 PushClientSap push_client_sap: i8,
+        /// How it is protected (version 1); not taken apart here.
+        10 PushProtectionParameters push_protection_parameters: Value<'a>,
+        /// Whether it is sent unconfirmed or confirmed, and what is retried (version 2).
+        11 PushOperationMethod push_operation_method: OperationMethod,
+        /// From when, and how far back, a confirmation counts (version 2).
+        12 ConfirmationParameters confirmation_parameters: ConfirmationParameters,
+        /// The last confirmation (version 2).
+        13 LastConfirmation last_confirmation_date_time: DateTime,
+    }
+    methods {
+        /// Sends it now.
+        1 Push push: NoData,
+        /// Sets the state of pushing back (version 2).
+        2 Reset reset: NoData,
+    }
+    calls Call
+}
+
+structure! {
+    /// Where a push goes.
+    pub struct SendDestination<'a> {
+        /// What carries it.
+        pub transport: TransportService,
+        /// Address in the words of the transport, as `[2001:db8::1]:4059`.
+        pub destination: &'a [u8],
+        /// How it is encoded.
+        pub message: MessageType,
+    }
+
+    /// A window in which a push may be sent; may hold wildcards.
+    pub struct Window {
+        /// From.
+        pub start: DateTime,
+        /// Until.
+        pub end: DateTime,
+    }
+
+    /// A delay that grows with each retry (version 2).
+    pub struct Backoff {
+        /// Seconds, the least.
+        pub min: u16,
+        /// Growth in hundredths.
+        pub exponent: u16,
+        /// Seconds, the most.
+        pub max: u16,
+    }
+
+    /// What a confirmation covers (version 2).
+    pub struct ConfirmationParameters {
+        /// From when.
+        pub start_date: DateTime,
+        /// Seconds.
+        pub interval: u32,
+    }
+}
+
+codes! {
+    /// What carries a push.
+    pub enum TransportService {
+        /// TCP.
+        Tcp = 0,
+        /// UDP.
+        Udp = 1,
+        /// FTP.
+        Ftp = 2,
+        /// SMTP.
+        Smtp = 3,
+        /// SMS.
+        Sms = 4,
+        /// HDLC.
+        Hdlc = 5,
+        /// M-Bus.
+        MBus = 6,
+        /// ZigBee.
+        ZigBee = 7,
+        /// A DLMS gateway.
+        Gateway = 8,
+        /// CoAP with confirmation.
+        CoapReliable = 9,
+        /// CoAP without confirmation.
+        CoapUnreliable = 10,
+    }
+
+    /// How a push is encoded; from 128 on the maker says.
+    pub enum MessageType {
+        /// A-XDR.
+        Axdr = 0,
+        /// XML.
+        Xml = 1,
+    }
+
+    /// What is confirmed and what is retried.
+    pub enum OperationMethod {
+        /// Unconfirmed; retried where the layer below fails.
+        UnconfirmedRetry = 0,
+        /// Unconfirmed; retried until the layer below confirms.
+        UnconfirmedUntilSent = 1,
+        /// Confirmed; retried until the client confirms.
+        Confirmed = 2,
+    }
+}
+
+/// How long a meter waits before it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepetitionDelay {
+    /// Always as many seconds (versions 0 and 1).
+    Seconds(u16),
+    /// Longer each time (version 2).
+    Backoff(Backoff),
+}
+
+impl<'a> Wire<'a> for RepetitionDelay {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        match field.value() {
+            Value::Structure(_) => Backoff::read(field).map(Self::Backoff),
+            _ => u16::read(field).map(Self::Seconds),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        match self {
+            Self::Seconds(seconds) => seconds.write(writer),
+            Self::Backoff(backoff) => backoff.write(writer),
+        }
+    }
+}

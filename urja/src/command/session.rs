@@ -1,0 +1,72 @@
+//! `urja read` and `urja relay`: questions to a meter, asked by the owner of the data directory.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::print;
+use crate::cli;
+use crate::config::Config;
+use crate::owner::Owner;
+
+pub(super) async fn read(config: &Config, args: &cli::Read, as_json: bool) -> Result<ExitCode> {
+    let body = json!({
+        "meter": args.meter,
+        "what": args.what,
+        "from": args.from,
+        "to": args.to,
+        "address": args.address,
+    });
+    let answer = request(config, "/admin/read", &body).await?;
+    print(as_json, &answer, || match answer["columns"].as_array() {
+        Some(columns) => table(columns, &answer["rows"]),
+        None => format!("{} {}", shown(&answer["value"]), answer["unit"].as_str().unwrap_or_default()),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn relay(config: &Config, args: &cli::Relay, as_json: bool) -> Result<ExitCode> {
+    let command = match args.command {
+        cli::RelayCommand::Connect => "connect",
+        cli::RelayCommand::Disconnect => "disconnect",
+        cli::RelayCommand::Status => "status",
+    };
+    let body = json!({ "meter": args.meter, "command": command, "address": args.address });
+    let answer = request(config, "/admin/relay", &body).await?;
+    print(as_json, &answer, || {
+        let contacts = if answer["supplied"] == true { "closed" } else { "open" };
+        format!("{}: {} (contacts {contacts})", shown(&answer["meter"]), shown(&answer["words"]))
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn request(config: &Config, path: &str, body: &Value) -> Result<Value> {
+    let owner = Owner::find(config).await?;
+    let answer = owner.send(Method::POST, path, body.to_string().into_bytes()).await;
+    owner.close().await?;
+    answer?.json()
+}
+
+/// Columns under each other, a tab between: for people and for `cut`.
+fn table(columns: &[Value], rows: &Value) -> String {
+    let head = columns.iter().map(|column| match column["unit"].as_str() {
+        Some(unit) if !unit.is_empty() => format!("{} {unit}", shown(&column["object"])),
+        _ => shown(&column["object"]),
+    });
+    let mut out = head.collect::<Vec<_>>().join("\t");
+    for row in rows.as_array().into_iter().flatten() {
+        let cells = row.as_array().into_iter().flatten().map(shown);
+        out += &format!("\n{}", cells.collect::<Vec<_>>().join("\t"));
+    }
+    out
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        value => value.to_string(),
+    }
+}

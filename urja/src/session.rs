@@ -1,0 +1,523 @@
+//! What `urja read` and `urja relay` ask of a meter, by name, and what it says in JSON.
+
+use codec::apdu::{AttributeDescriptor, Bound, MethodDescriptor, RangeRepr, SelectedAttribute};
+use codec::axdr::{Data, DateTime, Value};
+use codec::cosem::disconnect_control::ControlState;
+use codec::cosem::india::events::EventLog;
+use codec::cosem::india::{control, identity, prepaid, profile, register, scaler, time};
+use codec::cosem::register::Unit;
+use codec::cosem::{ClassId, LogicalName};
+use codec::session::client::{Effect, OwnedData};
+use ingest::{Client, MeterSession, SessionError};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use crate::node::Node;
+use crate::problem::Problem;
+
+const CLOCK_CLASS: u16 = 8;
+const REGISTER_CLASS: u16 = 3;
+const EXTENDED_CLASS: u16 = 4;
+const PROFILE_CLASS: u16 = 7;
+const RELAY_CLASS: u16 = 70;
+
+/// Objects by name: class, logical name, attribute.
+const OBJECTS: [(&str, u16, LogicalName, i8); 20] = [
+    ("clock", CLOCK_CLASS, time::CLOCK, 2),
+    ("serial", 1, identity::SERIAL_NUMBER, 2),
+    ("device-id", 1, identity::DEVICE_ID, 2),
+    ("device-name", 1, identity::LOGICAL_DEVICE_NAME, 2),
+    ("firmware", 1, identity::FIRMWARE_VERSION, 2),
+    ("import-wh", REGISTER_CLASS, register::ENERGY_IMPORT, 2),
+    ("export-wh", REGISTER_CLASS, register::ENERGY_EXPORT, 2),
+    ("import-vah", REGISTER_CLASS, register::APPARENT_ENERGY_IMPORT, 2),
+    ("export-vah", REGISTER_CLASS, register::APPARENT_ENERGY_EXPORT, 2),
+    ("voltage", REGISTER_CLASS, register::VOLTAGE, 2),
+    ("current", REGISTER_CLASS, register::CURRENT_PHASE, 2),
+    ("power", REGISTER_CLASS, register::ACTIVE_POWER, 2),
+    ("frequency", REGISTER_CLASS, register::FREQUENCY, 2),
+    ("demand", EXTENDED_CLASS, register::DEMAND_IMPORT, 2),
+    ("relay", RELAY_CLASS, control::RELAY, 3),
+    ("relay-mode", RELAY_CLASS, control::RELAY, 4),
+    ("load-limit", 71, control::LOAD_LIMIT, 3),
+    ("payment-mode", 1, prepaid::PAYMENT_MODE, 2),
+    ("balance", 1, prepaid::BALANCE_AMOUNT, 2),
+    ("balance-time", 1, prepaid::BALANCE_TIME, 2),
+];
+
+/// Profiles by name, each with the profile of its scalers where it has one.
+const PROFILES: [(&str, LogicalName, Option<LogicalName>); 12] = [
+    ("block", profile::BLOCK_LOAD, Some(scaler::BLOCK_LOAD)),
+    ("daily", profile::DAILY_LOAD, Some(scaler::DAILY_LOAD)),
+    ("instant", profile::INSTANTANEOUS, Some(scaler::INSTANTANEOUS)),
+    ("billing", profile::BILLING, Some(scaler::BILLING)),
+    ("nameplate", identity::NAMEPLATE_PROFILE, None),
+    ("events-voltage", EventLog::Voltage.log(), Some(scaler::EVENTS)),
+    ("events-current", EventLog::Current.log(), Some(scaler::EVENTS)),
+    ("events-power", EventLog::Power.log(), None),
+    ("events-transaction", EventLog::Transaction.log(), None),
+    ("events-others", EventLog::Others.log(), Some(scaler::EVENTS)),
+    ("events-nonrollover", EventLog::NonRollover.log(), None),
+    ("events-control", EventLog::Control.log(), None),
+];
+
+/// What to read.
+enum Target {
+    Object(u16, LogicalName, i8),
+    Profile(LogicalName, Option<LogicalName>),
+}
+
+impl Target {
+    /// A name of an object or profile, or `CLASS:A.B.C.D.E.F:ATTRIBUTE`.
+    fn parse(text: &str) -> Option<Target> {
+        if let Some((_, class, name, attribute)) = OBJECTS.into_iter().find(|(known, ..)| *known == text) {
+            return Some(Target::Object(class, name, attribute));
+        }
+        if let Some((_, name, scalers)) = PROFILES.into_iter().find(|(known, ..)| *known == text) {
+            return Some(Target::Profile(name, scalers));
+        }
+        let mut parts = text.split(':');
+        let (class, name) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let attribute = parts.next().map_or(Some(2), |attribute| attribute.parse().ok())?;
+        parts.next().is_none().then_some(Target::Object(class, name, attribute))
+    }
+
+    fn unknown(text: &str) -> Problem {
+        let names = OBJECTS.iter().map(|(name, ..)| *name).chain(PROFILES.iter().map(|(name, ..)| *name));
+        Problem::missing(
+            "no such object",
+            format!(
+                "{text:?} is neither CLASS:A.B.C.D.E.F:ATTRIBUTE nor one of {}",
+                names.collect::<Vec<_>>().join(", ")
+            ),
+        )
+    }
+}
+
+/// Body of `/admin/read`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRequest {
+    meter: String,
+    what: String,
+    from: Option<String>,
+    to: Option<String>,
+    address: Option<String>,
+}
+
+/// Body of `/admin/relay`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayRequest {
+    meter: String,
+    command: RelayCommand,
+    address: Option<String>,
+}
+
+/// What is done with a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RelayCommand {
+    Connect,
+    Disconnect,
+    Status,
+}
+
+/// Reads an object or a profile.
+///
+/// # Errors
+/// With what the meter, the line or the registry says.
+pub async fn read(node: &Node, request: ReadRequest) -> Result<Json, Problem> {
+    let target = Target::parse(&request.what).ok_or_else(|| Target::unknown(&request.what))?;
+    let range = match (&request.from, &request.to) {
+        (None, None) => None,
+        (from, to) => {
+            let from = from.as_deref().map_or(Ok(BEGINNING), |text| meter_time(text, "--from"))?;
+            let to = to.as_deref().map_or(Ok(END), |text| meter_time(text, "--to"))?;
+            Some((from, to))
+        }
+    };
+    let (mut session, serial) = open(node, &request.meter, request.address.as_deref()).await?;
+    let read = match target {
+        Target::Object(class, name, attribute) => object(&mut session, class, name, attribute).await,
+        Target::Profile(name, scalers) => rows(&mut session, name, scalers, range).await,
+    };
+    session.close().await;
+    let mut read = read.map_err(problem)?;
+    if let Json::Object(read) = &mut read {
+        read.insert("meter".to_owned(), json!(serial));
+        read.insert("object".to_owned(), json!(request.what));
+    }
+    Ok(read)
+}
+
+/// Switches a relay, or only looks; says what the meter reports afterwards.
+///
+/// # Errors
+/// With what the meter, the line or the registry says; a cut is refused where the configuration does not allow cuts.
+pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> {
+    if request.command == RelayCommand::Disconnect && !node.config.relay.enabled {
+        return Err(Problem::refused(
+            "cuts are switched off",
+            "a fresh installation cuts nobody; who means it sets relay.enabled = true in the configuration",
+        ));
+    }
+    let (mut session, serial) = open(node, &request.meter, request.address.as_deref()).await?;
+    let done = switch(&mut session, request.command).await;
+    let status = relay_state(&mut session).await;
+    session.close().await;
+    let text = |failed: SessionError| {
+        let hint = failed.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{failed}{hint}")
+    };
+    match (done, status) {
+        (Ok(()), Ok(mut state)) => {
+            tracing::info!(meter = serial, command = ?request.command, %state, "relay");
+            if let Json::Object(state) = &mut state {
+                state.insert("meter".to_owned(), json!(serial));
+            }
+            Ok(state)
+        }
+        (Err(failed), Ok(state)) => {
+            Err(Problem::conflict("the relay was not switched", text(failed)).with(json!({ "relay": state })))
+        }
+        (Err(failed), Err(_)) if failed.effect() == Effect::Unknown => Err(Problem::conflict(
+            "whether the relay was switched is not known",
+            format!("{}; ask with `urja relay {serial} status` before anything else", text(failed)),
+        )),
+        (Err(failed), Err(_)) => Err(problem(failed)),
+        (Ok(()), Err(failed)) => Err(Problem::conflict(
+            "the relay was switched, but cannot be read back",
+            format!("{}; ask with `urja relay {serial} status`", text(failed)),
+        )),
+    }
+}
+
+async fn switch(session: &mut MeterSession, command: RelayCommand) -> Result<(), SessionError> {
+    let method = match command {
+        RelayCommand::Status => return Ok(()),
+        RelayCommand::Disconnect => 1,
+        RelayCommand::Connect => 2,
+    };
+    let method = MethodDescriptor { class: ClassId(RELAY_CLASS), instance: control::RELAY, method };
+    // integer 0, as India writes it.
+    session.action(method, Data::new(&[0x0f, 0]).ok()).await
+}
+
+async fn relay_state(session: &mut MeterSession) -> Result<Json, SessionError> {
+    let output = session.get(whole(RELAY_CLASS, control::RELAY, 2)).await?;
+    let state = session.get(whole(RELAY_CLASS, control::RELAY, 3)).await?;
+    let supplied = matches!(output.data().value(), Value::Bool(true));
+    let (state, words) = match state.data().value() {
+        Value::Enum(code) => match ControlState::from_code(code) {
+            ControlState::Disconnected => ("disconnected", "cut"),
+            ControlState::Connected => ("connected", "supplied"),
+            ControlState::ReadyForReconnection => {
+                ("ready", "ready for reconnection: the consumer must press the button on the meter")
+            }
+            _ => ("unknown", "in a state that no standard has"),
+        },
+        _ => ("unknown", "in a state that is no state"),
+    };
+    Ok(json!({ "state": state, "supplied": supplied, "words": words }))
+}
+
+async fn open(node: &Node, name: &str, address: Option<&str>) -> Result<(MeterSession, String), Problem> {
+    let meter = node.registry.meter_access(name).await.map_err(Problem::internal)?.ok_or_else(|| {
+        Problem::missing(
+            "no such meter",
+            format!("{name:?} is neither serial number, system title nor id of a registered meter"),
+        )
+    })?;
+    let session = node.sessions.dial(&meter, Client::Utility, address).await.map_err(problem)?;
+    Ok((session, meter.serial.clone()))
+}
+
+fn problem(error: SessionError) -> Problem {
+    let detail = match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => format!("{:#}", anyhow::Error::from(error)),
+    };
+    Problem::conflict("the meter was not asked or did not answer", detail)
+}
+
+fn whole(class: u16, instance: LogicalName, attribute: i8) -> SelectedAttribute<'static> {
+    SelectedAttribute::whole(AttributeDescriptor { class: ClassId(class), instance, attribute })
+}
+
+async fn object(
+    session: &mut MeterSession,
+    class: u16,
+    name: LogicalName,
+    attribute: i8,
+) -> Result<Json, SessionError> {
+    let value = session.get(whole(class, name, attribute)).await?;
+    let scaler = match (class, attribute) {
+        (REGISTER_CLASS | EXTENDED_CLASS, 2) => {
+            let scaler = session.get(whole(class, name, 3)).await?;
+            scaler_unit(scaler.data().value())
+        }
+        _ => None,
+    };
+    let unit = scaler.map(|(_, unit)| unit.symbol());
+    Ok(json!({ "value": cell(value.data().value(), scaler), "unit": unit }))
+}
+
+async fn rows(
+    session: &mut MeterSession,
+    name: LogicalName,
+    scalers: Option<LogicalName>,
+    range: Option<(DateTime, DateTime)>,
+) -> Result<Json, SessionError> {
+    let columns = columns(&session.get(whole(PROFILE_CLASS, name, 3)).await?);
+    let scalers = match scalers {
+        Some(scalers) => scalers_of(session, scalers).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let mut buffer = Vec::new();
+    let mut attribute = whole(PROFILE_CLASS, name, 2);
+    if let Some((from, to)) = range {
+        let restricting = codec::apdu::CaptureObject {
+            class: ClassId(CLOCK_CLASS),
+            instance: time::CLOCK,
+            attribute: 2,
+            data_index: 0,
+        };
+        let range = RangeRepr { restricting, from: Bound::Time(from), to: Bound::Time(to), selected: &[] };
+        attribute.access = Some(range.encode(&mut buffer));
+    }
+    let read = session.get(attribute).await?;
+    let scaler_of = |column: &Column| {
+        let found = scalers.iter().find(|(of, _)| (of.class, of.name) == (column.class, column.name));
+        found.map(|(_, scaler)| *scaler).filter(|_| column.attribute == 2)
+    };
+    let scalers: Vec<_> = columns.iter().map(scaler_of).collect();
+    let mut rows = Vec::new();
+    if let Value::Array(array) | Value::CompactArray(array) = read.data().value() {
+        for row in array.iter() {
+            let Value::Structure(cells) = row else { continue };
+            let scalers = scalers.iter().copied().chain(std::iter::repeat(None));
+            rows.push(Json::Array(
+                cells.iter().zip(scalers).map(|(value, scaler)| cell(value, scaler)).collect(),
+            ));
+        }
+    }
+    let columns: Vec<Json> = columns
+        .iter()
+        .zip(&scalers)
+        .map(|(column, scaler)| {
+            let Column { class, name, attribute } = column;
+            let unit = scaler.map(|(_, unit)| unit.symbol());
+            json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit })
+        })
+        .collect();
+    Ok(json!({ "columns": columns, "rows": rows }))
+}
+
+/// A column of a profile.
+struct Column {
+    class: u16,
+    name: LogicalName,
+    attribute: i8,
+}
+
+fn columns(objects: &OwnedData) -> Vec<Column> {
+    let Value::Array(objects) = objects.data().value() else { return Vec::new() };
+    let column = |value| {
+        let object = codec::apdu::CaptureObject::of(value)?;
+        Some(Column { class: object.class.0, name: object.instance, attribute: object.attribute })
+    };
+    objects.iter().filter_map(column).collect()
+}
+
+/// The scalers of a scaler profile: its columns with the one row that it has.
+async fn scalers_of(
+    session: &mut MeterSession,
+    name: LogicalName,
+) -> Result<Vec<(Column, (i8, Unit))>, SessionError> {
+    let columns = columns(&session.get(whole(PROFILE_CLASS, name, 3)).await?);
+    let row = session.get(whole(PROFILE_CLASS, name, 2)).await?;
+    let Value::Array(rows) = row.data().value() else { return Ok(Vec::new()) };
+    let Some(Value::Structure(cells)) = rows.iter().next() else { return Ok(Vec::new()) };
+    let scalers = cells.iter().map(scaler_unit);
+    Ok(columns.into_iter().zip(scalers).filter_map(|(column, scaler)| Some((column, scaler?))).collect())
+}
+
+fn scaler_unit(value: Value<'_>) -> Option<(i8, Unit)> {
+    let Value::Structure(fields) = value else { return None };
+    let mut fields = fields.iter();
+    match (fields.next(), fields.next()) {
+        (Some(Value::I8(scaler)), Some(Value::Enum(unit))) => Some((scaler, Unit::from_code(unit))),
+        _ => None,
+    }
+}
+
+/// A value as JSON; numbers times the power of ten of their scaler, digit by digit.
+fn cell(value: Value<'_>, scaler: Option<(i8, Unit)>) -> Json {
+    let power = scaler.map_or(0, |(power, _)| i32::from(power));
+    let number = |text: String| serde_json::from_str(&shifted(&text, power)).unwrap_or(Json::String(text));
+    match value {
+        Value::Null | Value::DontCare => Json::Null,
+        Value::Bool(value) => json!(value),
+        Value::I8(n) => number(n.to_string()),
+        Value::I16(n) => number(n.to_string()),
+        Value::I32(n) => number(n.to_string()),
+        Value::I64(n) | Value::Delta(n) => number(n.to_string()),
+        Value::U8(n) | Value::Enum(n) | Value::Bcd(n) => number(n.to_string()),
+        Value::U16(n) => number(n.to_string()),
+        Value::U32(n) => number(n.to_string()),
+        Value::U64(n) => number(n.to_string()),
+        Value::F32(bits) => number(f32::from_bits(bits).to_string()),
+        Value::F64(bits) => number(f64::from_bits(bits).to_string()),
+        Value::DateTime(time) => json!(time_text(time)),
+        Value::OctetString(bytes) => match DateTime::from_octets(bytes) {
+            Some(time) if time.month().is_some_and(|month| month <= 12) => json!(time_text(time)),
+            _ => octets(bytes),
+        },
+        Value::VisibleString(bytes) | Value::Utf8String(bytes) => octets(bytes),
+        Value::BitString(bits) => {
+            json!(
+                (0..bits.bits())
+                    .map(|at| if bits.bit(at) == Some(true) { '1' } else { '0' })
+                    .collect::<String>()
+            )
+        }
+        Value::Date(bytes) => json!(hex::encode(bytes)),
+        Value::Time(bytes) => json!(hex::encode(bytes)),
+        Value::Array(elements) | Value::Structure(elements) | Value::CompactArray(elements) => {
+            nested(elements)
+        }
+    }
+}
+
+/// What is in a list, one level deep: deeper ones are only counted, so that nothing here recurses on what a meter sends.
+fn nested(elements: codec::axdr::Elements<'_>) -> Json {
+    let flat = |value| match value {
+        Value::Array(inner) | Value::Structure(inner) | Value::CompactArray(inner) => {
+            json!(format!("{} elements", inner.len()))
+        }
+        value => leaf(value),
+    };
+    Json::Array(elements.iter().map(flat).collect())
+}
+
+fn leaf(value: Value<'_>) -> Json {
+    match value {
+        Value::Array(_) | Value::Structure(_) | Value::CompactArray(_) => Json::Null,
+        value => cell(value, None),
+    }
+}
+
+/// Text where it is text, else hexadecimal digits.
+fn octets(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => json!(text),
+        _ => json!(hex::encode(bytes)),
+    }
+}
+
+fn time_text(time: DateTime) -> String {
+    let part = |value: Option<u8>| value.map_or_else(|| "*".to_owned(), |value| format!("{value:02}"));
+    let year = time.year().map_or_else(|| "*".to_owned(), |year| format!("{year:04}"));
+    format!(
+        "{year}-{}-{}T{}:{}:{}",
+        part(time.month()),
+        part(time.day()),
+        part(time.hour()),
+        part(time.minute()),
+        part(time.second())
+    )
+}
+
+/// A decimal number with its point moved `power` places to the right.
+fn shifted(text: &str, power: i32) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if power == 0 || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let mut all = format!("{whole}{fraction}");
+    let mut point = whole.len() as i64 + i64::from(power);
+    while point <= 0 {
+        all.insert(0, '0');
+        point += 1;
+    }
+    while (all.len() as i64) < point {
+        all.push('0');
+    }
+    let (before, after) = all.split_at(usize::try_from(point).unwrap_or(all.len()));
+    let before = before.trim_start_matches('0');
+    let before = if before.is_empty() { "0" } else { before };
+    match after.trim_end_matches('0') {
+        "" => format!("{sign}{before}"),
+        after => format!("{sign}{before}.{after}"),
+    }
+}
+
+const DEVIATION_UNSPECIFIED: i16 = i16::MIN;
+const BEGINNING: DateTime = civil(2000, 1, 1, 0, 0, 0);
+const END: DateTime = civil(2099, 12, 31, 23, 59, 59);
+
+const fn civil(year: u16, month: u8, day: u8, hour: u8, minute: u8, second: u8) -> DateTime {
+    let status = DateTime::STATUS_UNSPECIFIED;
+    DateTime::new(year, month, day, 0xff, hour, minute, second, 0, DEVIATION_UNSPECIFIED, status)
+}
+
+/// A time of the day as the meter's clock shows it.
+fn meter_time(text: &str, flag: &str) -> Result<DateTime, Problem> {
+    let parsed: Result<jiff::civil::DateTime, _> = text.parse();
+    let wrong = |error: String| Problem::refused("no time", format!("{flag} {text:?}: {error}"));
+    let time = parsed.map_err(|error| wrong(error.to_string()))?;
+    let small = |value: i8| u8::try_from(value).unwrap_or(u8::MAX);
+    let year = u16::try_from(time.year()).map_err(|error| wrong(error.to_string()))?;
+    Ok(civil(
+        year,
+        small(time.month()),
+        small(time.day()),
+        small(time.hour()),
+        small(time.minute()),
+        small(time.second()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalers_move_the_point_and_lose_no_digit() {
+        for (text, power, expected) in [
+            ("12345", -2, "123.45"),
+            ("12345", 3, "12345000"),
+            ("847.8488", 3, "847848.8"),
+            ("-5", -3, "-0.005"),
+            ("0", -4, "0"),
+            ("1.5", 0, "1.5"),
+            ("NaN", 3, "NaN"),
+            ("18446744073709551615", -1, "1844674407370955161.5"),
+        ] {
+            assert_eq!(shifted(text, power), expected, "{text} by {power}");
+        }
+    }
+
+    #[test]
+    fn objects_have_names_or_numbers() {
+        assert!(matches!(Target::parse("clock"), Some(Target::Object(8, time::CLOCK, 2))));
+        assert!(matches!(Target::parse("block"), Some(Target::Profile(profile::BLOCK_LOAD, Some(_)))));
+        assert!(matches!(
+            Target::parse("3:1.0.1.8.0.255:3"),
+            Some(Target::Object(3, register::ENERGY_IMPORT, 3))
+        ));
+        for wrong in ["", "clocks", "3:1.0.1.8.0", "3:1.0.1.8.0.255:2:1", "x:1.0.1.8.0.255:2"] {
+            assert!(Target::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_the_meters_clock() {
+        let time = meter_time("2026-06-01T12:30", "--from").unwrap();
+        assert_eq!(time_text(time), "2026-06-01T12:30:00");
+        assert_eq!((time.deviation_min(), time.weekday()), (None, None));
+        assert!(meter_time("yesterday", "--from").is_err());
+    }
+}
