@@ -2,16 +2,16 @@
 
 use codec::apdu::{self, Apdu, DataNotificationRepr};
 use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
-use codec::security::association::{Envelope, Incoming, Outgoing, Protect, Refusal};
-use codec::security::counter::{RisingCounter, SendCounter};
-use codec::security::hls::{self, Challenge, Secret};
-use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse, emit_key_transfer};
 use codec::cosem::profile_generic::{Buffer, Column, Selection};
 use codec::cosem::{
     ValueError, activity_calendar, association, clock, data, demand_register, disconnect_control,
     extended_register, image_transfer, limiter, profile_generic, push_setup, register, sap_assignment,
     script_table, security_setup, single_action_schedule,
 };
+use codec::security::association::{Envelope, Incoming, Outgoing, Protect, Refusal};
+use codec::security::counter::{RisingCounter, SendCounter};
+use codec::security::hls::{self, Challenge, Secret};
+use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse, emit_key_transfer};
 use codec::security::{self, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec::tree::{self, DecodeKeys, Framing};
 use codec::wrapper::{self, HEADER_LEN, Wrapper, WrapperRepr};

@@ -1,0 +1,1 @@
+//! Sessions against a meter of scripted answers.
