@@ -611,7 +611,8 @@ fn round<'a, T: Wire<'a> + PartialEq + Debug>(
 ) -> Result<(), TestCaseError> {
     let (value, rest) = parse(bytes).unwrap();
     prop_assert!(rest.is_empty());
-    prop_assert_eq!(read(value).as_ref(), Ok(item));
+    let found = read(value);
+    prop_assert_eq!(found.as_ref(), Ok(item));
     Ok(())
 }
 

@@ -246,11 +246,7 @@ impl Association {
         let failed = match &mut self.transfer {
             Transfer::Get(outgoing) if outgoing.number() == number => {
                 let DataBlock { last, number, raw } = outgoing.next(room);
-                emit_get(
-                    invoke_id,
-                    GetResponseBody::Block(GetBlock { last, number, raw: Ok(raw) }),
-                    answer,
-                );
+                emit_get(invoke_id, GetResponseBody::Block(GetBlock { last, number, raw: Ok(raw) }), answer);
                 if last {
                     self.transfer = Transfer::None;
                 }

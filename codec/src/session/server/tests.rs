@@ -798,7 +798,10 @@ fn new_keys_are_used_from_the_next_association_on() {
 fn an_association_under_old_keys_is_over_when_another_begins_under_new_ones() {
     let mut pair = Pair::new(UTILITY);
     pair.associate();
-    pair.meter.security.staged.insert(KeyId::Guek.code(), Key::new([0x11; 16]));
+    let mut data = vec![];
+    emit_key_transfer(&[(KeyId::Guek, Key::new(MASTER).wrap(&Key::new([0x11; 16])))], &mut data);
+    let transfer = KeyTransfer::parse(axdr::parse(&data).unwrap().0).unwrap();
+    pair.meter.security.stage(&transfer).unwrap();
     let late = pair.sealed(GLO, &get(ID, GetRequestBody::Normal(whole(SHORT))));
     pair.client = GMAC;
     pair.keys = AssociationKeys::new(Keys::new([0x11; 16], GAK));

@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{MAX_LONG_VALUE, MAX_REFERENCES};
-use crate::apdu::{AttributeDescriptor, DataBlock, List, MethodDescriptor, SelectedAttribute, SelectiveAccess};
+use crate::apdu::{
+    AttributeDescriptor, DataBlock, List, MethodDescriptor, SelectedAttribute, SelectiveAccess,
+};
 use crate::axdr::Data;
 
 /// Bytes of a block's head: tag, kind, invoke id, last, number, choice and length.
