@@ -40,6 +40,10 @@ impl Stored {
         self.0.insert((name, attribute), value);
     }
 
+    pub(super) fn put_encoded(&mut self, name: LogicalName, attribute: i8, value: Vec<u8>) {
+        self.0.insert((name, attribute), value);
+    }
+
     /// As it comes from the factory.
     pub(super) fn of(meter: &SimulatedMeter, profile: &Profile, amount: DateTime) -> Stored {
         let mut stored = Stored::default();
