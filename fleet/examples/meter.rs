@@ -35,14 +35,13 @@ async fn main() {
     let text = |option: &str| given.get(option).and_then(|values| values.last()).cloned();
     let number = |option: &str| text(option).map(|value| value.parse::<u32>().unwrap());
     let seed = number("--seed").unwrap_or(1);
-    let now = Instant(
-        i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap(),
-    );
+    let now = Instant(i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap());
     let calendar = Calendar::india();
     let from = calendar.day_of(now).plus(-i32::try_from(number("--days").unwrap_or(40)).unwrap());
     let mut options = FleetOptions::new(seed.into(), 1, from);
     options.faults = Faults { power_outage_ppm: 100_000, voltage_sag_ppm: 100_000, ..Faults::NONE };
-    options.mix = Mix { three_phase_ppm: 0, quarter_hour_ppm: 0, start_stamped_ppm: 0, float_ppm: 0, ..Mix::default() };
+    options.mix =
+        Mix { three_phase_ppm: 0, quarter_hour_ppm: 0, start_stamped_ppm: 0, float_ppm: 0, ..Mix::default() };
     let mut meter = provision(options.seed, 1, from, &options.mix).remove(0);
     meter.tagged_time = false;
     if let Some(deviation) = text("--deviation") {

@@ -29,6 +29,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::model::{Calendar, Instant, Values};
 use codec::apdu::initiate::Conformance;
 use codec::apdu::{ActionResult, AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectiveAccess};
 use codec::axdr::{Data, DateTime};
@@ -36,14 +37,13 @@ use codec::security::RustCrypto;
 use codec::security::hls::Secret;
 use codec::security::keys::Key;
 use codec::session::server::{Caller, Objects, Offer, Outcome, ServerSecurity, ServerSession};
-use ::model::{Calendar, Instant, Values};
 use profiles::Profile;
 
+use crate::Error;
 use crate::encode::Encoder;
 use crate::options::FleetOptions;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
-use crate::Error;
 use event::Journal;
 use history::History;
 use image::Image;
@@ -143,8 +143,7 @@ impl Meter {
         let calendar = fleet.calendar.clone();
         let found = profiles.iter().find(|profile| profile.name == meter.profile);
         let profile = Arc::clone(found.ok_or_else(|| Error::UnknownProfile(meter.profile.clone()))?);
-        let encoder =
-            Encoder::new(fleet.seed, Arc::clone(&meter), calendar.clone(), fleet.faults, profiles)?;
+        let encoder = Encoder::new(fleet.seed, Arc::clone(&meter), calendar.clone(), fleet.faults, profiles)?;
         let started = calendar.start_of(meter.from);
         let age_s = u32::try_from(now.seconds() - started.seconds()).unwrap_or(0);
         let counter = FIRST_REPLY.saturating_add(age_s.saturating_mul(REPLIES_A_SECOND));
@@ -203,10 +202,13 @@ impl Meter {
         self.pass(now);
         self.answers = self.answers.wrapping_add(1);
         self.challenges = self.challenges.wrapping_add(1);
-        let random =
-            Rng::keyed(self.seed, &[PURPOSE_CHALLENGE, u64::from(self.meter.index), time_us(now), self.challenges])
-                .bytes();
-        let troubles: Vec<Trouble> = Trouble::ALL.into_iter().filter(|trouble| self.is_due(*trouble)).collect();
+        let random = Rng::keyed(
+            self.seed,
+            &[PURPOSE_CHALLENGE, u64::from(self.meter.index), time_us(now), self.challenges],
+        )
+        .bytes();
+        let troubles: Vec<Trouble> =
+            Trouble::ALL.into_iter().filter(|trouble| self.is_due(*trouble)).collect();
         let due = |trouble| troubles.contains(&trouble);
         (self.busy, self.low_memory) = (due(Trouble::Busy), due(Trouble::LowMemory));
         let mut out = Vec::new();
@@ -454,14 +456,7 @@ fn instant_of(time: &DateTime, calendar: &Calendar) -> Option<Instant> {
     let small = |part: Option<u8>| part.and_then(|part| i8::try_from(part).ok());
     let (month, day) = (small(time.month())?, small(time.day())?);
     let (hour, minute, second) = (small(time.hour()), small(time.minute()), small(time.second()));
-    calendar.instant_of(
-        year,
-        month,
-        day,
-        hour.unwrap_or(0),
-        minute.unwrap_or(0),
-        second.unwrap_or(0),
-    )
+    calendar.instant_of(year, month, day, hour.unwrap_or(0), minute.unwrap_or(0), second.unwrap_or(0))
 }
 
 fn time_us(at: Instant) -> u64 {

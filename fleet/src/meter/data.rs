@@ -102,7 +102,9 @@ impl Meter {
                 _ => _ = writer.octet_string(self.security.title()),
             },
             Thing::Association(of) => self.read_association(caller, of, attribute, writer)?,
-            Thing::EventWord => _ = writer.bit_string(codec::cosem::india::EVENT_STATUS_BITS, &self.event_word()),
+            Thing::EventWord => {
+                _ = writer.bit_string(codec::cosem::india::EVENT_STATUS_BITS, &self.event_word())
+            }
         }
         Ok(())
     }

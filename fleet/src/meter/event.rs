@@ -55,9 +55,8 @@ pub(super) fn of_day(measured: &Measured, log: EventLog, now: Instant) -> Vec<Ev
         EventLog::Voltage => (&measured.used.sags, LOW_VOLTAGE, LOW_VOLTAGE_OVER),
         _ => return Vec::new(),
     };
-    let both = |&(from, to): &(Instant, Instant)| {
-        [Event { at: from, code: begin }, Event { at: to, code: end }]
-    };
+    let both =
+        |&(from, to): &(Instant, Instant)| [Event { at: from, code: begin }, Event { at: to, code: end }];
     spans.iter().flat_map(both).filter(|event| event.at <= now).collect()
 }
 

@@ -87,7 +87,9 @@ impl fmt::Display for Fault {
 
 /// The text is no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, low-memory, busy")]
+#[error(
+    "a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, low-memory, busy"
+)]
 pub struct FaultError;
 
 impl FromStr for Fault {

@@ -136,8 +136,7 @@ fn identity_objects() -> Vec<Object> {
         SERIAL_NUMBER, YEAR_OF_MANUFACTURE,
     };
     let public = [LOGICAL_DEVICE_NAME, SERIAL_NUMBER, DEVICE_ID];
-    let others =
-        [MANUFACTURER, YEAR_OF_MANUFACTURE, FIRMWARE_VERSION, METER_TYPE, CATEGORY, CURRENT_RATING];
+    let others = [MANUFACTURER, YEAR_OF_MANUFACTURE, FIRMWARE_VERSION, METER_TYPE, CATEGORY, CURRENT_RATING];
     let mut all: Vec<Object> = public.map(|name| data(name).public()).into();
     all.extend(others.map(data));
     all
@@ -180,7 +179,8 @@ fn columns(profile: &Profile) -> Vec<Object> {
             }
         }
     }
-    let missing = [status::BILLING_DATE, status::BILLING_PERIODS_AVAILABLE, status::BILLING_POWER_ON_DURATION];
+    let missing =
+        [status::BILLING_DATE, status::BILLING_PERIODS_AVAILABLE, status::BILLING_POWER_ON_DURATION];
     all.extend(missing.map(data));
     all
 }

@@ -1,10 +1,10 @@
 //! Profiles: their columns, their scalers and their rows.
 
+use ::model::{Channel, CivilDay, Instant, Values};
 use codec::apdu::{CaptureObject, DataAccessResult, SelectiveAccess};
 use codec::axdr::{DateTime, Writer};
 use codec::cosem::india::{control, events::EventLog, identity, register, status, time};
 use codec::cosem::{ClassId, LogicalName, clock, data, extended_register};
-use ::model::{Channel, CivilDay, Instant, Values};
 use profiles::{Column, PushKind, Target};
 
 use super::event::{self, CAPACITY, Event};
@@ -60,10 +60,10 @@ impl Meter {
     pub(super) fn columns(&self, which: Which) -> Vec<CaptureObject> {
         let clock_column = captured(clock::CLASS, time::CLOCK, 2);
         let of_push = |kind| {
-            let layout = self.encoder.layout(kind).map(|layout| layout.columns.as_slice()).unwrap_or_default();
-            let columns = layout
-                .iter()
-                .map(|c| captured(ClassId(c.class), LogicalName(c.obis.0), c.attribute as i8));
+            let layout =
+                self.encoder.layout(kind).map(|layout| layout.columns.as_slice()).unwrap_or_default();
+            let columns =
+                layout.iter().map(|c| captured(ClassId(c.class), LogicalName(c.obis.0), c.attribute as i8));
             [clock_column].into_iter().chain(columns).collect()
         };
         match which {
@@ -115,9 +115,9 @@ impl Meter {
 
     /// The power of ten of a column, and its unit.
     pub(super) fn scaler(&self, name: LogicalName) -> (i8, u8) {
-        let scaler = self.push_column(name).map_or(0, |column| {
-            if self.meter.float_energy { column.float_scaler } else { column.scaler }
-        });
+        let scaler = self
+            .push_column(name)
+            .map_or(0, |column| if self.meter.float_energy { column.float_scaler } else { column.scaler });
         (scaler, unit(name))
     }
 
@@ -370,9 +370,9 @@ impl Meter {
 
     pub(super) fn everything(&mut self) -> Result<Held, Error> {
         let profile = self.meter.profile.clone();
-        let missing =
-            |_| Error::UnknownPush { profile: profile.clone(), kind: "buffer".to_owned() };
-        let of = |rows: Vec<(Row, Values)>| rows.into_iter().map(|(row, values)| (row.stamp, values)).collect();
+        let missing = |_| Error::UnknownPush { profile: profile.clone(), kind: "buffer".to_owned() };
+        let of =
+            |rows: Vec<(Row, Values)>| rows.into_iter().map(|(row, values)| (row.stamp, values)).collect();
         let registers = self.row(self.now, &Content::Moment(self.now), true);
         let (block, daily) = (self.interval_rows(&Span::All), self.daily_rows(&Span::All));
         let missing = &missing;

@@ -56,7 +56,8 @@ impl Relay {
         }
         let was = self.is_connected();
         // What is already so is no fault.
-        if let Some(state) = next(self.mode, self.state, transition).filter(|_| self.behaviour == Behaviour::Works)
+        if let Some(state) =
+            next(self.mode, self.state, transition).filter(|_| self.behaviour == Behaviour::Works)
         {
             self.state = state;
             self.ready_since = (state == ControlState::ReadyForReconnection).then_some(now);

@@ -67,7 +67,8 @@ impl Wanted {
         let Some(selection) = selection else { return Ok(all) };
         if let Some(range) = selection.range() {
             let selected: Vec<CaptureObject> = range.selected().collect();
-            let chosen = |place: &usize| selected.is_empty() || selected.iter().any(|c| same(c, &columns[*place]));
+            let chosen =
+                |place: &usize| selected.is_empty() || selected.iter().any(|c| same(c, &columns[*place]));
             let chosen: Vec<usize> = (0..columns.len()).filter(chosen).collect();
             if !selected.is_empty() && chosen.len() < selected.len() {
                 return Err(DataAccessResult::ScopeOfAccessViolated);
@@ -75,7 +76,9 @@ impl Wanted {
             let restricting = range.restricting();
             let span = if Some(restricting.instance) == sequence {
                 Span::Sequence(number(range.from())?, number(range.to())?)
-            } else if restricting.class == clock::CLASS || columns.first().is_some_and(|c| same(c, &restricting)) {
+            } else if restricting.class == clock::CLASS
+                || columns.first().is_some_and(|c| same(c, &restricting))
+            {
                 Span::Time(time(range.from(), calendar)?, time(range.to(), calendar)?)
             } else {
                 return Err(DataAccessResult::ScopeOfAccessViolated);
