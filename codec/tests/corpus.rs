@@ -1,19 +1,25 @@
 //! The committed fuzz corpora, replayed through the same checks as the fuzz targets run.
 #![allow(clippy::unwrap_used)]
 
+use proptest::prelude::*;
+
 #[path = "../../fuzz/targets/codec.rs"]
 mod codec_targets;
 
 fn replay(name: &str, target: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
-    let mut replayed = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
+    for (path, bytes) in corpus(name) {
         println!("{}", path.display());
-        target(&std::fs::read(path).unwrap());
-        replayed += 1;
+        target(&bytes);
     }
-    assert!(replayed > 0, "nothing in {folder}");
+}
+
+fn corpus(name: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let folder = format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+    let paths = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    assert!(!files.is_empty(), "nothing in {folder}");
+    files.sort();
+    files
 }
 
 #[test]
@@ -44,4 +50,20 @@ fn the_security_corpus_holds() {
 #[test]
 fn the_cosem_corpus_holds() {
     replay("cosem", codec_targets::cosem);
+}
+
+proptest! {
+    /// The corpus is the shapes of the classes, so that a few bytes off is where wrong values are.
+    #[test]
+    fn shapes_of_cosem_with_some_bytes_changed_hold(
+        bytes in prop::sample::select(corpus("cosem")).prop_map(|(_, bytes)| bytes),
+        changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..4),
+    ) {
+        let mut bytes = bytes;
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        codec_targets::cosem(&bytes);
+    }
 }

@@ -442,7 +442,8 @@ pub mod prepaid {
 pub const EVENT_STATUS_BITS: usize = 128;
 
 /// The class of a column of the profiles, by its name: maximum demands are extended registers, the relay, the load
-/// limit and the clock are of their own class, what is not of medium 1 is data, the rest are registers.
+/// limit and the clock are of their own class, what else is of medium 0 or without a quantity is data, the rest are
+/// registers. For a simulated meter; a real one says its classes in its capture objects.
 #[must_use]
 pub const fn class_of_column(name: LogicalName) -> ClassId {
     let LogicalName([medium, _, quantity, process, tariff, _]) = name;
@@ -450,7 +451,7 @@ pub const fn class_of_column(name: LogicalName) -> ClassId {
         (0, 1, 0, _) => super::clock::CLASS,
         (0, 96, 3, 10) => super::disconnect_control::CLASS,
         (0, 17, 0, 0) => super::limiter::CLASS,
-        (0, ..) => super::data::CLASS,
+        (0, ..) | (_, 0, ..) => super::data::CLASS,
         (_, _, 6, _) => super::extended_register::CLASS,
         _ => super::register::CLASS,
     }

@@ -600,6 +600,7 @@ fn names_of_the_indian_model_are_as_in_the_reference() {
     assert_eq!(india::class_of_column(india::register::BLOCK_ENERGY_IMPORT), register::CLASS);
     assert_eq!(india::class_of_column(india::status::TAMPER_COUNT), data::CLASS);
     assert_eq!(india::class_of_column(india::status::BILLING_DATE), data::CLASS);
+    assert_eq!(india::class_of_column(india::time::BLOCK_CAPTURE_PERIOD), data::CLASS);
     assert_eq!(india::class_of_column(india::time::CLOCK), clock::CLASS);
     assert_eq!(india::class_of_column(india::control::RELAY), disconnect_control::CLASS);
 }
@@ -611,8 +612,8 @@ fn round<'a, T: Wire<'a> + PartialEq + Debug>(
 ) -> Result<(), TestCaseError> {
     let (value, rest) = parse(bytes).unwrap();
     prop_assert!(rest.is_empty());
-    let found = read(value);
-    prop_assert_eq!(found.as_ref(), Ok(item));
+    let again = read(value);
+    prop_assert_eq!(again.as_ref(), Ok(item));
     Ok(())
 }
 

@@ -55,7 +55,7 @@ use crate::apdu::{
 };
 use crate::axdr::Data;
 use crate::cursor::write_length;
-use crate::security::counter::{RisingCounter, SendCounter};
+use crate::security::counter::{Exhausted, RisingCounter, SendCounter};
 use crate::security::{CryptoProvider, RustCrypto};
 use channel::{Channel, Inbound, SealFault, Under};
 use opening::{Opening, Proving, Verdict};
@@ -158,6 +158,18 @@ impl<P> ClientSession<P> {
         }
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.core.config
+    }
+
+    /// The cryptography that it uses.
+    #[must_use]
+    pub const fn provider(&self) -> &P {
+        &self.core.provider
+    }
+
     /// The sending counter.
     #[must_use]
     pub const fn counter(&self) -> &SendCounter {
@@ -196,6 +208,14 @@ impl<P: CryptoProvider> ClientSession<P> {
             requests: 0,
         };
         Self { core, state: State::Closed }
+    }
+
+    /// Goes to the counter that the meter is known to expect, never back.
+    ///
+    /// # Errors
+    /// As [`SendCounter::raise_to`].
+    pub fn raise_counter(&mut self, next: u32) -> Result<(), Exhausted> {
+        self.core.channel.counter_mut().raise_to(next)
     }
 
     /// Opens an association. `random` makes challenge and dedicated key; it is to be used once.
