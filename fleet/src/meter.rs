@@ -21,7 +21,7 @@ mod stored;
 mod table;
 
 pub use access::Access;
-pub use door::{SharedMeter, SimulatedClock, dial, serve};
+pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, dial, open, serve, write_access};
 pub use fault::{Fault, FaultError, Reply, Trouble, When};
 pub use relay::Behaviour;
 

@@ -1,6 +1,6 @@
 //! Where meters can be reached: a port each, over TCP with the wrapper.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,13 +8,17 @@ use std::time::Duration;
 use bytes::BytesMut;
 use codec::wrapper::{self, Wrapper, WrapperRepr};
 use model::Instant;
+use profiles::Profile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_PDU, Meter};
+use super::{Access, Fault, MAX_PDU, Meter, MeterOptions};
+use crate::Error;
+use crate::options::FleetOptions;
+use crate::provision::SimulatedMeter;
 
 /// The management logical device, the only one.
 const SERVER: u16 = 1;
@@ -48,6 +52,78 @@ impl SimulatedClock {
 
 /// A meter that several connections share.
 pub type SharedMeter = Arc<Mutex<Meter>>;
+
+/// Most meters that have a port each.
+pub const MAX_DOORS: usize = 1000;
+
+/// A meter and where it can be reached.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Its number, title and keys.
+    pub identity: Arc<SimulatedMeter>,
+    /// What a client needs besides.
+    pub access: Access,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is behind the door.
+    pub meter: SharedMeter,
+}
+
+/// Opens a port for each of these meters and serves them until the options' `shutdown`: meter `i` at port `at + i`, or
+/// at any that is free where the port of `at` is 0.
+///
+/// # Errors
+/// When there are more than [`MAX_DOORS`] meters, or a port cannot be had.
+pub async fn open(
+    options: &FleetOptions,
+    meters: &[Arc<SimulatedMeter>],
+    at: SocketAddr,
+    faults: &[Fault],
+    clock: SimulatedClock,
+) -> Result<Vec<Door>, Error> {
+    if meters.len() > MAX_DOORS {
+        return Err(Error::Options("at most 1000 meters can be served on a port each"));
+    }
+    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
+    let mut doors = Vec::new();
+    for (number, identity) in (0_u16..).zip(meters) {
+        let mut address = at;
+        if at.port() != 0 {
+            let port = at.port().checked_add(number);
+            address.set_port(port.ok_or(Error::Options("there are not so many ports for meters"))?);
+        }
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let access = Access::of(options.seed, identity.index);
+        let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
+        let meter = Meter::new(options, Arc::clone(identity), &profiles, how, clock.now())?;
+        let meter = Arc::new(Mutex::new(meter));
+        let serving = serve(listener, Arc::clone(&meter), clock, options.shutdown.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::warn!(%address, %error, "a meter can be reached no more");
+            }
+        });
+        doors.push(Door { identity: Arc::clone(identity), access, address, meter });
+    }
+    Ok(doors)
+}
+
+/// Writes what a client needs to speak with each of them, secrets included: `system_title`, `serial`, `address`, `kek`,
+/// `lls`, `hls_secret`, `mechanism`. Their keys are in the file of [`write_meters`](crate::write_meters).
+///
+/// # Errors
+/// As `out` gives them.
+pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
+    writeln!(out, "system_title,serial,address,kek,lls,hls_secret,mechanism")?;
+    for Door { identity, access, address, .. } in doors {
+        let Access { kek, lls, hls_secret, mechanism } = access;
+        let (title, serial, kek) = (identity.title, &identity.serial, hex::encode(kek));
+        writeln!(out, "{title},{serial},{address},{kek},{lls},{hls_secret},{}", mechanism.code())?;
+    }
+    out.flush()
+}
 
 /// Serves one meter until `shutdown`; connections end with it.
 ///

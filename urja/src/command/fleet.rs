@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use fleet::meter::SimulatedClock;
 use fleet::{Faults, Fleet, FleetOptions, Mix, MqttTarget, Stats, Target};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::CivilDay;
+use model::{CivilDay, Instant};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -43,10 +44,18 @@ pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Re
     let (days, recharges) = if args.days == 0 {
         let now = system_now();
         fleet.skip_until(now)?;
+        serve(&fleet, args, now, &stop).await?;
         fleet.live(now, 1).await?;
         (0, 0)
     } else {
-        load(config, args, &mut fleet, stop).await?
+        let done = load(config, args, &mut fleet, stop.clone()).await?;
+        if args.serve.is_some() {
+            let last = fleet.options().from.plus(i32::try_from(args.days)? - 1);
+            let now = fleet.options().calendar.end_of(last);
+            serve(&fleet, args, now, &stop).await?;
+            stop.cancelled().await;
+        }
+        done
     };
     let mut value = summary(&fleet.stats());
     value["days"] = days.into();
@@ -54,6 +63,18 @@ pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Re
     value["truth"] = json!(truth);
     print(as_json, &value, || describe(&value, args));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the meters answer from `now` on, where that is asked for. That their addresses are in access.csv says that they do.
+async fn serve(fleet: &Fleet, args: &cli::Fleet, now: Instant, stop: &CancellationToken) -> Result<()> {
+    let Some(at) = args.serve else { return Ok(()) };
+    let options = FleetOptions { shutdown: stop.clone(), ..fleet.options().clone() };
+    let clock = SimulatedClock::new(now, 1);
+    let doors = fleet::meter::open(&options, fleet.meters(), at, &args.meter_fault, clock).await?;
+    let (path, unfinished) = (args.out.join("access.csv"), args.out.join("access.csv.new"));
+    let file = std::fs::File::create(&unfinished).with_context(|| unfinished.display().to_string())?;
+    fleet::meter::write_access(&doors, std::io::BufWriter::new(file))?;
+    std::fs::rename(&unfinished, &path).with_context(|| path.display().to_string())
 }
 
 /// Days as fast as the head-end confirms them.
