@@ -241,9 +241,9 @@ impl Encoder {
         let counter = meter.security_control.map(|control| {
             let plain = std::mem::take(&mut apdu);
             let title = &meter.title.0;
-            let second = (planned.key_epoch > 1).then(|| {
+            let second = meter.replaced.keys().or_else(|| {
                 let (guek, gak) = spell::second_keys(self.seed, meter.index);
-                Keys::new(guek, gak)
+                (planned.key_epoch > 1).then(|| Keys::new(guek, gak))
             });
             security::seal(
                 &RustCrypto,

@@ -35,7 +35,8 @@ pub use link::Redirect;
 pub use options::{Cadence, Faults, FleetOptions, Mix, MqttTarget, Target};
 pub use plan::{Carry, Content, Garbage, Measured, Plan, PlannedFrame, Planner, Wrong};
 pub use provision::{
-    Category, Deviation, Policy, RowStyle, SimulatedMeter, provision, write_accounts, write_meters,
+    Category, Deviation, Policy, ReplacedKeys, RowStyle, SimulatedMeter, provision, write_accounts,
+    write_meters,
 };
 pub use rng::Rng;
 pub use schedule::{Due, Pace, Schedule};

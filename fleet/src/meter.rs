@@ -21,7 +21,8 @@ mod stored;
 mod table;
 
 pub use access::Access;
-pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, dial, open, serve, write_access};
+pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, write_access};
+pub(crate) use door::{answered, locked};
 pub use fault::{Fault, FaultError, Reply, Trouble, When};
 pub use relay::Behaviour;
 
@@ -213,7 +214,12 @@ impl Meter {
         (self.busy, self.low_memory) = (due(Trouble::Busy), due(Trouble::LowMemory));
         let mut out = Vec::new();
         let since = Duration::from_micros(time_us(now));
+        let epoch = self.security.epoch();
         self.outcome = Some(session.handle(client, apdu, since, random, self, &mut out));
+        if self.security.epoch() != epoch {
+            // Pushes go over to the new keys with the association.
+            self.meter.replaced.set(self.security.keys());
+        }
         let answer = out.clone();
         if due(Trouble::Stale) && !self.last.is_empty() {
             out.clone_from(&self.last);

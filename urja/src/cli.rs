@@ -159,9 +159,12 @@ pub struct Fleet {
     /// --days after the last day, until stopped. access.csv has addresses and secrets
     #[arg(long, value_name = "ADDR")]
     pub serve: Option<std::net::SocketAddr>,
+    /// Live only: each meter has a TCP connection of its own, on which it answers what it is asked; access.csv has secrets
+    #[arg(long, conflicts_with = "serve")]
+    pub dial_in: bool,
     /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
     /// low-memory, busy
-    #[arg(long, value_name = "FAULT", requires = "serve")]
+    #[arg(long, value_name = "FAULT")]
     pub meter_fault: Vec<fleet::meter::Fault>,
 }
 

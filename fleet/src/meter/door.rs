@@ -1,4 +1,5 @@
-//! Where meters can be reached: a port each, over TCP with the wrapper.
+//! Where meters can be reached: a port each, over TCP with the wrapper. Those that dial in answer on the connection of their
+//! pushes instead.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Fault, MAX_PDU, Meter, MeterOptions};
+use super::{Access, Fault, MAX_PDU, Meter, MeterOptions, Reply, Session};
 use crate::Error;
 use crate::options::FleetOptions;
 use crate::provision::SimulatedMeter;
@@ -63,30 +64,49 @@ pub struct Door {
     pub identity: Arc<SimulatedMeter>,
     /// What a client needs besides.
     pub access: Access,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens; `None` where it dials in.
+    pub address: Option<SocketAddr>,
     /// What is behind the door.
     pub meter: SharedMeter,
 }
 
-/// Opens a port for each of these meters and serves them until the options' `shutdown`: meter `i` at port `at + i`, or
-/// at any that is free where the port of `at` is 0.
+/// What is behind the doors of these meters, which are switched on at `now` and cannot be reached yet. A meter must not
+/// be made twice: both would use the same counters.
+///
+/// # Errors
+/// When a meter's profile is not known.
+pub fn doors(
+    options: &FleetOptions,
+    meters: &[Arc<SimulatedMeter>],
+    faults: &[Fault],
+    now: Instant,
+) -> Result<Vec<Door>, Error> {
+    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
+    let door = |identity: &Arc<SimulatedMeter>| {
+        let access = Access::of(options.seed, identity.index);
+        let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
+        let meter = Meter::new(options, Arc::clone(identity), &profiles, how, now)?;
+        let meter = Arc::new(Mutex::new(meter));
+        Ok(Door { identity: Arc::clone(identity), access, address: None, meter })
+    };
+    meters.iter().map(door).collect()
+}
+
+/// Opens a port for each of these meters and serves them until the options' `shutdown`: the first at `at`, each other at
+/// the port after, or at any that is free where the port of `at` is 0.
 ///
 /// # Errors
 /// When there are more than [`MAX_DOORS`] meters, or a port cannot be had.
 pub async fn open(
     options: &FleetOptions,
-    meters: &[Arc<SimulatedMeter>],
+    doors: &mut [Door],
     at: SocketAddr,
-    faults: &[Fault],
     clock: SimulatedClock,
-) -> Result<Vec<Door>, Error> {
-    if meters.len() > MAX_DOORS {
+) -> Result<(), Error> {
+    if doors.len() > MAX_DOORS {
         return Err(Error::Options("at most 1000 meters can be served on a port each"));
     }
-    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
-    let mut doors = Vec::new();
-    for (number, identity) in (0_u16..).zip(meters) {
+    for (number, door) in (0_u16..).zip(doors) {
         let mut address = at;
         if at.port() != 0 {
             let port = at.port().checked_add(number);
@@ -95,19 +115,15 @@ pub async fn open(
         let listen = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let access = Access::of(options.seed, identity.index);
-        let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
-        let meter = Meter::new(options, Arc::clone(identity), &profiles, how, clock.now())?;
-        let meter = Arc::new(Mutex::new(meter));
-        let serving = serve(listener, Arc::clone(&meter), clock, options.shutdown.clone());
+        door.address = Some(address);
+        let serving = serve(listener, Arc::clone(&door.meter), clock, options.shutdown.clone());
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::warn!(%address, %error, "a meter can be reached no more");
             }
         });
-        doors.push(Door { identity: Arc::clone(identity), access, address, meter });
     }
-    Ok(doors)
+    Ok(())
 }
 
 /// Writes what a client needs to speak with each of them, secrets included: `system_title`, `serial`, `address`, `kek`,
@@ -120,6 +136,7 @@ pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
     for Door { identity, access, address, .. } in doors {
         let Access { kek, lls, hls_secret, mechanism } = access;
         let (title, serial, kek) = (identity.title, &identity.serial, hex::encode(kek));
+        let address = address.map_or_else(String::new, |address| address.to_string());
         writeln!(out, "{title},{serial},{address},{kek},{lls},{hls_secret},{}", mechanism.code())?;
     }
     out.flush()
@@ -156,21 +173,6 @@ pub async fn serve(
     }
 }
 
-/// The meter opens the connection, sends `first` to say who it is, and answers until the other side closes.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn dial(
-    to: SocketAddr,
-    first: &[u8],
-    meter: &SharedMeter,
-    clock: &SimulatedClock,
-) -> io::Result<()> {
-    let mut stream = TcpStream::connect(to).await?;
-    stream.write_all(first).await?;
-    converse(stream, meter, clock).await
-}
-
 /// Answers what comes on a connection until it ends.
 async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedClock) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -186,25 +188,37 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
             continue;
         };
         let frame = incoming.split_to(length);
-        let request = Wrapper::new_checked(&frame).map_err(invalid)?;
-        if request.destination() != SERVER {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        }
-        let client = request.source();
-        let reply = locked(meter).answer(&mut session, client, request.apdu(), clock.now());
+        let reply = answered(&frame, meter, &mut session, clock.now())?;
         time::sleep(reply.delay).await;
-        if !reply.apdu.is_empty() {
-            let mut out = Vec::with_capacity(reply.apdu.len() + wrapper::HEADER_LEN);
-            WrapperRepr { source: SERVER, destination: client }.emit(&reply.apdu, &mut out);
-            stream.write_all(&out).await?;
-        }
+        stream.write_all(&reply.apdu).await?;
         if reply.ends {
             return Ok(());
         }
     }
 }
 
-fn locked(meter: &SharedMeter) -> std::sync::MutexGuard<'_, Meter> {
+/// The answer to a frame, in a frame where there is one.
+pub(crate) fn answered(
+    frame: &[u8],
+    meter: &SharedMeter,
+    session: &mut Session,
+    now: Instant,
+) -> io::Result<Reply> {
+    let request = Wrapper::new_checked(frame).map_err(invalid)?;
+    if request.destination() != SERVER {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    let client = request.source();
+    let mut reply = locked(meter).answer(session, client, request.apdu(), now);
+    if !reply.apdu.is_empty() {
+        let mut out = Vec::with_capacity(reply.apdu.len() + wrapper::HEADER_LEN);
+        WrapperRepr { source: SERVER, destination: client }.emit(&reply.apdu, &mut out);
+        reply.apdu = out;
+    }
+    Ok(reply)
+}
+
+pub(crate) fn locked(meter: &SharedMeter) -> std::sync::MutexGuard<'_, Meter> {
     meter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
