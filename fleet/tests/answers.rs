@@ -450,3 +450,48 @@ fn the_same_seed_answers_with_the_same_bytes() {
     };
     assert_eq!(open(), open());
 }
+
+#[test]
+fn keys_that_a_head_end_gave_are_those_of_the_pushes_from_the_next_association_on() {
+    use codec::apdu::{self, Apdu};
+    use codec::security::keys::{Key, KeyId, emit_key_transfer};
+    use codec::security::{self, Opened, Policy, RustCrypto, Scratch};
+    use codec::wrapper::Wrapper;
+    let mix = Mix { transport_policy_ppm: 0, ..plain() };
+    let (meter, identity, access) = meter(0, mix, |_| ());
+    let mut line = Line::new(meter, &identity, &access, UTILITY);
+    line.associate();
+    let (guek, gak) = ([0x21; 16], [0x22; 16]);
+    let master = Key::new(access.kek);
+    let wrapped = [(KeyId::Guek, master.wrap(&Key::new(guek))), (KeyId::Gak, master.wrap(&Key::new(gak)))];
+    let mut transfer = Vec::new();
+    emit_key_transfer(&wrapped, &mut transfer);
+    let setup = UTILITY.security_setup.unwrap();
+    let method = MethodDescriptor { class: ClassId(64), instance: setup, method: 2 };
+    line.session.client().action(method, Some(Data::new(&transfer).unwrap())).unwrap();
+    line.answer().unwrap();
+    let push = |identity: &Arc<SimulatedMeter>| {
+        let options = options(Mix { transport_policy_ppm: 0, ..plain() });
+        let mut schedule = fleet::Schedule::new(&options, &[Arc::clone(identity)]).unwrap();
+        let until = options.calendar.end_of(options.from);
+        schedule.next(until, fleet::Pace::Live).unwrap().unwrap().frame.bytes
+    };
+    let opens = |bytes: &[u8], keys: &Keys| {
+        let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(Wrapper::new_checked(bytes).unwrap().apdu()) else {
+            panic!("not ciphered");
+        };
+        let mut scratch = Scratch::new();
+        let opened = security::open(&RustCrypto, &glo, keys, Policy::Authenticated, &mut scratch);
+        matches!(opened, Ok(Opened::Authentic(_)))
+    };
+    let (old, fresh) = (Keys::new(identity.guek, identity.gak), Keys::new(guek, gak));
+    assert!(opens(&push(&identity), &old), "before the next association");
+    let counter = line.session.client().counter().next();
+    let keys = AssociationKeys::new(fresh.clone());
+    let secret = Authentication::Aes(Secret::new(access.hls_secret.clone().into_bytes()));
+    let config = Config::ciphered(TITLE, secret, Protection::new(keys));
+    line.session = IndianSession::new(UTILITY, config, SendCounter::resume(counter));
+    line.associate();
+    assert!(opens(&push(&identity), &fresh) && !opens(&push(&identity), &old));
+    assert_eq!(line.meter.key_changes(), 1);
+}
