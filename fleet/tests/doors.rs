@@ -95,14 +95,16 @@ async fn a_meter_that_dials_in_answers_on_the_connection_of_its_pushes() {
     let clock = SimulatedClock::new(start, 1);
     let doors = doors(&options, fleet.meters(), &[], start).unwrap();
     fleet.dial_in(&doors, clock);
-    let live = tokio::spawn(async move { fleet.live(start, 1).await });
-    for _ in 0..2 {
-        // It comes again where the connection breaks.
-        let (mut stream, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
-        let mut read = Vec::new();
-        assert_eq!(serial(&mut stream, &mut read).await, doors[0].identity.serial);
-        assert_eq!(serial(&mut stream, &mut read).await, doors[0].identity.serial);
-    }
-    options.shutdown.cancel();
-    live.await.unwrap().unwrap();
+    let asking = async {
+        for _ in 0..2 {
+            // It comes again where the connection breaks.
+            let (mut stream, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+            let mut read = Vec::new();
+            assert_eq!(serial(&mut stream, &mut read).await, doors[0].identity.serial);
+            assert_eq!(serial(&mut stream, &mut read).await, doors[0].identity.serial);
+        }
+        options.shutdown.cancel();
+    };
+    let (live, ()) = tokio::join!(fleet.live(start, 1), asking);
+    live.unwrap();
 }
