@@ -1,7 +1,7 @@
 //! Associations as state machines that do no IO: bytes in, bytes out; time and randomness are arguments.
 //!
 //! One file for each role. [`client`] is the head-end: it opens an association, asks and is answered;
-//! [`india`] is the way into an Indian meter with it. A role owns
+//! [`india`] is the way into an Indian meter with it. [`server`] is the meter: it lets in and answers. A role owns
 //! neither socket nor clock nor file: it says what it would send, until when it waits, and what must be stored
 //! before it goes on; the shell around it does that and tells.
 //!
@@ -9,3 +9,4 @@
 
 pub mod client;
 pub mod india;
+pub mod server;

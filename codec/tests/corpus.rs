@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 #[path = "../../fuzz/targets/codec.rs"]
 mod codec_targets;
+#[path = "../../fuzz/targets/server.rs"]
+mod server_target;
 
 fn replay(name: &str, target: fn(&[u8])) {
     for (path, bytes) in corpus(name) {
@@ -65,6 +67,27 @@ fn the_block_transfer_corpus_holds() {
 #[test]
 fn the_cosem_corpus_holds() {
     replay("cosem", codec_targets::cosem);
+}
+
+#[test]
+fn the_server_corpus_holds() {
+    replay("server", server_target::server);
+}
+
+proptest! {
+    /// Whole conversations with some bytes changed: what an authentic client with a fault sends.
+    #[test]
+    fn conversations_with_a_meter_with_some_bytes_changed_hold(
+        bytes in prop::sample::select(corpus("server")).prop_map(|(_, bytes)| bytes),
+        changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6),
+    ) {
+        let mut bytes = bytes;
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        server_target::server(&bytes);
+    }
 }
 
 proptest! {

@@ -195,7 +195,26 @@ impl Encoder {
         Ok(self.seal(planned, kind, &body, readings, event_word))
     }
 
-    fn layout(&self, kind: PushKind) -> Result<&PushLayout, Error> {
+    /// The row that a buffer holds of what was measured: its stamp, the cells behind it, and the values they say. Faults
+    /// of pushes are not in it.
+    pub(crate) fn captured(
+        &self,
+        measured: &Measured,
+        content: &Content,
+    ) -> Result<(DateTime, Vec<Cell>, Values), Error> {
+        let (_, kind) = kind_of(content);
+        let layout = self.layout(kind)?;
+        let rows = self.rows(measured, content);
+        let row = rows.first().ok_or_else(|| Error::UnknownPush {
+            profile: self.profile.name.clone(),
+            kind: format!("{kind:?}"),
+        })?;
+        let (cells, values) = self.cells(layout, row);
+        Ok((self.stamp(kind, row), cells, values))
+    }
+
+    /// What is behind a row of that kind.
+    pub(crate) fn layout(&self, kind: PushKind) -> Result<&PushLayout, Error> {
         let found = self.profile.push.iter().find(|layout| layout.kind == kind);
         found.ok_or_else(|| Error::UnknownPush {
             profile: self.profile.name.clone(),
@@ -222,9 +241,9 @@ impl Encoder {
         let counter = meter.security_control.map(|control| {
             let plain = std::mem::take(&mut apdu);
             let title = &meter.title.0;
-            let second = (planned.key_epoch > 1).then(|| {
+            let second = meter.replaced.keys().or_else(|| {
                 let (guek, gak) = spell::second_keys(self.seed, meter.index);
-                Keys::new(guek, gak)
+                (planned.key_epoch > 1).then(|| Keys::new(guek, gak))
             });
             security::seal(
                 &RustCrypto,
@@ -257,7 +276,7 @@ impl Encoder {
     }
 
     /// What the meter's clock shows at that moment.
-    fn shown(&self, at: Instant) -> Instant {
+    pub(crate) fn shown(&self, at: Instant) -> Instant {
         Drift::of(self.seed, &self.meter, &self.faults).map_or(at, |drift| drift.shown(at))
     }
 
@@ -386,7 +405,7 @@ impl Encoder {
 
     /// A value in the unit of its channel as a cell in the unit of its column, and what the cell says in the unit of
     /// the channel.
-    fn cell(&self, column: &Column, channel: Channel, value: i64) -> (Cell, i64) {
+    pub(crate) fn cell(&self, column: &Column, channel: Channel, value: i64) -> (Cell, i64) {
         if self.meter.float_energy && column.float_scaler != column.scaler {
             return float_cell(value, column.float_scaler - channel.exponent());
         }
@@ -428,7 +447,8 @@ impl Encoder {
         Row { end, instead, ..row }
     }
 
-    fn date_time(&self, at: Instant) -> DateTime {
+    /// A moment as this meter writes it.
+    pub(crate) fn date_time(&self, at: Instant) -> DateTime {
         let wall = self.calendar.wall_clock(at);
         let ahead =
             i16::try_from(self.calendar.offset_seconds(at) / 60).unwrap_or(DateTime::DEVIATION_UNSPECIFIED);
@@ -623,7 +643,7 @@ fn electrical(channel: Channel, power_w: i64, power_va: i64, voltage_dv: i64) ->
 
 /// One value on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
+pub(crate) enum Cell {
     Null,
     Bool(bool),
     U8(u8),
@@ -661,7 +681,7 @@ impl Cell {
         }
     }
 
-    fn write(self, tagged_time: bool, out: &mut Vec<u8>) {
+    pub(crate) fn write(self, tagged_time: bool, out: &mut Vec<u8>) {
         let mut writer = Writer::new(out);
         match self {
             Cell::Null => writer.null(),

@@ -35,6 +35,14 @@ pub enum Error {
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
+    /// A meter cannot listen.
+    #[error("no meter can listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The sender of a connection ended in a way it must not.
     #[error("a sender of pushes panicked")]
     SenderPanicked,

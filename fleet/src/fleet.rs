@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, MissedTickBehavior};
 
-use crate::link::{Link, Place};
+use crate::link::{Answering, Link, Place};
+use crate::meter::{Door, SimulatedClock};
 use crate::options::{FleetOptions, Target};
 use crate::provision::{SimulatedMeter, provision, write_accounts, write_meters};
 use crate::schedule::{Pace, Schedule};
@@ -171,6 +172,16 @@ impl Fleet {
         self.gather(running, &mut progress).await
     }
 
+    /// Lets these meters answer requests on the connections of their pushes, in [`Fleet::live`]: those that have a TCP
+    /// connection of their own. It stays open, and is opened again where it breaks.
+    pub fn dial_in(&mut self, doors: &[Door], clock: SimulatedClock) {
+        let find = |meter: u32| {
+            let door = doors.iter().find(|door| door.identity.index == meter)?;
+            Some(Answering { meter: Arc::clone(&door.meter), clock })
+        };
+        self.links.iter_mut().for_each(|link| link.answer(find));
+    }
+
     /// Lets time pass: the simulated clock shows `now` and goes `speed` times as fast as time, until shutdown. Each
     /// push is sent when it is due; what is overdue at the start is sent at once.
     ///
@@ -287,8 +298,15 @@ fn links(
                 Arc::clone(&counters),
                 truth.clone(),
             )?;
-            let place =
-                Place { target: target.clone(), number, link: links.len(), redirect: redirect.clone() };
+            let alone = shared.first().filter(|_| shared.len() == 1).map(|meter| meter.index);
+            let place = Place {
+                target: target.clone(),
+                number,
+                link: links.len(),
+                redirect: redirect.clone(),
+                alone,
+                answering: None,
+            };
             links.push(Link::new(place, schedule, options, counters, truth));
         }
     }

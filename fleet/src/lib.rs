@@ -5,6 +5,7 @@
 //! * [`Plan`] is what a meter pushes because of one civil day, faults included; [`Encoder`] makes the bytes, and
 //!   [`Schedule`] puts the pushes of many meters in order.
 //! * [`Fleet`] sends what is due over TCP, UDP and MQTT, and awaits what the head-end confirms.
+//! * [`meter::Meter`] answers: sessions, objects, profiles of the same households, relay, keys, images.
 //! * [`Truth`] writes down what was sent, what was acknowledged and what each meter really used.
 //!
 //! The same seed and options give the same meters, the same use and the same bytes, whatever happens on the way.
@@ -15,6 +16,7 @@ mod error;
 mod fleet;
 mod household;
 mod link;
+pub mod meter;
 mod options;
 mod plan;
 mod provision;
@@ -33,7 +35,8 @@ pub use link::Redirect;
 pub use options::{Cadence, Faults, FleetOptions, Mix, MqttTarget, Target};
 pub use plan::{Carry, Content, Garbage, Measured, Plan, PlannedFrame, Planner, Wrong};
 pub use provision::{
-    Category, Deviation, Policy, RowStyle, SimulatedMeter, provision, write_accounts, write_meters,
+    Category, Deviation, Policy, ReplacedKeys, RowStyle, SimulatedMeter, provision, write_accounts,
+    write_meters,
 };
 pub use rng::Rng;
 pub use schedule::{Due, Pace, Schedule};

@@ -19,6 +19,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::encode::Frame;
+use crate::meter::{Reply, Session, SharedMeter, SimulatedClock, answered, locked};
 use crate::options::{FleetOptions, MqttTarget, Target};
 use crate::schedule::{Due, Pace, Schedule};
 use crate::stats::{Counters, count};
@@ -50,6 +51,23 @@ impl Redirect {
     }
 }
 
+/// A meter that answers on the connection of its pushes.
+#[derive(Clone, Debug)]
+pub(crate) struct Answering {
+    pub(crate) meter: SharedMeter,
+    pub(crate) clock: SimulatedClock,
+}
+
+impl Answering {
+    fn session(&self) -> Session {
+        locked(&self.meter).session()
+    }
+
+    fn answer(&self, session: &mut Session, frame: &[u8]) -> io::Result<Reply> {
+        answered(frame, &self.meter, session, self.clock.now())
+    }
+}
+
 /// Where a link connects to.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -59,6 +77,9 @@ pub(crate) struct Place {
     /// The link's number in the fleet.
     pub(crate) link: usize,
     pub(crate) redirect: Redirect,
+    /// The meter behind it, if it is one only: its number.
+    pub(crate) alone: Option<u32>,
+    pub(crate) answering: Option<Answering>,
 }
 
 /// A connection and the meters behind it.
@@ -123,6 +144,12 @@ impl Link {
         self.place.link
     }
 
+    /// From its next connection on the meter behind it answers; nothing happens where there are several.
+    pub(crate) fn answer(&mut self, find: impl Fn(u32) -> Option<Answering>) {
+        let alone = self.place.alone.filter(|_| matches!(self.place.target, Target::Tcp { .. }));
+        self.place.answering = alone.and_then(find);
+    }
+
     pub(crate) fn skip(&mut self, until: Instant) -> Result<(), Error> {
         self.schedule.skip(until)
     }
@@ -153,12 +180,35 @@ impl Link {
                 self.schedule.next_due().map_or(0, |at| at.0.saturating_sub(now.0).max(0).unsigned_abs());
             let wait = Duration::from_micros(wait_us / u64::from(speed.max(1)))
                 .clamp(Duration::from_millis(5), LIVE_TICK);
-            tokio::select! {
-                () = time::sleep(wait) => {}
-                () = self.shutdown.cancelled() => {}
-            }
+            self.rest(wait).await?;
         }
         Ok(())
+    }
+
+    /// Waits; meanwhile a meter that answers does so.
+    async fn rest(&mut self, wait: Duration) -> Result<(), Error> {
+        if self.place.answering.is_some() && !self.connected().await {
+            return Ok(());
+        }
+        let event = match self.wire.as_mut().filter(|wire| wire.answers()) {
+            Some(wire) => tokio::select! {
+                receipt = wire.receive() => Event::Receipt(receipt),
+                () = time::sleep(wait) => Event::Overdue,
+                () = self.shutdown.cancelled() => Event::Shutdown,
+            },
+            None => tokio::select! {
+                () = time::sleep(wait) => Event::Overdue,
+                () = self.shutdown.cancelled() => Event::Shutdown,
+            },
+        };
+        match event {
+            Event::Receipt(Ok(ticket)) => self.acknowledged(ticket),
+            Event::Receipt(Err(fault)) => {
+                self.broken(&fault);
+                Ok(())
+            }
+            Event::Overdue | Event::Shutdown => Ok(()),
+        }
     }
 
     /// Whether there is nothing to send and nothing to wait for.
@@ -365,7 +415,10 @@ impl Wire {
     async fn connect(place: &Place, window: usize) -> io::Result<Wire> {
         let moved = place.redirect.of(place.number);
         match &place.target {
-            Target::Tcp { address, .. } => tcp::Tcp::connect(moved.unwrap_or(*address)).await.map(Wire::Tcp),
+            Target::Tcp { address, .. } => {
+                let address = moved.unwrap_or(*address);
+                tcp::Tcp::connect(address, place.answering.as_ref()).await.map(Wire::Tcp)
+            }
             Target::Udp { address, .. } => udp::Udp::connect(moved.unwrap_or(*address)).await.map(Wire::Udp),
             Target::Mqtt(target) => {
                 let at = |moved: SocketAddr| MqttTarget {
@@ -385,6 +438,14 @@ impl Wire {
             Wire::Tcp(wire) => wire.is_closed(),
             Wire::Udp(_) => false,
             Wire::Mqtt(wire) => wire.is_closed(),
+        }
+    }
+
+    /// Whether a meter answers on it.
+    fn answers(&self) -> bool {
+        match self {
+            Wire::Tcp(wire) => wire.answers(),
+            Wire::Udp(_) | Wire::Mqtt(_) => false,
         }
     }
 

@@ -221,15 +221,7 @@ impl Planner {
         faults: Faults,
         cadence: Cadence,
     ) -> Planner {
-        let carry = Carry {
-            register_wh: meter.opening_register_wh,
-            register_vah: meter.opening_register_vah,
-            power_fails: 0,
-            power_fail_min: 0,
-            month: meter.from.month(),
-            demand_w: 0,
-            months: 0,
-        };
+        let carry = Carry::opening(&meter);
         let household = Household::new(seed, &meter, &faults);
         Planner { seed, household, calendar, faults, cadence, next_day: meter.from, carry, meter }
     }
@@ -249,14 +241,11 @@ impl Planner {
     /// Plans the next day and moves on.
     pub fn plan(&mut self) -> Plan {
         let day = self.next_day;
-        if day.month() != self.carry.month {
-            self.carry =
-                Carry { month: day.month(), demand_w: 0, months: self.carry.months + 1, ..self.carry };
-        }
+        self.carry = self.carry.into_day(day);
         let rng = &mut Rng::keyed(self.seed, &[PURPOSE_PLAN, u64::from(self.meter.index), key(day)]);
         let used = self.household.day(day, &self.calendar);
         let before = self.carry;
-        self.carry = after(before, &used);
+        self.carry = before.after(&used);
         self.next_day = day.next();
         let silence = Silence::of(self.seed, &self.meter, &self.faults, &self.calendar);
         let mut day_plan = DayPlan::new(self, used, before, rng);
@@ -295,16 +284,41 @@ impl Planner {
     }
 }
 
-fn after(before: Carry, used: &DayUse) -> Carry {
-    let minutes = used.outages.iter().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
-    let demand = used.intervals.iter().map(|interval| interval.wh * 3600 / used.period_s).max().unwrap_or(0);
-    Carry {
-        register_wh: before.register_wh + used.wh(),
-        register_vah: before.register_vah + used.vah(),
-        power_fails: before.power_fails + used.outages.len() as i64,
-        power_fail_min: before.power_fail_min + minutes,
-        demand_w: before.demand_w.max(demand),
-        ..before
+impl Carry {
+    /// What a meter begins with.
+    pub(crate) fn opening(meter: &SimulatedMeter) -> Carry {
+        Carry {
+            register_wh: meter.opening_register_wh,
+            register_vah: meter.opening_register_vah,
+            power_fails: 0,
+            power_fail_min: 0,
+            month: meter.from.month(),
+            demand_w: 0,
+            months: 0,
+        }
+    }
+
+    /// At the start of that day: with a new month its demand begins anew.
+    pub(crate) fn into_day(self, day: CivilDay) -> Carry {
+        if day.month() == self.month {
+            return self;
+        }
+        Carry { month: day.month(), demand_w: 0, months: self.months + 1, ..self }
+    }
+
+    /// At the end of a day on which that was used.
+    pub(crate) fn after(self, used: &DayUse) -> Carry {
+        let minutes = used.outages.iter().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
+        let demand =
+            used.intervals.iter().map(|interval| interval.wh * 3600 / used.period_s).max().unwrap_or(0);
+        Carry {
+            register_wh: self.register_wh + used.wh(),
+            register_vah: self.register_vah + used.vah(),
+            power_fails: self.power_fails + used.outages.len() as i64,
+            power_fail_min: self.power_fail_min + minutes,
+            demand_w: self.demand_w.max(demand),
+            ..self
+        }
     }
 }
 

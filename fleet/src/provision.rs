@@ -3,7 +3,9 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use codec::security::Keys;
 use model::{AccountNumber, CivilDay, Paise, SystemTitle};
 
 use crate::options::Mix;
@@ -60,6 +62,28 @@ pub struct SimulatedMeter {
     pub deviation: Deviation,
     /// Whether its pushes ask for a confirm.
     pub confirmed: bool,
+    /// What its keys were replaced by, where a head-end did that; clones share it.
+    pub replaced: ReplacedKeys,
+}
+
+/// The keys that a head-end gave a meter in the place of its own. Clones tell of the same.
+#[derive(Clone, Default)]
+pub struct ReplacedKeys(Arc<Mutex<Option<Keys>>>);
+
+impl ReplacedKeys {
+    pub(crate) fn set(&self, keys: Keys) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+    }
+
+    pub(crate) fn keys(&self) -> Option<Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for ReplacedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplacedKeys(..)")
+    }
 }
 
 /// Without the keys.
@@ -210,6 +234,7 @@ fn make(seed: u64, index: u32, from: CivilDay, mix: &Mix, fleet: &Identity) -> S
         tagged_time: rng.chance(100_000),
         deviation: deviation(mix, rng),
         confirmed: rng.chance(mix.confirmed_ppm),
+        replaced: ReplacedKeys::default(),
     }
 }
 

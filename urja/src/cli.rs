@@ -159,6 +159,17 @@ pub struct Fleet {
     /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
     #[arg(long, value_name = "PPM")]
     pub plain_ppm: Option<u32>,
+    /// Let the meters answer: meter 0 at this address, meter i at the port i above it, or each at any port with 0; with
+    /// --days after the last day, until stopped. access.csv has addresses and secrets
+    #[arg(long, value_name = "ADDR")]
+    pub serve: Option<std::net::SocketAddr>,
+    /// Live only: each meter has a TCP connection of its own, on which it answers what it is asked; access.csv has secrets
+    #[arg(long, conflicts_with = "serve")]
+    pub dial_in: bool,
+    /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
+    /// low-memory, busy
+    #[arg(long, value_name = "FAULT")]
+    pub meter_fault: Vec<fleet::meter::Fault>,
 }
 
 /// What goes wrong with simulated meters; chances are of a meter and day where nothing else is said.

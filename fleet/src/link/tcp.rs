@@ -10,6 +10,9 @@ use codec::wrapper::{self, Wrapper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Answering;
+use crate::meter::Session;
+
 /// Longest APDU a head-end sends a pushing meter.
 const MAX_APDU: usize = 1024;
 
@@ -18,13 +21,21 @@ pub(super) struct Tcp {
     stream: TcpStream,
     outgoing: BytesMut,
     incoming: BytesMut,
+    answering: Option<(Answering, Session)>,
 }
 
 impl Tcp {
-    pub(super) async fn connect(address: SocketAddr) -> io::Result<Tcp> {
+    /// The meter behind it answers, where there is one that does.
+    pub(super) async fn connect(address: SocketAddr, answering: Option<&Answering>) -> io::Result<Tcp> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Tcp { stream, outgoing: BytesMut::new(), incoming: BytesMut::new() })
+        let answering = answering.map(|answering| (answering.clone(), answering.session()));
+        Ok(Tcp { stream, outgoing: BytesMut::new(), incoming: BytesMut::new(), answering })
+    }
+
+    /// Whether requests are answered on it.
+    pub(super) fn answers(&self) -> bool {
+        self.answering.is_some()
     }
 
     /// Whether the peer has closed, as far as that can be told without waiting; a confirm that is there is left there.
@@ -52,17 +63,25 @@ impl Tcp {
         Ok(())
     }
 
-    /// The invoke id of the next confirm; other APDUs are passed over.
+    /// The invoke id of the next confirm; other APDUs are answered, or passed over where no meter answers.
     pub(super) async fn receive(&mut self) -> io::Result<u64> {
         loop {
             let length = wrapper::frame_len(&self.incoming, MAX_APDU).map_err(invalid)?;
             if let Some(length) = length.filter(|length| *length <= self.incoming.len()) {
                 let frame = self.incoming.split_to(length);
-                match confirmed(&frame) {
-                    Some(id) => return Ok(id),
-                    None => continue,
+                if let Some(id) = confirmed(&frame) {
+                    return Ok(id);
                 }
+                if let Some((answering, session)) = &mut self.answering {
+                    let reply = answering.answer(session, &frame)?;
+                    self.outgoing.extend_from_slice(&reply.apdu);
+                    if reply.ends {
+                        return Err(io::ErrorKind::ConnectionAborted.into());
+                    }
+                }
+                continue;
             }
+            self.flush().await?;
             if self.stream.read_buf(&mut self.incoming).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

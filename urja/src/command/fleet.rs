@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use fleet::meter::SimulatedClock;
 use fleet::{Faults, Fleet, FleetOptions, Mix, MqttTarget, Stats, Target};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::CivilDay;
+use model::{CivilDay, Instant};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -43,10 +44,18 @@ pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Re
     let (days, recharges) = if args.days == 0 {
         let now = system_now();
         fleet.skip_until(now)?;
+        answer(&mut fleet, args, now, &stop).await?;
         fleet.live(now, 1).await?;
         (0, 0)
     } else {
-        load(config, args, &mut fleet, stop).await?
+        let done = load(config, args, &mut fleet, stop.clone()).await?;
+        if args.serve.is_some() {
+            let last = fleet.options().from.plus(i32::try_from(args.days)? - 1);
+            let now = fleet.options().calendar.end_of(last);
+            answer(&mut fleet, args, now, &stop).await?;
+            stop.cancelled().await;
+        }
+        done
     };
     let mut value = summary(&fleet.stats());
     value["days"] = days.into();
@@ -54,6 +63,24 @@ pub(super) async fn run(config: &Config, args: &cli::Fleet, as_json: bool) -> Re
     value["truth"] = json!(truth);
     print(as_json, &value, || describe(&value, args));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the meters answer from `now` on, where that is asked for. That access.csv is there says that they do.
+async fn answer(fleet: &mut Fleet, args: &cli::Fleet, now: Instant, stop: &CancellationToken) -> Result<()> {
+    if args.serve.is_none() && !args.dial_in {
+        return Ok(());
+    }
+    let options = FleetOptions { shutdown: stop.clone(), ..fleet.options().clone() };
+    let clock = SimulatedClock::new(now, 1);
+    let mut doors = fleet::meter::doors(&options, fleet.meters(), &args.meter_fault, now)?;
+    match args.serve {
+        Some(at) => fleet::meter::open(&options, &mut doors, at, clock).await?,
+        None => fleet.dial_in(&doors, clock),
+    }
+    let (path, unfinished) = (args.out.join("access.csv"), args.out.join("access.csv.new"));
+    let file = std::fs::File::create(&unfinished).with_context(|| unfinished.display().to_string())?;
+    fleet::meter::write_access(&doors, std::io::BufWriter::new(file))?;
+    std::fs::rename(&unfinished, &path).with_context(|| path.display().to_string())
 }
 
 /// Days as fast as the head-end confirms them.
@@ -99,7 +126,7 @@ fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
     let mut options = FleetOptions::new(args.seed, args.meters, from);
     options.calendar = config.calendar()?;
     options.truth = Some(args.out.join("truth.jsonl"));
-    options.targets = args.to.iter().map(|to| target(to, args.transport)).collect::<Result<_>>()?;
+    options.targets = args.to.iter().map(|to| target(to, args)).collect::<Result<_>>()?;
     options.confirm_timeout =
         std::time::Duration::try_from_secs_f64(args.confirm_timeout).context("--confirm-timeout")?;
     options.faults = if args.no_faults { Faults::NONE } else { faults(args.faults) };
@@ -119,11 +146,12 @@ pub(super) fn faults(preset: FleetFaults) -> Faults {
 }
 
 /// `tcp://`, `udp://` or `mqtt://HOST:PORT`; without a scheme `--transport` says which.
-fn target(to: &str, transport: Transport) -> Result<Target> {
+fn target(to: &str, args: &cli::Fleet) -> Result<Target> {
+    let meters_per_connection = if args.dial_in { 1 } else { METERS_PER_CONNECTION };
     let (scheme, place) = match to.split_once("://") {
         Some(parts) => parts,
         None => (
-            match transport {
+            match args.transport {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",
                 Transport::Mqtt => "mqtt",
@@ -133,8 +161,8 @@ fn target(to: &str, transport: Transport) -> Result<Target> {
     };
     let address = || place.parse().with_context(|| format!("--to {to}: not HOST:PORT with a numeric host"));
     Ok(match scheme {
-        "tcp" => Target::Tcp { address: address()?, meters_per_connection: METERS_PER_CONNECTION },
-        "udp" => Target::Udp { address: address()?, meters_per_connection: METERS_PER_CONNECTION },
+        "tcp" => Target::Tcp { address: address()?, meters_per_connection },
+        "udp" => Target::Udp { address: address()?, meters_per_connection },
         "mqtt" => {
             let (host, port) = place.rsplit_once(':').with_context(|| format!("--to {to}: no port"))?;
             Target::Mqtt(MqttTarget::new(host, port.parse().with_context(|| format!("--to {to}: bad port"))?))

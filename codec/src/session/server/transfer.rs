@@ -1,0 +1,131 @@
+//! What goes on over several APDUs: a value that is too long for one, in either direction.
+
+use alloc::vec::Vec;
+
+use super::{MAX_LONG_VALUE, MAX_REFERENCES};
+use crate::apdu::{
+    AttributeDescriptor, DataBlock, List, MethodDescriptor, SelectedAttribute, SelectiveAccess,
+};
+use crate::axdr::Data;
+
+/// Bytes of a block's head: tag, kind, invoke id, last, number, choice and length.
+pub(super) const BLOCK_HEAD: usize = 13;
+
+/// The long value that is under way; another request for a long value ends it.
+#[derive(Debug, Default)]
+pub(super) enum Transfer {
+    /// None.
+    #[default]
+    None,
+    /// An answer to a get goes out.
+    Get(Outgoing),
+    /// Parameters of a set come in.
+    Set(Incoming<OwnedAttribute>),
+    /// Parameters of an action come in.
+    ActionIn(Incoming<MethodDescriptor>),
+    /// An answer to an action goes out.
+    ActionOut(Outgoing),
+}
+
+/// An encoded answer and how far it went.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    data: Vec<u8>,
+    sent: usize,
+    number: u32,
+}
+
+impl Outgoing {
+    pub(super) const fn new(data: Vec<u8>) -> Self {
+        Self { data, sent: 0, number: 0 }
+    }
+
+    /// The number of the last block that went out.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The next block, of so many bytes at most.
+    pub(super) fn next(&mut self, room: usize) -> DataBlock<'_> {
+        let end = self.data.len().min(self.sent.saturating_add(room.max(1)));
+        let raw = self.data.get(self.sent..end).unwrap_or_default();
+        self.sent = end;
+        self.number = self.number.wrapping_add(1);
+        DataBlock { last: end == self.data.len(), number: self.number, raw }
+    }
+}
+
+/// An attribute with its selection, kept until the value is there.
+#[derive(Debug)]
+pub(super) struct OwnedAttribute {
+    attribute: AttributeDescriptor,
+    access: Option<(u8, Vec<u8>)>,
+}
+
+impl OwnedAttribute {
+    pub(super) fn new(attribute: &SelectedAttribute<'_>) -> Self {
+        let access = attribute.access.map(|access| (access.selector, access.parameters.bytes().to_vec()));
+        Self { attribute: attribute.attribute, access }
+    }
+
+    pub(super) fn borrowed(&self) -> SelectedAttribute<'_> {
+        SelectedAttribute {
+            attribute: self.attribute,
+            access: self.access.as_ref().map(|(selector, parameters)| SelectiveAccess {
+                selector: *selector,
+                parameters: Data::checked(parameters),
+            }),
+        }
+    }
+}
+
+/// Values that come in blocks, and what they are for.
+#[derive(Debug)]
+pub(super) struct Incoming<T> {
+    /// What the values are for, in order.
+    pub(super) targets: Vec<T>,
+    /// Whether they were asked for as a list.
+    pub(super) list: bool,
+    /// The encoded values, as far as they came.
+    pub(super) data: Vec<u8>,
+    number: u32,
+}
+
+/// What a block made of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// More is to come.
+    More,
+    /// All of it is there.
+    Whole,
+    /// Not the next block.
+    WrongNumber,
+    /// More than is taken.
+    TooLong,
+}
+
+impl<T> Incoming<T> {
+    pub(super) const fn new(targets: Vec<T>, list: bool) -> Self {
+        Self { targets, list, data: Vec::new(), number: 0 }
+    }
+
+    pub(super) fn take(&mut self, block: &DataBlock<'_>) -> Taken {
+        if block.number != self.number.wrapping_add(1) {
+            return Taken::WrongNumber;
+        }
+        if self.data.len() + block.raw.len() > MAX_LONG_VALUE {
+            return Taken::TooLong;
+        }
+        self.number = block.number;
+        self.data.extend_from_slice(block.raw);
+        if block.last { Taken::Whole } else { Taken::More }
+    }
+}
+
+/// The elements of a list that is not longer than any may be.
+pub(super) fn bounded<'a, T, U>(list: &List<'a, T>, keep: impl Fn(T) -> U) -> Option<Vec<U>>
+where
+    List<'a, T>: Copy + IntoIterator<Item = T>,
+{
+    (list.len() <= MAX_REFERENCES).then(|| list.into_iter().map(keep).collect())
+}

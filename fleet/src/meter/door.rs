@@ -1,0 +1,227 @@
+//! Where meters can be reached: a port each, over TCP with the wrapper. Those that dial in answer on the connection of their
+//! pushes instead.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use codec::wrapper::{self, Wrapper, WrapperRepr};
+use model::Instant;
+use profiles::Profile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{Access, Fault, MAX_PDU, Meter, MeterOptions, Reply, Session};
+use crate::Error;
+use crate::options::FleetOptions;
+use crate::provision::SimulatedMeter;
+
+/// The management logical device, the only one.
+const SERVER: u16 = 1;
+/// Connections that a meter has at once at most; another waits.
+const CONNECTIONS: usize = 4;
+/// A connection on which nothing comes for so long ends.
+const IDLE: Duration = Duration::from_secs(180);
+
+/// What time it is for simulated meters: it starts at a moment and goes so many times as fast as time.
+#[derive(Clone, Copy, Debug)]
+pub struct SimulatedClock {
+    start: Instant,
+    begun: time::Instant,
+    speed: u32,
+}
+
+impl SimulatedClock {
+    /// It is `start` now.
+    #[must_use]
+    pub fn new(start: Instant, speed: u32) -> SimulatedClock {
+        SimulatedClock { start, begun: time::Instant::now(), speed }
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        let passed_us = self.begun.elapsed().as_micros().saturating_mul(u128::from(self.speed));
+        Instant(self.start.0.saturating_add(i64::try_from(passed_us).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A meter that several connections share.
+pub type SharedMeter = Arc<Mutex<Meter>>;
+
+/// Most meters that have a port each.
+pub const MAX_DOORS: usize = 1000;
+
+/// A meter and where it can be reached.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Its number, title and keys.
+    pub identity: Arc<SimulatedMeter>,
+    /// What a client needs besides.
+    pub access: Access,
+    /// Where it listens; `None` where it dials in.
+    pub address: Option<SocketAddr>,
+    /// What is behind the door.
+    pub meter: SharedMeter,
+}
+
+/// What is behind the doors of these meters, which are switched on at `now` and cannot be reached yet. A meter must not
+/// be made twice: both would use the same counters.
+///
+/// # Errors
+/// When a meter's profile is not known.
+pub fn doors(
+    options: &FleetOptions,
+    meters: &[Arc<SimulatedMeter>],
+    faults: &[Fault],
+    now: Instant,
+) -> Result<Vec<Door>, Error> {
+    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
+    let door = |identity: &Arc<SimulatedMeter>| {
+        let access = Access::of(options.seed, identity.index);
+        let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
+        let meter = Meter::new(options, Arc::clone(identity), &profiles, how, now)?;
+        let meter = Arc::new(Mutex::new(meter));
+        Ok(Door { identity: Arc::clone(identity), access, address: None, meter })
+    };
+    meters.iter().map(door).collect()
+}
+
+/// Opens a port for each of these meters and serves them until the options' `shutdown`: the first at `at`, each other at
+/// the port after, or at any that is free where the port of `at` is 0.
+///
+/// # Errors
+/// When there are more than [`MAX_DOORS`] meters, or a port cannot be had.
+pub async fn open(
+    options: &FleetOptions,
+    doors: &mut [Door],
+    at: SocketAddr,
+    clock: SimulatedClock,
+) -> Result<(), Error> {
+    if doors.len() > MAX_DOORS {
+        return Err(Error::Options("at most 1000 meters can be served on a port each"));
+    }
+    for (number, door) in (0_u16..).zip(doors) {
+        let mut address = at;
+        if at.port() != 0 {
+            let port = at.port().checked_add(number);
+            address.set_port(port.ok_or(Error::Options("there are not so many ports for meters"))?);
+        }
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        door.address = Some(address);
+        let serving = serve(listener, Arc::clone(&door.meter), clock, options.shutdown.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::warn!(%address, %error, "a meter can be reached no more");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Writes what a client needs to speak with each of them, secrets included: `system_title`, `serial`, `address`, `kek`,
+/// `lls`, `hls_secret`, `mechanism`. Their keys are in the file of [`write_meters`](crate::write_meters).
+///
+/// # Errors
+/// As `out` gives them.
+pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
+    writeln!(out, "system_title,serial,address,kek,lls,hls_secret,mechanism")?;
+    for Door { identity, access, address, .. } in doors {
+        let Access { kek, lls, hls_secret, mechanism } = access;
+        let (title, serial, kek) = (identity.title, &identity.serial, hex::encode(kek));
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        writeln!(out, "{title},{serial},{address},{kek},{lls},{hls_secret},{}", mechanism.code())?;
+    }
+    out.flush()
+}
+
+/// Serves one meter until `shutdown`; connections end with it.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    meter: SharedMeter,
+    clock: SimulatedClock,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let turns = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return Ok(()) };
+        let (stream, from) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let (meter, shutdown) = (Arc::clone(&meter), shutdown.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            let ended = tokio::select! {
+                ended = converse(stream, &meter, &clock) => ended,
+                () = shutdown.cancelled() => Ok(()),
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%from, %error, "connection to a meter ended");
+            }
+        });
+    }
+}
+
+/// Answers what comes on a connection until it ends.
+async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedClock) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut session = locked(meter).session();
+    let mut incoming = BytesMut::new();
+    loop {
+        let length = wrapper::frame_len(&incoming, usize::from(MAX_PDU)).map_err(invalid)?;
+        let Some(length) = length.filter(|length| *length <= incoming.len()) else {
+            let read = time::timeout(IDLE, stream.read_buf(&mut incoming)).await;
+            if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
+                return Ok(());
+            }
+            continue;
+        };
+        let frame = incoming.split_to(length);
+        let reply = answered(&frame, meter, &mut session, clock.now())?;
+        time::sleep(reply.delay).await;
+        stream.write_all(&reply.apdu).await?;
+        if reply.ends {
+            return Ok(());
+        }
+    }
+}
+
+/// The answer to a frame, in a frame where there is one.
+pub(crate) fn answered(
+    frame: &[u8],
+    meter: &SharedMeter,
+    session: &mut Session,
+    now: Instant,
+) -> io::Result<Reply> {
+    let request = Wrapper::new_checked(frame).map_err(invalid)?;
+    if request.destination() != SERVER {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    let client = request.source();
+    let mut reply = locked(meter).answer(session, client, request.apdu(), now);
+    if !reply.apdu.is_empty() {
+        let mut out = Vec::with_capacity(reply.apdu.len() + wrapper::HEADER_LEN);
+        WrapperRepr { source: SERVER, destination: client }.emit(&reply.apdu, &mut out);
+        reply.apdu = out;
+    }
+    Ok(reply)
+}
+
+pub(crate) fn locked(meter: &SharedMeter) -> std::sync::MutexGuard<'_, Meter> {
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn invalid(error: codec::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

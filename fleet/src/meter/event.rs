@@ -1,0 +1,81 @@
+//! Event logs: what was done to the meter, and what its supply did (dlms.md 6.7).
+
+use codec::cosem::LogicalName;
+use codec::cosem::india::{control, events::EventLog, prepaid, push, time};
+use model::Instant;
+
+use crate::plan::Measured;
+
+/// Most rows of a log.
+pub(super) const CAPACITY: usize = 50;
+
+pub(super) const POWER_FAIL: u16 = 101;
+pub(super) const POWER_BACK: u16 = 102;
+pub(super) const LOW_VOLTAGE: u16 = 9;
+pub(super) const LOW_VOLTAGE_OVER: u16 = 10;
+pub(super) const CLOCK_SET: u16 = 151;
+pub(super) const NEW_FIRMWARE: u16 = 157;
+pub(super) const KEYS_CHANGED: u16 = 164;
+pub(super) const SECRET_CHANGED: u16 = 162;
+pub(super) const DEMAND_RESET: u16 = 166;
+pub(super) const LIMIT_ON: u16 = 159;
+pub(super) const LIMIT_OFF: u16 = 160;
+pub(super) const DISCONNECTED: u16 = 301;
+pub(super) const CONNECTED: u16 = 302;
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) at: Instant,
+    pub(super) code: u16,
+}
+
+/// What was done to a meter, by log; the supply's events are told by the history.
+#[derive(Debug, Default)]
+pub(super) struct Journal(Vec<(EventLog, Event)>);
+
+impl Journal {
+    pub(super) fn note(&mut self, log: EventLog, at: Instant, code: u16) {
+        // One that writes without end finds its oldest entries gone.
+        if self.0.len() >= 64 * CAPACITY {
+            self.0.drain(..32 * CAPACITY);
+        }
+        self.0.push((log, Event { at, code }));
+    }
+
+    pub(super) fn of(&self, log: EventLog) -> Vec<Event> {
+        self.0.iter().filter(|(of, _)| *of == log).map(|(_, event)| *event).collect()
+    }
+}
+
+/// What the supply did on one day, up to `now`.
+pub(super) fn of_day(measured: &Measured, log: EventLog, now: Instant) -> Vec<Event> {
+    let (spans, begin, end) = match log {
+        EventLog::Power => (&measured.used.outages, POWER_FAIL, POWER_BACK),
+        EventLog::Voltage => (&measured.used.sags, LOW_VOLTAGE, LOW_VOLTAGE_OVER),
+        _ => return Vec::new(),
+    };
+    let both =
+        |&(from, to): &(Instant, Instant)| [Event { at: from, code: begin }, Event { at: to, code: end }];
+    spans.iter().flat_map(both).filter(|event| event.at <= now).collect()
+}
+
+/// The code of a setting that was written, for the transaction log.
+pub(super) fn of_write(name: LogicalName, value: Option<i64>) -> Option<u16> {
+    let codes = [
+        (time::DEMAND_INTEGRATION_PERIOD, 152),
+        (time::BLOCK_CAPTURE_PERIOD, 153),
+        (time::BILLING_SCHEDULE, 154),
+        (time::ACTIVITY_CALENDAR, 155),
+        (control::LOAD_LIMIT, 158),
+        (push::EVENT_STATUS_FILTER, 165),
+        (time::IMAGE_ACTIVATION_SCHEDULE, 169),
+    ];
+    match (name, value) {
+        (prepaid::PAYMENT_MODE, Some(0)) => Some(211),
+        (prepaid::PAYMENT_MODE, Some(_)) => Some(212),
+        (prepaid::METERING_MODE, Some(0)) => Some(177),
+        (prepaid::METERING_MODE, Some(_)) => Some(178),
+        _ => codes.iter().find(|(of, _)| *of == name).map(|(_, code)| *code),
+    }
+}

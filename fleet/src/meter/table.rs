@@ -1,0 +1,134 @@
+//! Rows of profile buffers: which of them, and which of their columns, a selection wants.
+
+use codec::apdu::{CaptureObject, DataAccessResult, SelectiveAccess};
+use codec::axdr::{Value, Writer};
+use codec::cosem::{LogicalName, clock};
+use model::{Calendar, Instant};
+
+use super::instant_of;
+
+/// A row with its encoded cells, the clock first where there is one.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// What its clock says.
+    pub(super) stamp: Instant,
+    /// Its number in the life of the meter, from 1; only event logs have one.
+    pub(super) sequence: u32,
+    pub(super) cells: Vec<Vec<u8>>,
+}
+
+/// The rows that a range wants, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    All,
+    Time(Option<Instant>, Option<Instant>),
+    Sequence(u32, u32),
+}
+
+impl Span {
+    pub(super) fn holds(&self, row: &Row) -> bool {
+        match self {
+            Span::All => true,
+            Span::Time(from, to) => {
+                from.is_none_or(|from| from <= row.stamp) && to.is_none_or(|to| row.stamp <= to)
+            }
+            Span::Sequence(from, to) => (*from..=*to).contains(&row.sequence),
+        }
+    }
+
+    /// The first moment that may be wanted, and the last.
+    pub(super) fn times(&self) -> (Option<Instant>, Option<Instant>) {
+        match self {
+            Span::Time(from, to) => (*from, *to),
+            Span::All | Span::Sequence(..) => (None, None),
+        }
+    }
+}
+
+/// What a request wants of a buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) span: Span,
+    /// Numbers of rows from 1, the last included, 0 for the last there is.
+    entries: Option<(u32, u32)>,
+    /// Places of the columns.
+    columns: Vec<usize>,
+}
+
+impl Wanted {
+    /// Everything, or what the selection says of a buffer with these columns.
+    pub(super) fn of(
+        selection: Option<&SelectiveAccess<'_>>,
+        columns: &[CaptureObject],
+        sequence: Option<LogicalName>,
+        calendar: &Calendar,
+    ) -> Result<Wanted, DataAccessResult> {
+        let all = Wanted { span: Span::All, entries: None, columns: (0..columns.len()).collect() };
+        let Some(selection) = selection else { return Ok(all) };
+        if let Some(range) = selection.range() {
+            let selected: Vec<CaptureObject> = range.selected().collect();
+            let chosen =
+                |place: &usize| selected.is_empty() || selected.iter().any(|c| same(c, &columns[*place]));
+            let chosen: Vec<usize> = (0..columns.len()).filter(chosen).collect();
+            if !selected.is_empty() && chosen.len() < selected.len() {
+                return Err(DataAccessResult::ScopeOfAccessViolated);
+            }
+            let restricting = range.restricting();
+            let span = if Some(restricting.instance) == sequence {
+                Span::Sequence(number(range.from())?, number(range.to())?)
+            } else if restricting.class == clock::CLASS
+                || columns.first().is_some_and(|c| same(c, &restricting))
+            {
+                Span::Time(time(range.from(), calendar)?, time(range.to(), calendar)?)
+            } else {
+                return Err(DataAccessResult::ScopeOfAccessViolated);
+            };
+            return Ok(Wanted { span, columns: chosen, ..all });
+        }
+        let Some(entries) = selection.entries() else { return Err(DataAccessResult::TypeUnmatched) };
+        let last = if entries.to_column == 0 { usize::MAX } else { usize::from(entries.to_column) };
+        let chosen = usize::from(entries.from_column.max(1))..=last;
+        let columns = (0..columns.len()).filter(|place| chosen.contains(&(place + 1))).collect();
+        Ok(Wanted { entries: Some((entries.from_entry, entries.to_entry)), columns, ..all })
+    }
+
+    /// Writes what is wanted of these rows, which the span has chosen.
+    pub(super) fn write(&self, rows: &[Row], out: &mut Vec<u8>) {
+        let rows = match self.entries {
+            Some((from, to)) => {
+                let from = (from.max(1) as usize - 1).min(rows.len());
+                let to = if to == 0 { rows.len() } else { (to as usize).min(rows.len()) };
+                rows.get(from..to).unwrap_or_default()
+            }
+            None => rows,
+        };
+        Writer::new(out).array(rows.len());
+        for row in rows {
+            Writer::new(out).structure(self.columns.len());
+            for &column in &self.columns {
+                match row.cells.get(column) {
+                    Some(cell) => out.extend_from_slice(cell),
+                    None => _ = Writer::new(out).null(),
+                }
+            }
+        }
+    }
+}
+
+fn same(one: &CaptureObject, other: &CaptureObject) -> bool {
+    (one.class, one.instance, one.attribute) == (other.class, other.instance, other.attribute)
+}
+
+/// An end of a range; a time without a date is open.
+fn time(value: Value<'_>, calendar: &Calendar) -> Result<Option<Instant>, DataAccessResult> {
+    let time = value.date_time().ok_or(DataAccessResult::TypeUnmatched)?;
+    Ok(instant_of(&time, calendar))
+}
+
+fn number(value: Value<'_>) -> Result<u32, DataAccessResult> {
+    match value {
+        Value::U32(number) => Ok(number),
+        Value::U16(number) => Ok(u32::from(number)),
+        _ => Err(DataAccessResult::TypeUnmatched),
+    }
+}

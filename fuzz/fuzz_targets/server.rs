@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../targets/server.rs"]
+mod server_target;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| server_target::server(bytes));
