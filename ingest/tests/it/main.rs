@@ -8,6 +8,7 @@ mod lake;
 mod mqtt;
 mod pipeline;
 mod puback;
+mod session;
 mod tcp;
 mod udp;
 mod world;

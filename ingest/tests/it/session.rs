@@ -1,0 +1,151 @@
+//! Sessions over TCP with a meter in a program of other people's (`tests/peers/meter.py`); without it they are skipped.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
+use codec::axdr::{Data, Value};
+use codec::cosem::india::control::RELAY;
+use codec::cosem::{ClassId, LogicalName};
+use codec::session::client::{Effect, Error};
+use ingest::{Client, LinkError, SessionError, SessionOptions, Sessions};
+use registry::{Kek, Known, MeterAccess, Registry};
+
+const TITLE: &str = "505852000000aa01";
+const GUEK: &str = "411a36e7fa67784cd3d2c52e656e5644";
+const GAK: &str = "5f0017d36bcf9185daaad6cb7271d511";
+const CLOCK: LogicalName = LogicalName([0, 0, 1, 0, 0, 255]);
+
+struct Meter {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Meter {
+    fn start(args: &[&str]) -> Option<Meter> {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let venv = root.join(".venv/bin/python3");
+        let python = if venv.exists() { venv } else { PathBuf::from("python3") };
+        let imports =
+            Command::new(&python).args(["-c", "import gurux_dlms, dlms_cosem, cryptography"]).output();
+        if !imports.is_ok_and(|out| out.status.success()) {
+            println!("skipped: Python packages of tests/peers/requirements.txt are not there");
+            return None;
+        }
+        let mut child = Command::new(python)
+            .arg(root.join("tests/peers/meter.py"))
+            .args(["0", TITLE, GUEK, GAK])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Some(Meter { child, port: u16::try_from(said["port"].as_u64().unwrap()).unwrap() })
+    }
+
+    async fn registered(&self, dir: &Path) -> (Registry, MeterAccess) {
+        let registry = open(dir).await;
+        let head = "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls\n";
+        let port = self.port;
+        let line = format!(
+            "{TITLE},PX000001,{GUEK},{GAK},is15959-d1,authenticated,,127.0.0.1:{port},Urja1234,1234567890123456\n"
+        );
+        let known = Known { profiles: &[("is15959-d1", 1800)] };
+        registry.import_meters(format!("{head}{line}").as_bytes(), &known).await.unwrap();
+        let meter = registry.meter_access("PX000001").await.unwrap().unwrap();
+        (registry, meter)
+    }
+}
+
+async fn open(dir: &Path) -> Registry {
+    let kek = Kek::from_hex("8f0c2b1e77aa49d3905fe6c4b1a3d20e5c6f7081922db4e5a6b7c8d9eafb0c1d").unwrap();
+    Registry::open(&dir.join("registry.db"), kek).await.unwrap()
+}
+
+fn options() -> SessionOptions {
+    SessionOptions { answer: Duration::from_secs(2), ..SessionOptions::default() }
+}
+
+fn whole(class: u16, instance: LogicalName, attribute: i8) -> SelectedAttribute<'static> {
+    SelectedAttribute::whole(AttributeDescriptor { class: ClassId(class), instance, attribute })
+}
+
+#[tokio::test]
+async fn a_meter_is_dialled_read_and_switched_and_every_session_begins_above_the_last() {
+    let Some(meter) = Meter::start(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, access) = meter.registered(dir.path()).await;
+    let sessions = Sessions::new(registry.clone(), None, options());
+    let mut bounds = vec![];
+    for client in [Client::Utility, Client::Reader, Client::Utility] {
+        let mut session = sessions.dial(&access, client, None).await.unwrap();
+        let clock = session.get(whole(8, CLOCK, 2)).await.unwrap();
+        assert!(clock.data().value().date_time().is_some());
+        if client == Client::Utility {
+            let method = MethodDescriptor { class: ClassId(70), instance: RELAY, method: 1 };
+            session.action(method, Data::new(&[0x0f, 0]).ok()).await.unwrap();
+            let output = session.get(whole(70, RELAY, 2)).await.unwrap();
+            assert_eq!(output.data().value(), Value::Bool(false));
+        }
+        session.close().await;
+        bounds.push(registry.send_bound(access.meter, access.key_epoch, 48).await.unwrap());
+    }
+    assert!(bounds[0] >= 1000 && bounds[1] == bounds[0] && bounds[2] > bounds[0], "{bounds:?}");
+    registry.close().await;
+    // What was reserved is there after a restart.
+    let registry = open(dir.path()).await;
+    assert_eq!(registry.send_bound(access.meter, access.key_epoch, 48).await.unwrap(), bounds[2]);
+}
+
+#[tokio::test]
+async fn a_second_session_with_a_meter_is_told_that_it_is_busy() {
+    let Some(meter) = Meter::start(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, access) = meter.registered(dir.path()).await;
+    let sessions = Sessions::new(registry, None, options());
+    let first = sessions.dial(&access, Client::Utility, None).await.unwrap();
+    let second = sessions.clone().dial(&access, Client::Utility, None).await;
+    assert!(matches!(second, Err(SessionError::Busy(_))));
+    first.close().await;
+    sessions.dial(&access, Client::Utility, None).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_said_before_anything_is_sent() {
+    let Some(meter) = Meter::start(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, mut access) = meter.registered(dir.path()).await;
+    let sessions = Sessions::new(registry, None, options());
+    let nowhere = sessions.dial(&access, Client::Utility, Some("127.0.0.1:1")).await;
+    assert!(matches!(nowhere, Err(SessionError::Link(LinkError::Connect { .. }))));
+    access.address = None;
+    assert!(matches!(sessions.dial(&access, Client::Utility, None).await, Err(SessionError::NoAddress(_))));
+    access.secrets.hls.clear();
+    let to = format!("127.0.0.1:{}", meter.port);
+    let refused = sessions.dial(&access, Client::Utility, Some(&to)).await;
+    assert!(matches!(refused, Err(SessionError::NoSecret { .. })));
+}
+
+#[tokio::test]
+async fn an_action_without_an_answer_says_that_its_effect_is_unknown() {
+    let Some(meter) = Meter::start(&["--fault", "drop@6"]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, access) = meter.registered(dir.path()).await;
+    let sessions = Sessions::new(registry, None, options());
+    let mut session = sessions.dial(&access, Client::Utility, None).await.unwrap();
+    let method = MethodDescriptor { class: ClassId(70), instance: RELAY, method: 1 };
+    let failed = session.action(method, Data::new(&[0x0f, 0]).ok()).await.unwrap_err();
+    assert_eq!(failed.effect(), Effect::Unknown);
+    assert!(matches!(failed, SessionError::Meter { error: Error::Disconnected, .. }), "{failed}");
+}
