@@ -1,4 +1,5 @@
 //! The provider gives what the safe default gives, and what the standards print.
+#![allow(clippy::unwrap_used)]
 
 use codec::security::{CryptoProvider, IV_LEN, KEY_LEN, RustCrypto, TAG_LEN};
 use codec_aws_lc::AwsLc;
