@@ -14,6 +14,7 @@ mod fleet_faults;
 mod flips;
 mod harness;
 mod interop;
+mod interop_session;
 mod kills;
 mod lake;
 mod million;
