@@ -873,7 +873,7 @@ fn what_the_objects_write_wrong_does_not_reach_the_client() {
 fn services_that_are_not_known_are_said_to_be_so() {
     let mut pair = Pair::new(PUBLIC);
     pair.associate();
-    for unknown in [&[0xd9, 0][..], &[0xc0, 9, 0xc1], &[5, 1], &[0xe0, 0]] {
+    for unknown in [&[0xd9, 0][..], &[0xc0, 9, 0xc1], &[5, 1], &[0xe0, 0xc0, 0, 1, 0, 0, 0]] {
         assert_eq!(pair.raw(unknown), [0xd8, 2, 2], "{unknown:02x?}");
     }
     assert_eq!(pair.raw(&[0xc0, 1, 0xc1, 0]), [0xd8, 1, 3]);
