@@ -336,8 +336,10 @@ pub struct BlockSender<'a> {
     window: Option<u8>,
     /// Blocks that the other side has.
     acknowledged: u16,
-    /// Blocks sent, those included.
+    /// Blocks sent, those included; it goes back where some are to be sent again.
     sent: u16,
+    /// The most that `sent` was: the other side may have kept blocks behind a lost one.
+    furthest: u16,
 }
 
 impl<'a> BlockSender<'a> {
@@ -352,7 +354,8 @@ impl<'a> BlockSender<'a> {
     /// For a push that nobody acknowledges: all blocks one after the other.
     #[must_use]
     pub fn unconfirmed(apdu: &'a [u8], block_len: usize) -> Option<Self> {
-        let sender = Self { apdu, block_len: block_len.max(1), window: None, acknowledged: 0, sent: 0 };
+        let sender =
+            Self { apdu, block_len: block_len.max(1), window: None, acknowledged: 0, sent: 0, furthest: 0 };
         (sender.blocks() <= usize::from(MAX_BLOCKS)).then_some(sender)
     }
 
@@ -377,6 +380,7 @@ impl<'a> BlockSender<'a> {
         let control = BlockControl::new(last, streaming, self.window.unwrap_or(0));
         let data = self.apdu.chunks(self.block_len).nth(index).unwrap_or_default();
         self.sent += 1;
+        self.furthest = self.furthest.max(self.sent);
         BlockTransferRepr { control, number: self.sent, acknowledged: 0 }.emit(data, out);
         true
     }
@@ -384,7 +388,7 @@ impl<'a> BlockSender<'a> {
     /// Takes an acknowledgement: what is behind it is sent again.
     pub fn acknowledge(&mut self, acknowledgement: &GeneralBlockTransfer<'_>) {
         let acknowledged = acknowledgement.acknowledged();
-        if acknowledged < self.acknowledged || acknowledged > self.sent {
+        if acknowledged < self.acknowledged || acknowledged > self.furthest {
             return;
         }
         self.acknowledged = acknowledged;
@@ -466,6 +470,32 @@ mod tests {
         assert_eq!(push(&mut assembly, true, 4, b"four"), Ok(Taken::Duplicate));
         assert_eq!(assembly.missing().count(), 0);
         assert_eq!(assembly.apdu(), Some(&b"onetwothreefour"[..]));
+    }
+
+    #[test]
+    fn an_acknowledgement_may_pass_what_is_being_sent_again() {
+        let mut sender = BlockSender::confirmed(b"onetwo!", 3, 3).unwrap();
+        let mut assembly = Assembly::new(100);
+        let mut sent = vec![];
+        for number in 1..=3 {
+            sent.clear();
+            assert!(sender.emit_next(&mut sent));
+            if number > 1 {
+                assembly.push(&block(&sent)).unwrap();
+            }
+        }
+        // Block 1 was lost; from now on one at a time.
+        let acknowledge = |assembly: &Assembly, sender: &mut BlockSender<'_>| {
+            let mut answer = vec![];
+            assembly.acknowledgement(1, 1).emit(&[], &mut answer);
+            sender.acknowledge(&block(&answer));
+        };
+        acknowledge(&assembly, &mut sender);
+        sent.clear();
+        assert!(sender.emit_next(&mut sent));
+        assert_eq!(assembly.push(&block(&sent)), Ok(Taken::Complete));
+        acknowledge(&assembly, &mut sender);
+        assert!(sender.is_through());
     }
 
     #[test]
