@@ -318,7 +318,8 @@ fn no_space_for_the_registry_refuses_a_command_whole() {
     let files = ["registry.db", "registry.db-wal", "registry.db-journal"].map(|name| place.join(name));
     let accounts = || served.number("SELECT count(*) FROM account");
     let (mut injected, mut refused) = (0, 0);
-    for (turn, number) in numbers(30, 6, &mut random).into_iter().enumerate() {
+    // An import makes some ten writes.
+    for (turn, number) in numbers(12, 8, &mut random).into_iter().enumerate() {
         let csv = dir.path().join(format!("more-{turn}.csv"));
         let lines =
             (0..2).map(|one| format!("PUVVNL2{:09},lmv1-urban,4,2026-04-01,0,100,prepaid\n", turn * 2 + one));
