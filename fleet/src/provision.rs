@@ -346,18 +346,27 @@ pub fn write_accounts(meters: &[impl Borrow<SimulatedMeter>], mut out: impl Writ
 /// # Errors
 /// As `out` gives them.
 pub fn write_meters(meters: &[impl Borrow<SimulatedMeter>], mut out: impl Write) -> io::Result<()> {
-    writeln!(out, "system_title,serial,guek,gak,profile,policy,account_number,policy_reason")?;
+    writeln!(out, "{METER_COLUMNS}")?;
     for meter in meters.iter().map(Borrow::borrow) {
-        let (guek, gak) = (hex::encode(meter.guek), hex::encode(meter.gak));
-        let (title, serial, profile) = (meter.title, &meter.serial, &meter.profile);
-        let (policy, account) = (meter.policy.name(), &meter.account);
-        let reason = match meter.policy {
-            Policy::Authenticated => "",
-            Policy::Transport => "simulated meter without authentication",
-        };
-        writeln!(out, "{title},{serial},{guek},{gak},{profile},{policy},{account},{reason}")?;
+        writeln!(out, "{}", meter_row(meter))?;
     }
     out.flush()
+}
+
+/// Columns of a meter's registration.
+pub(crate) const METER_COLUMNS: &str =
+    "system_title,serial,guek,gak,profile,policy,account_number,policy_reason";
+
+/// A meter in these columns.
+pub(crate) fn meter_row(meter: &SimulatedMeter) -> String {
+    let (guek, gak) = (hex::encode(meter.guek), hex::encode(meter.gak));
+    let (title, serial, profile) = (meter.title, &meter.serial, &meter.profile);
+    let (policy, account) = (meter.policy.name(), &meter.account);
+    let reason = match meter.policy {
+        Policy::Authenticated => "",
+        Policy::Transport => "simulated meter without authentication",
+    };
+    format!("{title},{serial},{guek},{gak},{profile},{policy},{account},{reason}")
 }
 
 /// Thousandths of a unit as a decimal number without needless zeros.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Access, Fault, MAX_PDU, Meter, MeterOptions, Reply, Session};
 use crate::Error;
 use crate::options::FleetOptions;
-use crate::provision::SimulatedMeter;
+use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
 
 /// The management logical device, the only one.
 const SERVER: u16 = 1;
@@ -126,18 +126,17 @@ pub async fn open(
     Ok(())
 }
 
-/// Writes what a client needs to speak with each of them, secrets included: `system_title`, `serial`, `address`, `kek`,
-/// `lls`, `hls_secret`, `mechanism`. Their keys are in the file of [`write_meters`](crate::write_meters).
+/// Writes what a client needs to speak with each of them, secrets included, in the columns that `urja meter import` takes:
+/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`.
 ///
 /// # Errors
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
-    writeln!(out, "system_title,serial,address,kek,lls,hls_secret,mechanism")?;
+    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key")?;
     for Door { identity, access, address, .. } in doors {
-        let Access { kek, lls, hls_secret, mechanism } = access;
-        let (title, serial, kek) = (identity.title, &identity.serial, hex::encode(kek));
+        let Access { kek, lls, hls_secret, .. } = access;
         let address = address.map_or_else(String::new, |address| address.to_string());
-        writeln!(out, "{title},{serial},{address},{kek},{lls},{hls_secret},{}", mechanism.code())?;
+        writeln!(out, "{},{address},{lls},{hls_secret},{}", meter_row(identity), hex::encode(kek))?;
     }
     out.flush()
 }
