@@ -34,7 +34,7 @@ def sections(text):
 
 
 def section(part, rows):
-    dirty = " with changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") else ""
+    dirty = " with changes" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs") else ""
     commit = git("rev-parse", "--short", "HEAD") + dirty
     lines = [f"`./test --full {part}` on commit {commit}, {git('log', '-1', '--format=%cs')}, "
              f"{platform.machine()}, {os.cpu_count()} cores.", ""]
