@@ -33,7 +33,7 @@ pub struct Work<'a> {
 ///
 /// # Errors
 /// When a part fails, or the rows in the database are not those that were sent.
-pub fn seconds(work: Work<'_>) -> Result<Option<f64>, BoxError> {
+pub fn seconds(work: &Work<'_>) -> Result<Option<f64>, BoxError> {
     let Some(python) = python() else {
         println!("# no Python with dlms-cosem, paho-mqtt and psycopg: the peer of E1 is skipped");
         return Ok(None);
@@ -65,7 +65,7 @@ pub fn seconds(work: Work<'_>) -> Result<Option<f64>, BoxError> {
     let mut line = || lines.next().ok_or("the head-end ended")?.map_err(BoxError::from);
     while line()? != "ready" {}
     let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-    publish(&broker, work.frames)?;
+    publish(&broker, work.frames.clone())?;
     let done: f64 = line()?.strip_prefix("done ").ok_or("the head-end said something else")?.parse()?;
     child.wait()?;
     let found = postgres.query("select count(*) || ' ' || sum(import_wh) from interval_reading")?;

@@ -67,6 +67,11 @@ impl ingest::Lake for RealLake {
         Ok(())
     }
 
+    fn commit_at_once(&self, upto: Position) -> Result<(), BoxError> {
+        self.0.commit_at_once(upto)?;
+        Ok(())
+    }
+
     fn committed(&self) -> Position {
         self.0.committed()
     }

@@ -29,6 +29,14 @@ pub trait Lake: Send + Sync {
     /// When that is not known to have happened; it can be tried again.
     fn commit(&self, upto: Position) -> Result<(), BoxError>;
 
+    /// The same for a caller who waits for it, where [`Lake::commit`] leaves the cores to others.
+    ///
+    /// # Errors
+    /// As [`Lake::commit`].
+    fn commit_at_once(&self, upto: Position) -> Result<(), BoxError> {
+        self.commit(upto)
+    }
+
     /// Whether a failed commit must not be tried again by this process, as after a failed sync: then the pipeline
     /// fails.
     fn needs_restart(&self, error: &BoxError) -> bool {

@@ -25,9 +25,12 @@ impl ingest::Lake for IngestLake {
     }
 
     fn commit(&self, upto: Position) -> Result<(), ingest::BoxError> {
-        let report = self.0.commit(upto)?;
-        let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
-        tracing::debug!(position = upto.0, rows, tables = report.tables.len(), "committed to the lake");
+        tell(&self.0.commit(upto)?);
+        Ok(())
+    }
+
+    fn commit_at_once(&self, upto: Position) -> Result<(), ingest::BoxError> {
+        tell(&self.0.commit_at_once(upto)?);
         Ok(())
     }
 
@@ -62,4 +65,14 @@ impl ingest::Lake for IngestLake {
     ) -> Result<Option<i64>, ingest::BoxError> {
         Ok(self.0.demand_w(meter, from, to, period_s, without_end)?)
     }
+}
+
+fn tell(report: &lake::CommitReport) {
+    let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
+    tracing::debug!(
+        position = report.position.0,
+        rows,
+        tables = report.tables.len(),
+        "committed to the lake"
+    );
 }

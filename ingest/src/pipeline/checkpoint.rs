@@ -86,7 +86,8 @@ impl CheckpointThread {
                 Ok(CheckpointJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.core.gauges.checkpoint_due.store(false, Ordering::Relaxed);
-            let taken = if only_rows { self.commit_rows() } else { self.take(&mut state_bytes) };
+            let taken =
+                if only_rows { self.commit_rows() } else { self.take(&mut state_bytes, reply.is_some()) };
             self.tell(taken.as_ref().err());
             if taken.is_ok() {
                 pause = FIRST_PAUSE;
@@ -131,7 +132,7 @@ impl CheckpointThread {
         Ok(at)
     }
 
-    fn take(&self, state_bytes: &mut usize) -> Result<Position, PipelineError> {
+    fn take(&self, state_bytes: &mut usize, is_awaited: bool) -> Result<Position, PipelineError> {
         let began = Instant::now();
         let last = position(&self.core.gauges.checkpoint);
         let Some(fold) = self.capture(last)? else { return Ok(last) };
@@ -139,7 +140,9 @@ impl CheckpointThread {
         // It shares pages with the fold's thread, which copies those that it changes meanwhile.
         drop(fold);
         *state_bytes = sections.iter().map(|section| section.bytes.len()).sum();
-        self.core.lake.commit(at).map_err(PipelineError::Lake)?;
+        let lake = &self.core.lake;
+        let committed = if is_awaited { lake.commit_at_once(at) } else { lake.commit(at) };
+        committed.map_err(PipelineError::Lake)?;
         self.flush_waiting()?;
         let dir = checkpoint_dir(&self.core.options);
         state::write(&dir, at, &sections).map_err(PipelineError::Checkpoint)?;

@@ -285,7 +285,7 @@ impl Replayer<'_> {
         self.waiting.extend(effects.waiting);
         // A replay of any length takes no more memory than this.
         if self.applier.lake.hot_bytes() >= self.options.commit_bytes {
-            self.applier.lake.commit(self.applier.fold.position()).map_err(StartError::Lake)?;
+            self.applier.lake.commit_at_once(self.applier.fold.position()).map_err(StartError::Lake)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, PageType, Type, ZstdLevel};
@@ -39,9 +39,17 @@ pub(crate) struct Press {
     /// A page before it is compressed.
     page: Vec<u8>,
     pause: Duration,
+    /// When it last gave the core away.
+    rested: Instant,
     hurry_bytes: usize,
     hot_bytes: Arc<AtomicUsize>,
+    /// Whether somebody waits for the files.
+    is_awaited: bool,
 }
+
+/// So long a core is kept before a pause. Pages differ: one of an empty channel takes a microsecond, one of text tens of
+/// thousands.
+const SPELL: Duration = Duration::from_micros(250);
 
 impl Press {
     pub(crate) fn new(options: &Options, hot_bytes: Arc<AtomicUsize>) -> std::io::Result<Press> {
@@ -54,16 +62,27 @@ impl Press {
             page_rows: options.page_rows.max(1),
             page: Vec::new(),
             pause: options.pause,
+            rested: Instant::now(),
             hurry_bytes: options.hurry_bytes,
             hot_bytes,
+            is_awaited: false,
         })
     }
 
-    /// Gives the core away for a moment, unless rows press.
-    pub(crate) fn rest(&self) {
-        if !self.pause.is_zero() && self.hot_bytes.load(Ordering::Relaxed) < self.hurry_bytes {
+    /// Whether somebody waits for what it makes next.
+    pub(crate) fn begin(&mut self, is_awaited: bool) {
+        self.is_awaited = is_awaited;
+    }
+
+    /// Gives the core away for a moment if it was kept for long, unless rows press or somebody waits.
+    pub(crate) fn rest(&mut self) {
+        if self.is_awaited || self.pause.is_zero() || self.rested.elapsed() < SPELL {
+            return;
+        }
+        if self.hot_bytes.load(Ordering::Relaxed) < self.hurry_bytes {
             std::thread::sleep(self.pause);
         }
+        self.rested = Instant::now();
     }
 }
 

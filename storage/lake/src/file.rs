@@ -5,21 +5,26 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use bytes::Bytes;
 use model::Position;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression, Encoding};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 
 use crate::column::{Chunk, Press};
 use crate::disk::Disk;
 use crate::gather::{Column, Gathered};
 use crate::order::{Part, Run, pieces};
+use crate::parallel::in_parallel;
 use crate::table::USAGE_DATE;
 use crate::{DataFile, Error, IntegerEncoding, Table};
 
@@ -37,7 +42,7 @@ pub(crate) struct Written {
 /// Writes one data file, durable with its name. A file that exists is never written over.
 pub(crate) fn write(
     disk: &Disk,
-    press: &mut Press,
+    presses: &mut [Press],
     table: Table,
     dir: &Path,
     positions: (Position, Position),
@@ -48,7 +53,7 @@ pub(crate) fn write(
     let place = folder.as_ref().map_or_else(|| dir.to_owned(), |folder| dir.join(folder));
     disk.create_dir(&place)?;
     let (path, file) = create(&place, table, positions)?;
-    let result = write_content(disk, press, table, &path, file, columns, part);
+    let result = write_content(disk, presses, table, &path, file, columns, part);
     if result.is_err() {
         // The file is of no use; where it cannot be removed it stays unreferenced.
         let _ = fs::remove_file(&path);
@@ -81,7 +86,7 @@ fn create(place: &Path, table: Table, positions: (Position, Position)) -> Result
 
 fn write_content(
     disk: &Disk,
-    press: &mut Press,
+    presses: &mut [Press],
     table: Table,
     path: &Path,
     file: File,
@@ -92,7 +97,7 @@ fn write_content(
     let sink = Sink { file, hasher: blake3::Hasher::new(), unsynced: 0, failed_sync: failed_sync.clone() };
     let buffer = io::BufWriter::with_capacity(PIECE, sink);
     let (buffer, bounds) =
-        write_parquet(buffer, press, table, columns, part).map_err(|error| match failed_sync.take() {
+        write_parquet(buffer, presses, table, columns, part).map_err(|error| match failed_sync.take() {
             Some(source) => Error::Sync { path: path.to_owned(), source },
             None => Error::parquet(path)(error),
         })?;
@@ -111,68 +116,101 @@ type Bounds = Vec<Option<(i64, i64)>>;
 
 fn write_parquet(
     buffer: Buffer,
-    press: &mut Press,
+    presses: &mut [Press],
     table: Table,
     columns: &[Column<'_>],
     part: &Part,
 ) -> Result<(Buffer, Bounds), ParquetError> {
+    let (rows, press) = (presses[0].row_group_rows, &presses[0]);
     let schema = table.file_schema();
     let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
     let properties = Arc::new(properties(table, &schema, press));
     let mut writer = SerializedFileWriter::new(buffer, parquet_schema.root_schema_ptr(), properties)?;
     let others = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
     let mut bounds: Bounds = vec![None; columns.len()];
-    let mut gathered = Gathered::default();
-    for (number, runs) in pieces(&part.runs, press.row_group_rows).iter().enumerate() {
+    for (number, runs) in pieces(&part.runs, rows).iter().enumerate() {
         let has_others = columns.iter().any(|column| !column.is_integers());
         let writers = if has_others { others.create_column_writers(number)? } else { Vec::new() };
         let mut writers = writers.into_iter();
-        let pages = pieces(runs, press.page_rows);
+        let chunk = |(index, column)| ChunkOf {
+            column,
+            field: schema.field(index),
+            descriptor: parquet_schema.column(index),
+            owners: table.owner_column() == Some(schema.field(index).name().as_str()),
+            other: writers.next(),
+        };
+        let chunks: Vec<ChunkOf<'_>> = columns.iter().enumerate().map(chunk).collect();
+        let group = RowGroup { runs, pages: pieces(runs, presses[0].page_rows) };
+        let encoded = in_parallel(presses, chunks, |press, chunk| chunk.encode(press, &group));
         let mut row_group = writer.next_row_group()?;
-        for (index, column) in columns.iter().enumerate() {
-            let other = writers.next();
-            if !column.is_integers() {
-                append_other(&mut row_group, &schema, index, other, column, runs)?;
-                continue;
+        for (bounds, encoded) in bounds.iter_mut().zip(encoded) {
+            match encoded? {
+                Encoded::Integers { bytes, close, bounds: of_chunk } => {
+                    *bounds =
+                        [*bounds, of_chunk].into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+                    row_group.append_column(&bytes, close)?;
+                }
+                Encoded::Other(chunk) => chunk.append_to_row_group(&mut row_group)?,
             }
-            let is_owner = table.owner_column() == Some(schema.field(index).name().as_str());
-            let mut chunk = Chunk::new(parquet_schema.column(index), is_owner.then_some(runs_rows(runs)))?;
-            for page in &pages {
-                gathered.take(column, page);
-                chunk.push(press, gathered.page())?;
-                press.rest();
-            }
-            bounds[index] = [bounds[index], chunk.bounds()]
-                .into_iter()
-                .flatten()
-                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-            let (bytes, close) = chunk.close(press)?;
-            row_group.append_column(&bytes, close)?;
         }
         row_group.close()?;
     }
     Ok((writer.into_inner()?, bounds))
 }
 
-fn runs_rows(runs: &[Run]) -> u64 {
-    runs.iter().map(|run| u64::from(run.len)).sum()
+/// The rows of a row group.
+struct RowGroup<'a> {
+    runs: &'a [Run],
+    pages: Vec<Vec<Run>>,
 }
 
-/// Appends a column of text, bytes or flags as the library writes it.
-fn append_other(
-    row_group: &mut SerializedRowGroupWriter<'_, Buffer>,
-    schema: &Schema,
-    index: usize,
-    writer: Option<ArrowColumnWriter>,
-    column: &Column<'_>,
-    runs: &[Run],
-) -> Result<(), ParquetError> {
-    let none = || ParquetError::General("no writer for a column".to_owned());
-    let mut writer = writer.ok_or_else(none)?;
-    for leaf in compute_leaves(schema.field(index), &column.array(runs)?)? {
-        writer.write(&leaf)?;
+/// A column chunk that is to be made.
+struct ChunkOf<'a> {
+    column: &'a Column<'a>,
+    field: &'a Field,
+    descriptor: ColumnDescPtr,
+    /// Whether it gets a filter of the owners in it.
+    owners: bool,
+    /// What the library writes it with, where it is of text, bytes or flags.
+    other: Option<ArrowColumnWriter>,
+}
+
+/// A column chunk that only has to be appended.
+enum Encoded {
+    Integers { bytes: Bytes, close: ColumnCloseResult, bounds: Option<(i64, i64)> },
+    Other(ArrowColumnChunk),
+}
+
+impl ChunkOf<'_> {
+    fn encode(self, press: &mut Press, group: &RowGroup<'_>) -> Result<Encoded, ParquetError> {
+        if !self.column.is_integers() {
+            return self.encode_other(group.runs).map(Encoded::Other);
+        }
+        let mut chunk = Chunk::new(self.descriptor, self.owners.then(|| runs_rows(group.runs)))?;
+        let mut gathered = Gathered::default();
+        for page in &group.pages {
+            gathered.take(self.column, page);
+            chunk.push(press, gathered.page())?;
+            press.rest();
+        }
+        let bounds = chunk.bounds();
+        let (bytes, close) = chunk.close(press)?;
+        Ok(Encoded::Integers { bytes, close, bounds })
     }
-    writer.close()?.append_to_row_group(row_group)
+
+    /// A column of text, bytes or flags as the library writes it.
+    fn encode_other(self, runs: &[Run]) -> Result<ArrowColumnChunk, ParquetError> {
+        let none = || ParquetError::General("no writer for a column".to_owned());
+        let mut writer = self.other.ok_or_else(none)?;
+        for leaf in compute_leaves(self.field, &self.column.array(runs)?)? {
+            writer.write(&leaf)?;
+        }
+        writer.close()
+    }
+}
+
+fn runs_rows(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| u64::from(run.len)).sum()
 }
 
 /// What the log says of a file, from the rows in it.

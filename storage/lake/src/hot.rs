@@ -18,6 +18,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use model::{Position, Row};
 
 use crate::decode::Columns;
+use crate::parallel::in_parallel;
 use crate::rows::{Rows, bytes_of};
 use crate::{Error, Table};
 
@@ -57,9 +58,10 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// The rows as columns, in the order they came.
-    pub(crate) fn batches(&self) -> Vec<RecordBatch> {
-        let mut batches: Vec<_> = self.chunks.iter().map(|chunk| chunk.batch()).collect();
+    /// The rows as columns, in the order they came; made on as many threads as there are workers.
+    pub(crate) fn batches<W: Send>(&self, workers: &mut [W]) -> Vec<RecordBatch> {
+        let chunks: Vec<&Arc<Chunk>> = self.chunks.iter().collect();
+        let mut batches = in_parallel(workers, chunks, |_, chunk| chunk.batch());
         if let Some(last) = batches.last_mut() {
             *last = last.slice(0, last.num_rows() - self.surplus);
         }

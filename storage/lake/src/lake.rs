@@ -35,11 +35,13 @@ pub struct Options {
     pub checkpoint_interval: u64,
     /// How integers are written.
     pub integers: IntegerEncoding,
-    /// Pause after each page, so that threads that a sender waits for get the core at once: the scheduler leaves it to one
-    /// that computes for milliseconds.
+    /// Pause after each quarter of a millisecond of work on pages, so that threads that a sender waits for get the core at
+    /// once: the scheduler leaves it to one that computes for milliseconds.
     pub pause: Duration,
     /// Bytes of hot rows from which on there is no pause.
     pub hurry_bytes: usize,
+    /// Threads that make files when somebody waits for them.
+    pub threads: usize,
 }
 
 /// How the integers of a Parquet file are written.
@@ -52,6 +54,9 @@ pub enum IntegerEncoding {
     ByteStreamSplit,
 }
 
+/// More of them would wait for the one that appends.
+const MAX_THREADS: usize = 8;
+
 impl Default for Options {
     fn default() -> Options {
         Options {
@@ -63,6 +68,7 @@ impl Default for Options {
             integers: IntegerEncoding::default(),
             pause: Duration::from_micros(200),
             hurry_bytes: 256 << 20,
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
         }
     }
 }
@@ -100,7 +106,8 @@ struct Durable {
 
 struct Committer {
     tables: Vec<Delta>,
-    press: Press,
+    /// One for each thread that makes files.
+    presses: Vec<Press>,
     /// Tables in whose folders a commit that failed may have left files.
     littered: BTreeSet<Table>,
     /// Tables whose last checkpoint of the log could not be written.
@@ -313,10 +320,12 @@ impl Lake {
         let state = State { hot: Hot::new(lowest(&tables)), tables };
         let tables = opened.into_iter().map(|opened| opened.delta).collect();
         let hot_bytes = Arc::new(AtomicUsize::new(0));
-        let press =
-            Press::new(&options, Arc::clone(&hot_bytes)).map_err(Error::io("make a compressor for", &dir))?;
+        let presses = (0..options.threads.max(1))
+            .map(|_| Press::new(&options, Arc::clone(&hot_bytes)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::io("make a compressor for", &dir))?;
         let committer =
-            Committer { tables, press, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
+            Committer { tables, presses, littered: BTreeSet::new(), owed: BTreeSet::new(), halted: false };
         Ok(Lake(Arc::new(Inner {
             calendar,
             options,
@@ -359,16 +368,31 @@ impl Lake {
     /// [`Error::is_fatal`] says whether it asks for a new start, as after a failed sync. After any other error, as a
     /// full disk, nothing has changed for the tables that were not committed, and it may be called again.
     pub fn commit(&self, upto: Position) -> Result<CommitReport, Error> {
+        self.commit_with(upto, false)
+    }
+
+    /// The same for a caller who waits for it: on [`Options::threads`] threads and without pauses, where
+    /// [`Lake::commit`] leaves the cores to others.
+    ///
+    /// # Errors
+    /// As [`Lake::commit`].
+    pub fn commit_at_once(&self, upto: Position) -> Result<CommitReport, Error> {
+        self.commit_with(upto, true)
+    }
+
+    fn commit_with(&self, upto: Position, is_awaited: bool) -> Result<CommitReport, Error> {
         let mut committer = self.0.committer.lock().unwrap_or_else(PoisonError::into_inner);
         if committer.halted {
             return Err(Error::Halted);
         }
+        committer.presses.iter_mut().for_each(|press| press.begin(is_awaited));
+        let threads = if is_awaited { committer.presses.len() } else { 1 };
         let mut report = CommitReport { position: upto, tables: Vec::new() };
         for table in Table::ALL {
             let Some(work) = self.0.begin(table, upto)? else { continue };
             // Until the table's part is over it is not known what is on disk.
             committer.halted = true;
-            let result = self.0.commit_tidily(&mut committer, &work, upto);
+            let result = self.0.commit_tidily(&mut committer, threads, &work, upto);
             committer.halted = result.as_ref().is_err_and(Error::is_fatal);
             report.tables.push(result?);
         }
@@ -517,16 +541,17 @@ impl Inner {
     fn commit_tidily(
         &self,
         committer: &mut Committer,
+        threads: usize,
         work: &Work,
         upto: Position,
     ) -> Result<TableCommit, Error> {
-        let Committer { tables, press, littered, owed, .. } = committer;
+        let Committer { tables, presses, littered, owed, .. } = committer;
         let (table, delta) = (work.table, &tables[work.table.index()]);
         if !littered.insert(table) {
             let Durable { version, committed, files } = self.state().tables[table.index()].clone();
             open::remove_unfinished(&self.disk, delta, version, &files, committed)?;
         }
-        let report = self.commit_table(delta, press, work, upto)?;
+        let report = self.commit_table(delta, &mut presses[..threads], work, upto)?;
         littered.remove(&table);
         let interval = self.options.checkpoint_interval.max(1);
         if owed.contains(&table) || (work.version.unsigned_abs() + 1).is_multiple_of(interval) {
@@ -541,11 +566,11 @@ impl Inner {
     fn commit_table(
         &self,
         delta: &Delta,
-        press: &mut Press,
+        presses: &mut [Press],
         work: &Work,
         upto: Position,
     ) -> Result<TableCommit, Error> {
-        let written = self.write_files(delta, press, work, upto)?;
+        let written = self.write_files(delta, presses, work, upto)?;
         let entry = delta.append(&self.runtime, &self.options, work.version, upto, &written)?;
         let entry = Described::of_bytes(Delta::entry_name(work.version), &entry);
         let describe = |written: &Written| Described {
@@ -569,17 +594,17 @@ impl Inner {
     fn write_files(
         &self,
         delta: &Delta,
-        press: &mut Press,
+        presses: &mut [Press],
         work: &Work,
         upto: Position,
     ) -> Result<Vec<Written>, Error> {
         let positions = (work.before.next(), upto);
-        let batches = work.cut.batches();
+        let batches = work.cut.batches(presses);
         let parts = order::parts(work.table, &batches)?;
         let columns = gather::columns(work.table, &batches);
         let mut written: Vec<Written> = Vec::with_capacity(parts.len());
         for part in &parts {
-            match file::write(&self.disk, press, work.table, &delta.dir, positions, &columns, part) {
+            match file::write(&self.disk, presses, work.table, &delta.dir, positions, &columns, part) {
                 Ok(one) => written.push(one),
                 Err(error) => {
                     // No version will name these; what cannot be removed goes before the next attempt.

@@ -25,6 +25,7 @@ mod lookup;
 mod open;
 mod order;
 mod pack;
+mod parallel;
 mod readings;
 pub mod rebuild;
 mod rows;

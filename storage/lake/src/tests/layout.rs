@@ -1,6 +1,7 @@
 //! How the files look to a reader that wants little of them.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::Path;
 
 use model::row::ReadingRow;
 use model::{Calendar, Channel, Instant, MeterId, Position, Quality, ReadingKind, Row};
@@ -8,7 +9,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::sample::Market;
-use super::{folder, open};
+use super::{folder, open, small};
 use crate::scan::{Wanted, scan};
 use crate::{Lake, Options, Table};
 
@@ -46,6 +47,28 @@ fn integers_are_packed_without_a_dictionary_and_every_file_says_how_it_is_sorted
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_commit_on_many_threads_writes_the_same_bytes_as_one_in_the_background() {
+    let groups = Market::new(54).groups(200);
+    let upto = groups.last().unwrap().upto;
+    let bytes_of = |threads: usize, is_awaited: bool| {
+        let dir = folder();
+        let lake = Lake::open(dir.path(), Calendar::india(), Options { threads, ..small() }).unwrap();
+        groups.iter().for_each(|group| lake.absorb(group.rows.clone(), group.upto));
+        let commit = if is_awaited { Lake::commit_at_once } else { Lake::commit };
+        commit(&lake, upto).unwrap();
+        let files = lake.snapshot().tables.into_iter().flat_map(|view| view.files.to_vec());
+        let named =
+            |path: &Path| (path.strip_prefix(dir.path()).unwrap().to_owned(), fs::read(path).unwrap());
+        files.map(|file| named(&file.path)).collect::<Vec<_>>()
+    };
+    let background = bytes_of(4, false);
+    assert!(background.len() > 8);
+    for threads in [1, 2, 5] {
+        assert!(bytes_of(threads, true) == background, "{threads} threads");
     }
 }
 
