@@ -12,9 +12,10 @@ use crate::apdu::initiate::{DLMS_VERSION, InitiateResponse};
 use crate::apdu::{
     ActionOutcome, ActionResponse, ActionResponseBody, ActionResult, AttributeDescriptor, DataAccessResult,
     DataBlock, DataNotificationRepr, ExceptionResponse, GetBlock, GetResponse, GetResponseBody, LongInvokeId,
-    SetResponse, SetResponseBody, StateError,
+    SelectiveAccess, SetResponse, SetResponseBody, StateError,
 };
 use crate::axdr::{Value, Writer};
+use crate::cosem::profile_generic::{EntryDescriptor, Selection};
 use crate::cosem::{ClassId, LogicalName};
 use crate::security::Keys;
 use crate::security::Scratch;
@@ -913,8 +914,8 @@ fn what_was_not_agreed_to_is_not_asked_for() {
     assert_eq!(session.action(RELAY, None), refused(Conformance::ACTION));
     assert_eq!(session.get_with_list(&[energy()]), refused(Conformance::GET.union(lists)));
     let mut buffer = vec![];
-    let access = crate::apdu::EntryRange { from_entry: 1, to_entry: 2, from_column: 1, to_column: 0 };
-    let part = SelectedAttribute { access: Some(access.encode(&mut buffer)), ..energy() };
+    let access = SelectiveAccess::encode(&Selection::Entry(EntryDescriptor::rows(1, 2)), &mut buffer);
+    let part = SelectedAttribute { access: Some(access), ..energy() };
     assert_eq!(session.get(part), refused(Conformance::SELECTIVE_ACCESS));
     let mut long = vec![];
     Writer::new(&mut long).octet_string(&[1; 1000]);
