@@ -2,7 +2,7 @@
 
 use codec::apdu::block_transfer::{Assembly, BlockControl, BlockSender, BlockTransferRepr};
 use codec::apdu::{self, Apdu, DataNotificationRepr, GeneralBlockTransfer};
-use codec::axdr::{self, MAX_ELEMENTS, Value, Writer};
+use codec::axdr::{self, ELEMENTS_PER_BYTE, MAX_ELEMENTS, Value, Writer};
 use codec::cosem::profile_generic::{Buffer, Column, Selection};
 use codec::cosem::{
     ValueError, activity_calendar, association, clock, data, demand_register, disconnect_control,
@@ -52,7 +52,7 @@ pub(crate) fn axdr(bytes: &[u8]) {
     };
     let (value, rest) = axdr::parse(bytes).expect("checked bytes parse");
     assert_eq!(rest.len(), bytes.len() - length);
-    assert!(walk(value) <= MAX_ELEMENTS);
+    assert!(walk(value) <= MAX_ELEMENTS.min(length * ELEMENTS_PER_BYTE));
     assert_eq!(axdr::check(&bytes[..length]), Ok(length));
     assert!(axdr::check(&bytes[..length - 1]).is_err());
 }
@@ -64,7 +64,7 @@ pub(crate) fn apdu(bytes: &[u8]) {
     let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
     match apdu::parse(bytes) {
         Ok(Apdu::DataNotification(push)) => {
-            assert!(walk(push.body()) <= MAX_ELEMENTS);
+            assert!(walk(push.body()) <= MAX_ELEMENTS.min(bytes.len() * ELEMENTS_PER_BYTE));
             let head = DataNotificationRepr::parse(&push);
             let mut body = Vec::new();
             Writer::new(&mut body).null();
