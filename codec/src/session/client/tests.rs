@@ -553,6 +553,23 @@ fn a_write_or_action_is_sent_once_and_its_effect_is_then_unknown() {
 }
 
 #[test]
+fn an_action_whose_answer_comes_in_blocks_is_not_without_effect_when_the_line_breaks() {
+    let mut world = World::open(ciphered_config());
+    let request = world.session.action(RELAY, None).unwrap();
+    let asked = world.asked();
+    let block = DataBlock { last: false, number: 1, raw: &[0, 1] };
+    world.answer(&action_response(invoke_of(&asked), ActionResponseBody::Block(block)));
+    world.session.handle_disconnected();
+    let error = Error::Disconnected;
+    let failed = Event::Failed { request, error, effect: Effect::Unknown };
+    assert_eq!(
+        world.events().first(),
+        Some(&failed),
+        "the question for the next block never left, the action did"
+    );
+}
+
+#[test]
 fn refusals_of_the_meter_are_told_in_its_words() {
     let mut world = World::open(ciphered_config());
     let id = world.session.get(energy()).unwrap();
@@ -777,6 +794,27 @@ fn blocks_are_joined_in_order_and_a_gap_is_an_error() {
     let error = Error::Block { expected: 2, found: 3 };
     assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::None }]);
     world.reads(5);
+}
+
+#[test]
+fn a_refused_block_ends_the_read_unless_it_answers_an_earlier_question() {
+    let mut world = World::open(ciphered_config());
+    let request = world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    let refusal = DataAccessResult::DataBlockNumberInvalid;
+    let block = |number, raw| {
+        let block = GetBlock { last: raw == Err(refusal), number, raw };
+        get_response(invoke_of(&asked), GetResponseBody::Block(block))
+    };
+    for number in 1..=2 {
+        world.answer(&block(number, Ok(&[7])));
+        world.asked();
+    }
+    world.answer(&block(1, Err(refusal)));
+    assert_eq!(world.events(), [Event::Dropped(Dropped::Late)], "the first block was asked for twice");
+    world.answer(&block(2, Err(refusal)));
+    let error = Error::Access(refusal);
+    assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::None }]);
 }
 
 #[test]
