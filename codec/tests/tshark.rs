@@ -299,7 +299,7 @@ fn pushes_and_refusals() -> Vec<Kind> {
     ]
 }
 
-/// What older dissectors, or all of them, have no fields for: it must at least be told by its tag and end nothing.
+/// What older dissectors, or all of them, have no fields for: it is said which of it, and nothing is asked.
 fn unknown() -> Vec<Kind> {
     let number = number();
     let (initiate, initiated) = initiates();
