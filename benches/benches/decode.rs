@@ -1,4 +1,4 @@
-//! D1, D5, D6: one encrypted push from bytes to typed values, another key for each message.
+//! D1, D2, D5, D6: one encrypted push from bytes to typed values, another key for each message.
 
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +14,10 @@ use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId};
 use codec::axdr::{DateTime, Known, Value, Writer};
 use codec::security::{self, CryptoProvider, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
 use codec_aws_lc::AwsLc;
+
+#[cfg(feature = "peers")]
+#[path = "decode/python.rs"]
+mod python;
 
 const MESSAGES: usize = 8192;
 const MESSAGE_LEN: usize = 275;
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 /// One push of one meter.
+#[derive(Clone)]
 struct Message {
     keys: Keys,
     guek: [u8; 16],
@@ -425,6 +430,7 @@ mod peer {
 
     pub(crate) fn compare(_: &Fleet) -> Result<(), Void> {
         println!("D1   skipped: dlms_cosem needs --features peers");
+        println!("D2   skipped: the stacks of Python need --features peers");
         Ok(())
     }
 }
@@ -470,7 +476,7 @@ mod peer {
         println!("{}", faster("D1", &ours, &reached));
         println!("{}", faster("D1s", &safe, &reached));
         println!("{}", faster("D1p", &ours, &typed));
-        Ok(())
+        crate::python::compare(fleet)
     }
 
     fn faster(id: &'static str, ours: &Samples, theirs: &Samples) -> Figure {

@@ -1,7 +1,7 @@
 //! A head-end of other people's parts: Mosquitto, dlms-cosem in Python, PostgreSQL. See `peers/head_end.py`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +9,12 @@ use ingest::BoxError;
 
 use crate::broker::{self, Mosquitto};
 use crate::postgres::Postgres;
+use crate::python;
 use crate::world::Meter;
 
 /// Clients that publish.
 const CLIENTS: usize = 4;
-const PACKAGES: &str = "import dlms_cosem, paho.mqtt.client, psycopg";
+const PACKAGES: &str = "dlms_cosem, paho.mqtt.client, psycopg";
 
 /// What it is given.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Work<'a> {
 /// # Errors
 /// When a part fails, or the rows in the database are not those that were sent.
 pub fn seconds(work: &Work<'_>) -> Result<Option<f64>, BoxError> {
-    let Some(python) = python() else {
+    let Some(python) = python::with(PACKAGES) else {
         println!("# no Python with dlms-cosem, paho-mqtt and psycopg: the peer of E1 is skipped");
         return Ok(None);
     };
@@ -105,15 +106,4 @@ fn write_keys(path: &Path, meters: &[Meter]) -> std::io::Result<()> {
         writeln!(file, "{} {} {}", hex(&meter.title.0), hex(&meter.guek), hex(&meter.gak))?;
     }
     file.flush()
-}
-
-/// A Python that has what the script needs: of `URJA_BENCH_PYTHON`, of `.venv`, or of the system.
-fn python() -> Option<PathBuf> {
-    let of_repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python3"));
-    let candidates = std::env::var("URJA_BENCH_PYTHON").map(PathBuf::from).into_iter();
-    let mut candidates = candidates.chain([of_repository.to_owned(), PathBuf::from("python3")]);
-    candidates.find(|python| {
-        let found = Command::new(python).args(["-c", PACKAGES]).stderr(Stdio::null()).status();
-        found.is_ok_and(|status| status.success())
-    })
 }

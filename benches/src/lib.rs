@@ -8,6 +8,7 @@ pub mod head_end;
 pub mod postgres;
 #[cfg(feature = "path")]
 pub mod process;
+pub mod python;
 #[cfg(feature = "path")]
 pub mod read;
 #[cfg(feature = "path")]
@@ -83,6 +84,8 @@ pub enum Floor {
     AtLeast(f64),
     /// Pass at this or less.
     AtMost(f64),
+    /// Nothing is asked of it: a figure to be known.
+    None,
 }
 
 impl Floor {
@@ -92,6 +95,7 @@ impl Floor {
         match self {
             Self::AtLeast(floor) => figure >= floor,
             Self::AtMost(floor) => figure <= floor,
+            Self::None => true,
         }
     }
 }
@@ -116,7 +120,11 @@ pub struct Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, ours, peer, ratio, spread_percent, floor } = self;
-        let verdict = if floor.holds(*ratio) { "pass" } else { "short" };
+        let verdict = match floor {
+            Floor::None => "no floor",
+            floor if floor.holds(*ratio) => "pass",
+            _ => "short",
+        };
         write!(f, "{id:<4} {ours:>14} {peer:>14} {ratio:>8.2}  (±{spread_percent:.1} %)  {verdict}")
     }
 }

@@ -58,9 +58,7 @@ pub use notification::{
 pub use result::{
     ActionResult, ConfirmedService, DataAccessResult, InitiateError, ServiceErrorCategory, StateError,
 };
-pub use selective::{
-    BY_ENTRY, BY_RANGE, Bound, CaptureObject, EntryRange, Range, RangeRepr, SelectiveAccess,
-};
+pub use selective::SelectiveAccess;
 pub use set::{SetRequest, SetRequestBody, SetResponse, SetResponseBody};
 
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! A-XDR data of DLMS/COSEM: every type, read in place.
 //!
 //! [`parse`] walks a whole [`Value`] tree once and proves it sound: known tags, lengths and counts inside
-//! the bytes, nesting up to [`MAX_DEPTH`], at most [`MAX_ELEMENTS`] elements. After that no accessor can
+//! the bytes, nesting up to [`MAX_DEPTH`], at most [`ELEMENTS_PER_BYTE`] and [`MAX_ELEMENTS`] elements. After that no accessor can
 //! fail or panic, so iteration gives values, not results. Nothing allocates and nothing recurses: the
 //! check keeps a fixed stack of open containers, and skipping a container only counts what is pending.
 //!
@@ -52,6 +52,10 @@ pub const MAX_DEPTH: usize = 16;
 /// Elements in one [`check`]ed value, containers and the types of empty arrays included. More than an
 /// APDU of 64 KiB can hold, unless a compact array blows it up.
 pub const MAX_ELEMENTS: usize = 65_536;
+
+/// Most elements of a compact array for each of its bytes: what a short one claims to hold is work for whoever reads it.
+/// Tagged elements take a byte each at least, so this is the most for any value.
+pub const ELEMENTS_PER_BYTE: usize = 8;
 
 /// Tags of the wire, as in the table of the module's documentation.
 pub mod tag {

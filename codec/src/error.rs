@@ -37,7 +37,8 @@ pub enum ErrorKind {
     CountTooLarge(usize),
     /// Containers are nested deeper than [`MAX_DEPTH`](crate::axdr::MAX_DEPTH).
     TooDeep,
-    /// More elements than [`MAX_ELEMENTS`](crate::axdr::MAX_ELEMENTS).
+    /// More elements than [`MAX_ELEMENTS`](crate::axdr::MAX_ELEMENTS), or than
+    /// [`ELEMENTS_PER_BYTE`](crate::axdr::ELEMENTS_PER_BYTE) allows.
     TooManyElements,
     /// A data tag that A-XDR does not know.
     UnknownTag(u8),

@@ -38,3 +38,8 @@ pub mod tree;
 pub mod wrapper;
 
 pub use error::{Error, ErrorKind};
+
+/// The examples of the README, which compile and hold.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

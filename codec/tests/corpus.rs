@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 
+#[path = "../../fuzz/targets/client.rs"]
+mod client_target;
 #[path = "../../fuzz/targets/codec.rs"]
 mod codec_targets;
 #[path = "../../fuzz/targets/server.rs"]
@@ -70,6 +72,11 @@ fn the_cosem_corpus_holds() {
 }
 
 #[test]
+fn the_client_corpus_holds() {
+    replay("client", client_target::client);
+}
+
+#[test]
 fn the_server_corpus_holds() {
     replay("server", server_target::server);
 }
@@ -87,6 +94,21 @@ proptest! {
             bytes[at] = byte;
         }
         server_target::server(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// The bytes are steps, so that any of them are something that can happen on the line; with an association first
+    /// there is more to happen.
+    #[test]
+    fn whatever_happens_on_the_line_a_session_holds(
+        choice: u8,
+        opened: bool,
+        steps in prop::collection::vec(any::<u8>(), 0..120),
+    ) {
+        let first = if opened { client_target::OPENING } else { &[] };
+        client_target::client(&[&[choice], first, &steps].concat());
     }
 }
 

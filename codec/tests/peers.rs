@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use codec::apdu::{
-    ActionResult, AttributeDescriptor, Bound, CaptureObject, DataAccessResult, EntryRange, MethodDescriptor,
-    RangeRepr, SelectedAttribute,
+    ActionResult, AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectedAttribute, SelectiveAccess,
 };
 use codec::axdr::{Data, DateTime, Value, Writer};
 use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
 use codec::cosem::india::{control, profile, register};
+use codec::cosem::profile_generic::{CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
 use codec::cosem::{ClassId, LogicalName};
 use codec::security::Keys;
 use codec::security::counter::SendCounter;
@@ -433,28 +433,23 @@ fn a_profile_comes_in_blocks_the_same_by_range_and_by_entry() {
         line.associate().unwrap();
         let now = time(&line.get(8, CLOCK, 2));
         let columns = rows(&line.get(7, profile::BLOCK_LOAD, 3));
-        let clock = CaptureObject { class: ClassId(8), instance: CLOCK, attribute: 2, data_index: 0 };
         let yesterday = {
             let mut bytes = now.0;
             bytes[3] = bytes[3].saturating_sub(1).max(1);
             DateTime(bytes)
         };
-        let range = RangeRepr {
-            restricting: clock,
-            from: Bound::Time(day(yesterday, 1)),
-            to: Bound::Time(day(yesterday, 13)),
-            selected: &[],
-        };
+        let (from, to) = (day(yesterday, 1), day(yesterday, 13));
+        let range = Selection::Range(RangeDescriptor::times(CaptureObject::clock(CLOCK), &from, &to));
         let mut buffer = vec![];
         let attribute = whole(7, profile::BLOCK_LOAD, 2).attribute;
-        let access = Some(range.encode(&mut buffer));
+        let access = Some(SelectiveAccess::encode(&range, &mut buffer));
         let by_range = line.try_get(SelectedAttribute { attribute, access }).unwrap();
         if now.day().is_some_and(|day| day > 1) {
             assert!((24..=26).contains(&rows(&by_range)), "{} rows", rows(&by_range));
         }
-        let entries = EntryRange { from_entry: 1, to_entry: 20, from_column: 1, to_column: 0 };
+        let entries = Selection::Entry(EntryDescriptor::rows(1, 20));
         let mut buffer = vec![];
-        let access = Some(entries.encode(&mut buffer));
+        let access = Some(SelectiveAccess::encode(&entries, &mut buffer));
         let by_entry = line.try_get(SelectedAttribute { attribute, access }).unwrap();
         assert_eq!(rows(&by_entry), 20);
         let Value::Array(array) = by_entry.data().value() else { panic!() };

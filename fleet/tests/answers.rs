@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use codec::apdu::acse::Mechanism;
 use codec::apdu::{
-    ActionResult, AttributeDescriptor, Bound, CaptureObject, DataAccessResult, EntryRange, MethodDescriptor,
-    RangeRepr, SelectedAttribute, SelectiveAccess,
+    ActionResult, AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectedAttribute, SelectiveAccess,
 };
 use codec::axdr::{Data, DateTime, Value, Writer};
 use codec::cosem::india::association::{Association, FIRMWARE, PUBLIC, READER, UTILITY};
 use codec::cosem::india::{control, events::EventLog, identity, prepaid, profile, scaler, time};
-use codec::cosem::{ClassId, LogicalName};
+use codec::cosem::profile_generic::{CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
+use codec::cosem::{ClassId, List, LogicalName};
 use codec::security::Keys;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
@@ -225,16 +225,11 @@ fn a_range_of_blocks_is_what_the_household_used() {
     let options = options(plain());
     let household = Household::new(SEED, &identity, &options.faults);
     let day = household.day("2026-07-10".parse().unwrap(), &options.calendar);
-    let clock = CaptureObject { class: ClassId(8), instance: time::CLOCK, attribute: 2, data_index: 0 };
-    let (from, to) = (day.end_of(0), day.end());
-    let range = RangeRepr {
-        restricting: clock,
-        from: Bound::Time(stamp(from)),
-        to: Bound::Time(stamp(to)),
-        selected: &[],
-    };
+    let (from, to) = (stamp(day.end_of(0)), stamp(day.end()));
+    let range = Selection::Range(RangeDescriptor::times(CaptureObject::clock(time::CLOCK), &from, &to));
     let mut buffer = Vec::new();
-    let read = line.select(7, profile::BLOCK_LOAD, 2, Some(range.encode(&mut buffer))).unwrap();
+    let read =
+        line.select(7, profile::BLOCK_LOAD, 2, Some(SelectiveAccess::encode(&range, &mut buffer))).unwrap();
     let rows = rows_of(&read);
     assert_eq!(rows.len(), day.intervals.len());
     for (row, interval) in rows.iter().zip(&day.intervals) {
@@ -252,16 +247,18 @@ fn a_range_of_blocks_is_what_the_household_used() {
 fn entries_and_columns_are_chosen_by_number_and_by_name() {
     let (mut line, _) = line(UTILITY);
     let mut buffer = Vec::new();
-    let entries = EntryRange { from_entry: 3, to_entry: 5, from_column: 2, to_column: 3 };
-    let read = line.select(7, profile::BLOCK_LOAD, 2, Some(entries.encode(&mut buffer))).unwrap();
+    let entries = EntryDescriptor { from_entry: 3, to_entry: 5, from_column: 2, to_column: 3 };
+    let access = SelectiveAccess::encode(&Selection::Entry(entries), &mut buffer);
+    let read = line.select(7, profile::BLOCK_LOAD, 2, Some(access)).unwrap();
     let rows = rows_of(&read);
     assert_eq!((rows.len(), rows[0].len()), (3, 2));
     let all = line.read(7, profile::BLOCK_LOAD, 2);
     assert_eq!(rows_of(&all)[2][1..3], rows[0][..]);
-    let wrong =
-        CaptureObject { class: ClassId(3), instance: LogicalName([9; 6]), attribute: 2, data_index: 0 };
-    let range = RangeRepr { restricting: wrong, from: Bound::U32(1), to: Bound::U32(2), selected: &[] };
-    let refused = line.select(7, profile::BLOCK_LOAD, 2, Some(range.encode(&mut buffer)));
+    let restricting = CaptureObject::whole(ClassId(3), LogicalName([9; 6]), 2);
+    let (from, to) = (1_u32.into(), 2_u32.into());
+    let wrong = Selection::Range(RangeDescriptor { restricting, from, to, columns: List::new(&[]) });
+    let access = SelectiveAccess::encode(&wrong, &mut buffer);
+    let refused = line.select(7, profile::BLOCK_LOAD, 2, Some(access));
     assert_eq!(refused, Err(Error::Access(DataAccessResult::ScopeOfAccessViolated)));
 }
 

@@ -11,6 +11,7 @@ use codec::apdu::{
 };
 use codec::axdr::{Data, Writer};
 use codec::cosem::association::{CLASS, CURRENT};
+use codec::cosem::profile_generic::Selection;
 use codec::security::association::{Envelope, Incoming, Outgoing, Protect};
 use codec::security::counter::{RisingCounter, SendCounter};
 use codec::security::hls::{self, Secret};
@@ -46,7 +47,7 @@ impl Objects for Toy {
         out: &mut Vec<u8>,
     ) -> Result<(), DataAccessResult> {
         self.asked += 1;
-        if selection.is_some_and(|selection| selection.range().is_some()) {
+        if matches!(selection.map(SelectiveAccess::of_buffer), Some(Ok(Selection::Range(_)))) {
             return Ok(());
         }
         let length = usize::from(attribute.attribute.unsigned_abs()) * 40;

@@ -5,8 +5,9 @@
   push.py send --to tcp://HOST:PORT | udp://HOST:PORT | mqtt://HOST:PORT --file DIR/pushes.jsonl
 
 `gen` writes accounts.csv and meters.csv for the registry, and pushes.jsonl: one push a line with its bytes (`hex`, in a
-wrapper), the meter's keys, and `expected`: the readings (`end`, `values` by channel) or the event word that went in,
-never what somebody decoded. A line with `expected` null has one bit of its tag flipped and must be refused.
+wrapper), the meter's keys, and `expected`: the readings (`end`, `values` by channel), the event word or the cells of a
+bill that went in, never what somebody decoded. Bills (`billing`, `nic_billing`) are made when asked for: no profile
+takes them in yet. A line with `expected` null has one bit of its tag flipped and must be refused.
 `send` prints how many were sent and how many were acknowledged, and fails when an acknowledgement is missing.
 
 A-XDR is encoded by Gurux, GCM is that of `cryptography`, MQTT that of Paho; see README.md.
@@ -33,7 +34,9 @@ from gurux_dlms.internal._GXCommon import _GXCommon
 IST = dt.timezone(dt.timedelta(hours=5, minutes=30))
 HALF_HOUR = dt.timedelta(minutes=30)
 KINDS = ("block", "daily", "instant", "esw", "nic_block")
-SETUP = {"block": "0.5", "nic_block": "0.5", "daily": "0.6", "instant": "0.0", "esw": "0.4"}
+BILLS = ("billing", "nic_billing")
+SETUP = {"block": "0.5", "nic_block": "0.5", "daily": "0.6", "instant": "0.0", "esw": "0.4", "billing": "0.103",
+         "nic_billing": "0.103"}
 ESW_BITS = (3, 4, 6, 11, 12, 51, 81, 82, 83, 84, 85, 86, 87)
 U16, U32, I16, BOOL, TIME = GXUInt16, GXUInt32, GXInt16, bool, None
 # Channel, type on the wire, and what a unit on the wire is in units of the channel. Energies may be floats in kWh.
@@ -92,6 +95,21 @@ class Meter:
             "tamper_count": draw(9), "billing_count": draw(99), "programming_count": draw(9), "relay_state": draw(2),
             "load_limit_w": 5000, "power_fail_count": draw(99)}
 
+    def bill(self):
+        """The 32 columns of a billing cycle in the order of D1: wire type and value; energies may be floats in kWh."""
+        at = self.now.replace(hour=0, minute=0)
+        zones = [self.rng.randrange(1, 90_000) for _ in range(8)]
+        demands = [self.rng.randrange(3000) for _ in range(4)]
+        energy = GXFloat32 if self.floats else U32
+        def energies(values):
+            return [(energy, value / 1000 if self.floats else value) for value in values]
+        def demand(number):
+            return [(U32, demands[number]), (TIME, at - dt.timedelta(hours=number + 1))]
+        return [(TIME, at), (I16, self.rng.randrange(-999, 1001)), *energies([self.wh, *zones]),
+                *energies([self.vah, *(zone + zone // 12 for zone in zones)]), *demand(0), *demand(1),
+                (U32, self.rng.randrange(99_999)), *energies([0, 0]), *demand(2), *demand(3),
+                (U32, self.rng.randrange(9999))]
+
 
 def structure(elements, kind=GXStructure):
     made = kind()
@@ -121,7 +139,10 @@ def body(meter, kind, rows, word):
     setup = bytearray(int(part) for part in f"{SETUP[kind]}.25.9.0.255".split("."))
     stamp = clock(rows[-1][0], meter.deviation)
     head = [bytearray(f"GXP{meter.serial}".encode()), setup, stamp]
-    if kind == "esw":
+    if kind in BILLS:
+        row = [clock(value, meter.deviation) if wire is TIME else wire(value) for wire, value in rows[0][1]]
+        tail = row if kind == "billing" else [structure([structure(row)], GXArray)]
+    elif kind == "esw":
         bits = GXBitString("".join("1" if bit in word else "0" for bit in range(128)))
         tail = [bits]
     elif kind == "nic_block":
@@ -160,7 +181,9 @@ def protect(meter, apdu):
 def push(meter, kind):
     """One push: its bytes, and what went in."""
     word = sorted(meter.rng.sample(ESW_BITS, meter.rng.randrange(5)))
-    if kind == "nic_block":
+    if kind in BILLS:
+        rows = [(meter.now, meter.bill())]
+    elif kind == "nic_block":
         rows = [meter.interval() for _ in range(meter.rng.randrange(2, 13))]
     elif kind == "block":
         rows = [meter.interval()]
@@ -172,9 +195,13 @@ def push(meter, kind):
     head = b"\x0f" + struct.pack(">I", meter.invoke_id | 0x4000_0000)
     stamp = meter.rng.choice((b"\x00", b"\x0c" + clock(rows[-1][0], meter.deviation)))
     apdu = protect(meter, head + stamp + body(meter, kind, rows, word))
-    expected = {"readings": [] if kind == "esw" else [{"end": at.isoformat(), "values": v} for at, v in rows]}
-    if kind == "esw":
-        expected["event_bits"] = word
+    if kind in BILLS:
+        cells_of = [clock(value, meter.deviation).hex() if wire is TIME else value for wire, value in rows[0][1]]
+        expected = {"cells": cells_of}
+    elif kind == "esw":
+        expected = {"readings": [], "event_bits": word}
+    else:
+        expected = {"readings": [{"end": at.isoformat(), "values": values} for at, values in rows]}
     return struct.pack(">HHHH", 1, 1, 64, len(apdu)) + apdu, expected
 
 

@@ -1,10 +1,11 @@
 //! What `urja read` and `urja relay` ask of a meter, by name, and what it says in JSON.
 
-use codec::apdu::{AttributeDescriptor, Bound, MethodDescriptor, RangeRepr, SelectedAttribute};
+use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute, SelectiveAccess};
 use codec::axdr::{Data, DateTime, Value};
 use codec::cosem::disconnect_control::ControlState;
 use codec::cosem::india::events::EventLog;
 use codec::cosem::india::{control, identity, prepaid, profile, register, scaler, time};
+use codec::cosem::profile_generic::{self, CaptureObject, RangeDescriptor, Selection};
 use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::{Effect, OwnedData};
@@ -276,18 +277,12 @@ async fn rows(
     };
     let mut buffer = Vec::new();
     let mut attribute = whole(PROFILE_CLASS, name, 2);
-    if let Some((from, to)) = range {
-        let restricting = codec::apdu::CaptureObject {
-            class: ClassId(CLOCK_CLASS),
-            instance: time::CLOCK,
-            attribute: 2,
-            data_index: 0,
-        };
-        let range = RangeRepr { restricting, from: Bound::Time(from), to: Bound::Time(to), selected: &[] };
-        attribute.access = Some(range.encode(&mut buffer));
+    if let Some((from, to)) = &range {
+        let range = RangeDescriptor::times(CaptureObject::clock(time::CLOCK), from, to);
+        attribute.access = Some(SelectiveAccess::encode(&Selection::Range(range), &mut buffer));
     }
     let read = session.get(attribute).await?;
-    let scaler_of = |column: &Column| {
+    let scaler_of = |column: &CaptureObject| {
         let found = scalers.iter().find(|(of, _)| (of.class, of.name) == (column.class, column.name));
         found.map(|(_, scaler)| *scaler).filter(|_| column.attribute == 2)
     };
@@ -306,7 +301,7 @@ async fn rows(
         .iter()
         .zip(&scalers)
         .map(|(column, scaler)| {
-            let Column { class, name, attribute } = column;
+            let CaptureObject { class, name, attribute, .. } = column;
             let unit = scaler.map(|(_, unit)| unit.symbol());
             json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit })
         })
@@ -314,27 +309,17 @@ async fn rows(
     Ok(json!({ "columns": columns, "rows": rows }))
 }
 
-/// A column of a profile.
-struct Column {
-    class: u16,
-    name: LogicalName,
-    attribute: i8,
-}
-
-fn columns(objects: &OwnedData) -> Vec<Column> {
-    let Value::Array(objects) = objects.data().value() else { return Vec::new() };
-    let column = |value| {
-        let object = codec::apdu::CaptureObject::of(value)?;
-        Some(Column { class: object.class.0, name: object.instance, attribute: object.attribute })
-    };
-    objects.iter().filter_map(column).collect()
+/// The columns of a profile; none where one of them is no column, for the rest would then stand over the wrong cells.
+fn columns(objects: &OwnedData) -> Vec<CaptureObject> {
+    let columns = profile_generic::capture_objects(objects.data().value());
+    columns.map(|columns| columns.iter().collect()).unwrap_or_default()
 }
 
 /// The scalers of a scaler profile: its columns with the one row that it has.
 async fn scalers_of(
     session: &mut MeterSession,
     name: LogicalName,
-) -> Result<Vec<(Column, (i8, Unit))>, SessionError> {
+) -> Result<Vec<(CaptureObject, (i8, Unit))>, SessionError> {
     let columns = columns(&session.get(whole(PROFILE_CLASS, name, 3)).await?);
     let row = session.get(whole(PROFILE_CLASS, name, 2)).await?;
     let Value::Array(rows) = row.data().value() else { return Ok(Vec::new()) };

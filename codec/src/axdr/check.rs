@@ -1,6 +1,6 @@
 //! The one walk over untrusted bytes, and the skips that rely on it.
 
-use super::{MAX_DEPTH, MAX_ELEMENTS, Shape as RowShape, tag};
+use super::{ELEMENTS_PER_BYTE, MAX_DEPTH, MAX_ELEMENTS, Shape as RowShape, tag};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind};
 
@@ -220,7 +220,13 @@ fn check_compact_array(cursor: &mut Cursor<'_>, depth: usize, budget: &mut usize
     check_type(cursor, depth, budget)?;
     let length = cursor.length()?;
     let mut contents = cursor.split(length)?;
-    walk_rows(types, &mut contents, budget).map(|_| ())
+    // Only here can elements be had for nothing: they are held to the bytes that they came in.
+    let encoded = cursor.position() - types.position();
+    let most = encoded.saturating_mul(ELEMENTS_PER_BYTE).min(*budget);
+    let mut left = most;
+    walk_rows(types, &mut contents, &mut left)?;
+    *budget -= most - left;
+    Ok(())
 }
 
 /// Number of rows in the contents of a compact array that was checked.

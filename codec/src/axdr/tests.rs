@@ -419,6 +419,22 @@ fn a_compact_array_cannot_blow_up() {
 }
 
 #[test]
+fn a_compact_array_has_at_most_eight_elements_for_each_of_its_bytes() {
+    let rows = |nulls: u8, rows: usize| {
+        let mut out = vec![];
+        Writer::new(&mut out)
+            .compact_array(&[tag::STRUCTURE, 2, tag::ARRAY, 0, nulls, tag::NULL, tag::U8], &vec![7; rows]);
+        out
+    };
+    // A row is a structure, an array, its nulls and a number, in one byte.
+    let bytes = rows(5, 100);
+    assert_eq!(check(&bytes), Ok(bytes.len()));
+    let (value, _) = parse(&bytes).unwrap();
+    assert!(walk(value) > 7 * bytes.len() && walk(value) <= ELEMENTS_PER_BYTE * bytes.len());
+    assert_eq!(check(&rows(7, 100)).unwrap_err().kind, ErrorKind::TooManyElements);
+}
+
+#[test]
 fn more_elements_than_a_frame_can_hold_are_refused() {
     let array = |count: u32| {
         let mut bytes = vec![tag::ARRAY, 0x84];
@@ -529,8 +545,8 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        if let Ok((value, _)) = parse(&bytes) {
-            prop_assert!(walk(value) <= MAX_ELEMENTS);
+        if let Ok((value, rest)) = parse(&bytes) {
+            prop_assert!(walk(value) <= (bytes.len() - rest.len()) * ELEMENTS_PER_BYTE);
         }
     }
 
@@ -541,7 +557,7 @@ proptest! {
         bytes[at] = byte;
         if let Ok((value, rest)) = parse(&bytes) {
             prop_assert_eq!(check(&bytes), Ok(bytes.len() - rest.len()));
-            prop_assert!(walk(value) <= MAX_ELEMENTS);
+            prop_assert!(walk(value) <= (bytes.len() - rest.len()) * ELEMENTS_PER_BYTE);
         }
     }
 }

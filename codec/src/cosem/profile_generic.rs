@@ -10,7 +10,7 @@ use super::{ClassId, Field, List, LogicalName, NoData, ValueError, Wire};
 use crate::axdr::{Elements, Value, Writer};
 
 pub use rows::{Cell, Column, Rows};
-pub use select::{EntryDescriptor, RangeDescriptor, Selection};
+pub use select::{Bound, EntryDescriptor, RangeDescriptor, Selection};
 
 class! {
     7

@@ -169,6 +169,11 @@ fn selective_access_is_as_the_reference_has_it() {
         Selection::read(2, value("0204 0600000001 0600000000 120001 0900")),
         "class 7 selector 2 buffer element 3: expected long-unsigned, found octet-string",
     );
+    let nested = hex.replace("090C07EA06010101000000014A00", "0201 00");
+    refused(
+        Selection::read(1, value(&nested)),
+        "class 7 selector 1 buffer element 2: expected simple value, found structure",
+    );
 }
 
 const COLUMNS: [Column; 3] = [Column::Clock, Column::Value, Column::Event];

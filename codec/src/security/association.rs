@@ -6,11 +6,12 @@
 //! 2. the title of the sender, if the APDU names one, is the one this association is with,
 //! 3. the security control is the one agreed: nothing weaker and nothing else,
 //! 4. the tag,
-//! 5. the counter is above the last one under the same key,
-//! 6. the content is that of the service that was announced.
+//! 5. the content is that of the service that was announced: the tag does not cover the byte that says so,
+//! 6. the counter is above the last one under the same key.
 //!
 //! Only then is there an [`Authentic`], and nothing else gives the content out: it cannot be parsed before.
-//! A counter that was not verified changes nothing.
+//! What is refused uses up no counter: neither a forged frame nor a genuine one whose first byte was changed on the
+//! way makes a replay of the frame that comes behind it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -175,7 +176,7 @@ pub enum Refusal {
     Security(SecurityError),
     /// It is genuine, and was received before.
     Replay(Replay),
-    /// It is genuine, and its content is not of the service that its tag says.
+    /// It is genuine, new or not, and its content is not of the service that its tag says.
     Content {
         /// The service that was announced.
         announced: Service,
@@ -301,8 +302,8 @@ impl Incoming {
         let encryption = keys.encryption(message.key).ok_or(Refusal::NoKey(message.key))?;
         let plain = message.open(provider, encryption, keys, self.protect, scratch)?;
         let counter = message.content.counter;
-        self.counter_mut(message.key).accept(counter).map_err(Refusal::Replay)?;
         message.expect(plain.0)?;
+        self.counter_mut(message.key).accept(counter).map_err(Refusal::Replay)?;
         Ok(Received { key: message.key, counter, apdu: plain })
     }
 

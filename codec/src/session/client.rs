@@ -640,7 +640,7 @@ impl<P: CryptoProvider> ClientSession<P> {
             State::Releasing => self.close(None),
             State::Asking(_, request) => {
                 // What waits to be sent again was sent before; what waits the first time was not.
-                let effect = if self.core.sent() { request.effect() } else { Effect::None };
+                let effect = if self.core.sent() { request.effect() } else { request.effect_before() };
                 self.core.failed(&request, Error::Disconnected, effect);
                 self.close(Some(Error::Disconnected));
             }

@@ -263,9 +263,8 @@ impl Ciphering {
     ) -> Result<(Style, &'s [u8]), ExceptionResponse> {
         self.incoming.rekeyed(KeyUse::Unicast, security.received(client));
         let received = self.incoming.receive(provider, &self.keys, apdu, scratch);
-        // Also where it was refused for its content: its counter was verified before.
-        security.heard(client, self.incoming.counter(KeyUse::Unicast));
         let received = received.map_err(|refusal| refused(&refusal))?;
+        security.heard(client, self.incoming.counter(KeyUse::Unicast));
         let envelope = match apdu.first() {
             Some(&(GENERAL_GLO | GENERAL_DED | GENERAL_CIPHERING)) => Envelope::General,
             _ => Envelope::Service,

@@ -10,6 +10,7 @@ use crate::apdu::field::{Field, Reader};
 use crate::apdu::{self, ActionResult, AttributeDescriptor, ConfirmedServiceError, DataAccessResult};
 use crate::apdu::{EventNotification, ExceptionResponse, InvokeId, MethodDescriptor, SelectiveAccess};
 use crate::axdr::Data;
+use crate::cosem::profile_generic::Selection;
 use crate::cursor::Cursor;
 use crate::error::Error;
 
@@ -247,10 +248,10 @@ impl<'a> Walk<'a> {
 }
 
 fn selector_text(access: &SelectiveAccess<'_>) -> String {
-    let meaning = match (access.range(), access.entries()) {
-        (Some(_), _) => " (by range)",
-        (_, Some(_)) => " (by entry)",
-        _ => "",
+    let meaning = match access.of_buffer() {
+        Ok(Selection::Range(_)) => " (by range)",
+        Ok(Selection::Entry(_)) => " (by entry)",
+        Err(_) => "",
     };
     format!("selector {}{meaning}", access.selector)
 }

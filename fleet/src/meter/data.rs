@@ -1,11 +1,11 @@
 //! What each object reads, writes and does.
 
 use codec::apdu::acse::ApplicationContext;
-use codec::apdu::{ActionResult, CaptureObject, DataAccessResult, SelectiveAccess};
+use codec::apdu::{ActionResult, DataAccessResult, SelectiveAccess};
 use codec::axdr::{Data, Value, Writer};
 use codec::cosem::disconnect_control::{self, ControlMode, Transition};
 use codec::cosem::india::{association, control, events::EventLog};
-use codec::cosem::{LogicalName, clock, image_transfer};
+use codec::cosem::{List, LogicalName, Wire, clock, image_transfer};
 use codec::security::hls::Secret;
 use codec::security::keys::KeyTransfer;
 use codec::session::server::Caller;
@@ -53,7 +53,7 @@ impl Meter {
                 _ => _ = writer.octet_string(&self.encoder.date_time(self.clock()).0),
             },
             Thing::Buffer(which) => match attribute {
-                3 => capture_objects(&self.columns(which), writer),
+                3 => List::new(&self.columns(which)).write(writer),
                 4 => _ = writer.u32(which.period_s(self.meter.period_s)),
                 7 => {
                     let entries = self.entries(which)?;
@@ -68,11 +68,11 @@ impl Meter {
                     2 => {
                         writer.array(1).structure(scaled.len());
                         for column in &scaled {
-                            let (scaler, unit) = self.scaler(column.instance);
+                            let (scaler, unit) = self.scaler(column.name);
                             writer.structure(2).i8(scaler).enum_(unit);
                         }
                     }
-                    3 => capture_objects(&scaled, writer),
+                    3 => List::new(&scaled).write(writer),
                     4 => _ = writer.u32(0),
                     7 | 8 => _ = writer.u32(1),
                     _ => sorting(attribute, writer),
@@ -353,11 +353,6 @@ impl Meter {
     fn note(&mut self, log: EventLog, code: u16) {
         self.journal.note(log, self.now, code);
     }
-}
-
-fn capture_objects(columns: &[CaptureObject], writer: &mut Writer<'_>) {
-    writer.array(columns.len());
-    columns.iter().for_each(|column| column.write(writer));
 }
 
 /// Sorted by nothing but the time at which rows came.

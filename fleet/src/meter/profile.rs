@@ -1,9 +1,10 @@
 //! Profiles: their columns, their scalers and their rows.
 
 use ::model::{Channel, CivilDay, Instant, Values};
-use codec::apdu::{CaptureObject, DataAccessResult, SelectiveAccess};
+use codec::apdu::{DataAccessResult, SelectiveAccess};
 use codec::axdr::{DateTime, Writer};
 use codec::cosem::india::{control, events::EventLog, identity, register, status, time};
+use codec::cosem::profile_generic::CaptureObject;
 use codec::cosem::{ClassId, LogicalName, clock, data, extended_register};
 use profiles::{Column, PushKind, Target};
 
@@ -45,10 +46,6 @@ impl Which {
     }
 }
 
-fn captured(class: ClassId, instance: LogicalName, attribute: i8) -> CaptureObject {
-    CaptureObject { class, instance, attribute, data_index: 0 }
-}
-
 fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut Writer::new(&mut out));
@@ -58,12 +55,13 @@ fn encoded(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
 impl Meter {
     /// The columns of a buffer.
     pub(super) fn columns(&self, which: Which) -> Vec<CaptureObject> {
-        let clock_column = captured(clock::CLASS, time::CLOCK, 2);
+        let clock_column = CaptureObject::whole(clock::CLASS, time::CLOCK, 2);
         let of_push = |kind| {
             let layout =
                 self.encoder.layout(kind).map(|layout| layout.columns.as_slice()).unwrap_or_default();
-            let columns =
-                layout.iter().map(|c| captured(ClassId(c.class), LogicalName(c.obis.0), c.attribute as i8));
+            let columns = layout
+                .iter()
+                .map(|c| CaptureObject::whole(ClassId(c.class), LogicalName(c.obis.0), c.attribute as i8));
             [clock_column].into_iter().chain(columns).collect()
         };
         match which {
@@ -72,12 +70,12 @@ impl Meter {
             Which::Daily => of_push(PushKind::Daily),
             Which::Billing => billing_columns(),
             Which::Nameplate => {
-                let mut columns = nameplate().map(|name| captured(data::CLASS, name, 2)).to_vec();
+                let mut columns = nameplate().map(|name| CaptureObject::whole(data::CLASS, name, 2)).to_vec();
                 columns.truncate(8);
                 columns
             }
             Which::Log(log) => {
-                let mut columns = vec![clock_column, captured(data::CLASS, log.latest_code(), 2)];
+                let mut columns = vec![clock_column, CaptureObject::whole(data::CLASS, log.latest_code(), 2)];
                 columns.extend(self.event_columns(log).into_iter().map(|(shown, _)| shown));
                 columns
             }
@@ -101,7 +99,7 @@ impl Meter {
         let place = |(from, shown): (LogicalName, LogicalName)| {
             let place = layout.columns.iter().position(|column| column.obis.0 == from.0)?;
             let class = ClassId(layout.columns.get(place)?.class);
-            Some((captured(class, shown, 2), place))
+            Some((CaptureObject::whole(class, shown, 2), place))
         };
         wanted.into_iter().filter_map(place).collect()
     }
@@ -301,7 +299,7 @@ impl Meter {
         let stamp = self.encoder.date_time(at);
         let small = |value: i64| Cell::U32(u32::try_from(value).unwrap_or(0));
         let of = |column: &CaptureObject| {
-            let LogicalName([_, _, quantity, process, zone, _]) = column.instance;
+            let LogicalName([_, _, quantity, process, zone, _]) = column.name;
             let channel = match quantity {
                 1 => Channel::ImportWh,
                 9 => Channel::ImportVah,
@@ -317,7 +315,7 @@ impl Meter {
             match (column.attribute, process) {
                 (5, _) | (_, 1) => Cell::Time(stamp),
                 (_, 8) => self
-                    .push_column(column.instance)
+                    .push_column(column.name)
                     .map_or(small(energy), |found| self.encoder.cell(found, channel, energy).0),
                 (_, 6) if quantity == 1 => small(demand_w),
                 (_, 6) if quantity == 9 => small(demand_w * 105 / 100),
@@ -403,21 +401,24 @@ fn billing_columns() -> Vec<CaptureObject> {
     let value = |name| {
         let LogicalName([_, _, _, process, ..]) = name;
         let class = if process == 6 { extended_register::CLASS } else { ClassId(3) };
-        captured(class, name, 2)
+        CaptureObject::whole(class, name, 2)
     };
     let zones = |LogicalName([a, b, c, d, _, f]): LogicalName| {
         (0..=ZONES).map(move |zone| value(LogicalName([a, b, c, d, zone, f])))
     };
-    let demand = |name| [value(name), captured(extended_register::CLASS, name, 5)];
-    let mut all = vec![captured(data::CLASS, status::BILLING_DATE, 2), value(register::POWER_FACTOR_AVERAGE)];
+    let demand = |name| [value(name), CaptureObject::whole(extended_register::CLASS, name, 5)];
+    let mut all = vec![
+        CaptureObject::whole(data::CLASS, status::BILLING_DATE, 2),
+        value(register::POWER_FACTOR_AVERAGE),
+    ];
     all.extend(zones(register::ENERGY_IMPORT));
     all.extend(zones(register::APPARENT_ENERGY_IMPORT));
     all.extend(demand(register::DEMAND_IMPORT));
     all.extend(demand(register::APPARENT_DEMAND_IMPORT));
-    all.push(captured(data::CLASS, status::BILLING_POWER_ON_DURATION, 2));
+    all.push(CaptureObject::whole(data::CLASS, status::BILLING_POWER_ON_DURATION, 2));
     all.extend([value(register::ENERGY_EXPORT), value(register::APPARENT_ENERGY_EXPORT)]);
     all.extend(demand(register::DEMAND_EXPORT));
     all.extend(demand(register::APPARENT_DEMAND_EXPORT));
-    all.push(captured(ClassId(3), LogicalName([1, 0, 84, 6, 0, 255]), 2));
+    all.push(CaptureObject::whole(ClassId(3), LogicalName([1, 0, 84, 6, 0, 255]), 2));
     all
 }

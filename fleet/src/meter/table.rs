@@ -1,7 +1,8 @@
 //! Rows of profile buffers: which of them, and which of their columns, a selection wants.
 
-use codec::apdu::{CaptureObject, DataAccessResult, SelectiveAccess};
+use codec::apdu::{DataAccessResult, SelectiveAccess};
 use codec::axdr::{Value, Writer};
+use codec::cosem::profile_generic::{Bound, CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
 use codec::cosem::{LogicalName, clock};
 use model::{Calendar, Instant};
 
@@ -65,31 +66,47 @@ impl Wanted {
     ) -> Result<Wanted, DataAccessResult> {
         let all = Wanted { span: Span::All, entries: None, columns: (0..columns.len()).collect() };
         let Some(selection) = selection else { return Ok(all) };
-        if let Some(range) = selection.range() {
-            let selected: Vec<CaptureObject> = range.selected().collect();
-            let chosen =
-                |place: &usize| selected.is_empty() || selected.iter().any(|c| same(c, &columns[*place]));
-            let chosen: Vec<usize> = (0..columns.len()).filter(chosen).collect();
-            if !selected.is_empty() && chosen.len() < selected.len() {
-                return Err(DataAccessResult::ScopeOfAccessViolated);
-            }
-            let restricting = range.restricting();
-            let span = if Some(restricting.instance) == sequence {
-                Span::Sequence(number(range.from())?, number(range.to())?)
-            } else if restricting.class == clock::CLASS
-                || columns.first().is_some_and(|c| same(c, &restricting))
-            {
-                Span::Time(time(range.from(), calendar)?, time(range.to(), calendar)?)
-            } else {
-                return Err(DataAccessResult::ScopeOfAccessViolated);
-            };
-            return Ok(Wanted { span, columns: chosen, ..all });
+        match selection.of_buffer() {
+            Ok(Selection::Range(range)) => all.within(&range, columns, sequence, calendar),
+            Ok(Selection::Entry(entry)) => Ok(all.numbered(&entry)),
+            Err(_) => Err(DataAccessResult::TypeUnmatched),
         }
-        let Some(entries) = selection.entries() else { return Err(DataAccessResult::TypeUnmatched) };
-        let last = if entries.to_column == 0 { usize::MAX } else { usize::from(entries.to_column) };
-        let chosen = usize::from(entries.from_column.max(1))..=last;
-        let columns = (0..columns.len()).filter(|place| chosen.contains(&(place + 1))).collect();
-        Ok(Wanted { entries: Some((entries.from_entry, entries.to_entry)), columns, ..all })
+    }
+
+    /// Of all of it, the rows in a range with the columns that it names.
+    fn within(
+        self,
+        range: &RangeDescriptor<'_>,
+        columns: &[CaptureObject],
+        sequence: Option<LogicalName>,
+        calendar: &Calendar,
+    ) -> Result<Wanted, DataAccessResult> {
+        let selected = range.columns;
+        let chosen =
+            |place: &usize| selected.is_empty() || selected.iter().any(|c| same(&c, &columns[*place]));
+        let chosen: Vec<usize> = (0..columns.len()).filter(chosen).collect();
+        if !selected.is_empty() && chosen.len() < selected.len() {
+            return Err(DataAccessResult::ScopeOfAccessViolated);
+        }
+        let restricting = range.restricting;
+        let is_time =
+            restricting.class == clock::CLASS || columns.first().is_some_and(|c| same(c, &restricting));
+        let span = if Some(restricting.name) == sequence {
+            Span::Sequence(number(range.from)?, number(range.to)?)
+        } else if is_time {
+            Span::Time(time(range.from, calendar)?, time(range.to, calendar)?)
+        } else {
+            return Err(DataAccessResult::ScopeOfAccessViolated);
+        };
+        Ok(Wanted { span, columns: chosen, ..self })
+    }
+
+    /// Of all of it, the rows and the columns of these numbers.
+    fn numbered(self, entry: &EntryDescriptor) -> Wanted {
+        let last = if entry.to_column == 0 { usize::MAX } else { usize::from(entry.to_column) };
+        let chosen = usize::from(entry.from_column.max(1))..=last;
+        let columns = self.columns.iter().copied().filter(|place| chosen.contains(&(place + 1))).collect();
+        Wanted { entries: Some((entry.from_entry, entry.to_entry)), columns, ..self }
     }
 
     /// Writes what is wanted of these rows, which the span has chosen.
@@ -116,17 +133,17 @@ impl Wanted {
 }
 
 fn same(one: &CaptureObject, other: &CaptureObject) -> bool {
-    (one.class, one.instance, one.attribute) == (other.class, other.instance, other.attribute)
+    (one.class, one.name, one.attribute) == (other.class, other.name, other.attribute)
 }
 
 /// An end of a range; a time without a date is open.
-fn time(value: Value<'_>, calendar: &Calendar) -> Result<Option<Instant>, DataAccessResult> {
-    let time = value.date_time().ok_or(DataAccessResult::TypeUnmatched)?;
+fn time(end: Bound<'_>, calendar: &Calendar) -> Result<Option<Instant>, DataAccessResult> {
+    let time = end.value().date_time().ok_or(DataAccessResult::TypeUnmatched)?;
     Ok(instant_of(&time, calendar))
 }
 
-fn number(value: Value<'_>) -> Result<u32, DataAccessResult> {
-    match value {
+fn number(end: Bound<'_>) -> Result<u32, DataAccessResult> {
+    match end.value() {
         Value::U32(number) => Ok(number),
         Value::U16(number) => Ok(u32::from(number)),
         _ => Err(DataAccessResult::TypeUnmatched),

@@ -10,11 +10,63 @@ pub struct RangeDescriptor<'a> {
     /// The column that restricts; the clock, or the sequence number of an event log.
     pub restricting: CaptureObject,
     /// The smallest value.
-    pub from: Value<'a>,
+    pub from: Bound<'a>,
     /// The largest value.
-    pub to: Value<'a>,
+    pub to: Bound<'a>,
     /// The columns to give; empty is all.
     pub columns: List<'a, CaptureObject>,
+}
+
+/// An end of a range: a value that holds no others, for neither is such a one compared nor may it deepen a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound<'a>(Value<'a>);
+
+impl<'a> Bound<'a> {
+    /// `None` where `value` is an array or a structure.
+    #[must_use]
+    pub const fn of(value: Value<'a>) -> Option<Self> {
+        match value {
+            Value::Array(_) | Value::Structure(_) | Value::CompactArray(_) => None,
+            simple => Some(Self(simple)),
+        }
+    }
+
+    /// The value as on the wire.
+    #[must_use]
+    pub const fn value(&self) -> Value<'a> {
+        self.0
+    }
+}
+
+/// A time, as an octet-string of 12 bytes.
+impl<'a> From<&'a DateTime> for Bound<'a> {
+    fn from(time: &'a DateTime) -> Self {
+        Self(Value::OctetString(&time.0))
+    }
+}
+
+/// The number of an event in its log, and other counts.
+impl From<u32> for Bound<'_> {
+    fn from(number: u32) -> Self {
+        Self(Value::U32(number))
+    }
+}
+
+/// The code of an event.
+impl From<u16> for Bound<'_> {
+    fn from(code: u16) -> Self {
+        Self(Value::U16(code))
+    }
+}
+
+impl<'a> Wire<'a> for Bound<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        Self::of(field.value()).ok_or(field.mismatch("simple value"))
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        self.0.write(writer);
+    }
 }
 
 structure! {
@@ -49,8 +101,7 @@ impl<'a> RangeDescriptor<'a> {
     /// All columns of the rows from `from` to `to` by the clock `clock`. The times go as octet-strings.
     #[must_use]
     pub fn times(clock: CaptureObject, from: &'a DateTime, to: &'a DateTime) -> Self {
-        let (from, to) = (Value::OctetString(&from.0), Value::OctetString(&to.0));
-        Self { restricting: clock, from, to, columns: List::new(&[]) }
+        Self { restricting: clock, from: from.into(), to: to.into(), columns: List::new(&[]) }
     }
 }
 
@@ -59,8 +110,8 @@ impl<'a> Wire<'a> for RangeDescriptor<'a> {
         let [restricting, from, to, columns] = field.fields()?;
         Ok(Self {
             restricting: Wire::read(restricting)?,
-            from: from.value(),
-            to: to.value(),
+            from: Wire::read(from)?,
+            to: Wire::read(to)?,
             columns: Wire::read(columns)?,
         })
     }

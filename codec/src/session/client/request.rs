@@ -123,6 +123,14 @@ impl Request {
         }
     }
 
+    /// What happened before what it is about to send: nothing, unless the answer is on its way in blocks already.
+    pub(super) const fn effect_before(&self) -> Effect {
+        match &self.phase {
+            Phase::Result { .. } => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+
     /// Takes an answer.
     pub(super) fn handle(self, answer: Apdu<'_>, tag: u8) -> Next {
         match answer {
@@ -168,7 +176,9 @@ impl Request {
         let Phase::GetBlock { list, mut got } = self.phase else {
             return Next::Done(Err(Error::Kind), Effect::None);
         };
-        if block.number <= got.number {
+        // A refusal bears the number that was asked with, a block the one behind it.
+        let expected = if block.raw.is_ok() { got.number.saturating_add(1) } else { got.number };
+        if block.number < expected {
             // The question was sent again, and both were answered.
             self.phase = Phase::GetBlock { list, got };
             return Next::Wait(self, Dropped::Late);

@@ -12,9 +12,10 @@ use crate::apdu::initiate::{DLMS_VERSION, InitiateResponse};
 use crate::apdu::{
     ActionOutcome, ActionResponse, ActionResponseBody, ActionResult, AttributeDescriptor, DataAccessResult,
     DataBlock, DataNotificationRepr, ExceptionResponse, GetBlock, GetResponse, GetResponseBody, LongInvokeId,
-    SetResponse, SetResponseBody, StateError,
+    SelectiveAccess, SetResponse, SetResponseBody, StateError,
 };
 use crate::axdr::{Value, Writer};
+use crate::cosem::profile_generic::{EntryDescriptor, Selection};
 use crate::cosem::{ClassId, LogicalName};
 use crate::security::Keys;
 use crate::security::Scratch;
@@ -552,6 +553,23 @@ fn a_write_or_action_is_sent_once_and_its_effect_is_then_unknown() {
 }
 
 #[test]
+fn an_action_whose_answer_comes_in_blocks_is_not_without_effect_when_the_line_breaks() {
+    let mut world = World::open(ciphered_config());
+    let request = world.session.action(RELAY, None).unwrap();
+    let asked = world.asked();
+    let block = DataBlock { last: false, number: 1, raw: &[0, 1] };
+    world.answer(&action_response(invoke_of(&asked), ActionResponseBody::Block(block)));
+    world.session.handle_disconnected();
+    let error = Error::Disconnected;
+    let failed = Event::Failed { request, error, effect: Effect::Unknown };
+    assert_eq!(
+        world.events().first(),
+        Some(&failed),
+        "the question for the next block never left, the action did"
+    );
+}
+
+#[test]
 fn refusals_of_the_meter_are_told_in_its_words() {
     let mut world = World::open(ciphered_config());
     let id = world.session.get(energy()).unwrap();
@@ -779,6 +797,27 @@ fn blocks_are_joined_in_order_and_a_gap_is_an_error() {
 }
 
 #[test]
+fn a_refused_block_ends_the_read_unless_it_answers_an_earlier_question() {
+    let mut world = World::open(ciphered_config());
+    let request = world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    let refusal = DataAccessResult::DataBlockNumberInvalid;
+    let block = |number, raw| {
+        let block = GetBlock { last: raw == Err(refusal), number, raw };
+        get_response(invoke_of(&asked), GetResponseBody::Block(block))
+    };
+    for number in 1..=2 {
+        world.answer(&block(number, Ok(&[7])));
+        world.asked();
+    }
+    world.answer(&block(1, Err(refusal)));
+    assert_eq!(world.events(), [Event::Dropped(Dropped::Late)], "the first block was asked for twice");
+    world.answer(&block(2, Err(refusal)));
+    let error = Error::Access(refusal);
+    assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::None }]);
+}
+
+#[test]
 fn an_answer_in_blocks_is_bounded() {
     let mut world = World::open(plain_config());
     world.session.get(energy()).unwrap();
@@ -913,8 +952,8 @@ fn what_was_not_agreed_to_is_not_asked_for() {
     assert_eq!(session.action(RELAY, None), refused(Conformance::ACTION));
     assert_eq!(session.get_with_list(&[energy()]), refused(Conformance::GET.union(lists)));
     let mut buffer = vec![];
-    let access = crate::apdu::EntryRange { from_entry: 1, to_entry: 2, from_column: 1, to_column: 0 };
-    let part = SelectedAttribute { access: Some(access.encode(&mut buffer)), ..energy() };
+    let access = SelectiveAccess::encode(&Selection::Entry(EntryDescriptor::rows(1, 2)), &mut buffer);
+    let part = SelectedAttribute { access: Some(access), ..energy() };
     assert_eq!(session.get(part), refused(Conformance::SELECTIVE_ACCESS));
     let mut long = vec![];
     Writer::new(&mut long).octet_string(&[1; 1000]);

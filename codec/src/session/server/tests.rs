@@ -9,11 +9,12 @@ use crate::apdu::acse::{Aarq, Diagnostic, Rlrq, ServiceUser};
 use crate::apdu::initiate::{DLMS_VERSION, DedicatedKey, InitiateRequest};
 use crate::apdu::{
     ActionOutcome, ActionRequest, ActionRequestBody, ActionResponse, ActionResponseBody, Apdu, DataBlock,
-    EntryRange, GetRequest, GetRequestBody, GetResponse, GetResponseBody, InitiateError, InvokeId, List,
-    Pairs, SelectedAttribute, SetRequest, SetRequestBody, SetResponse, SetResponseBody,
+    GetRequest, GetRequestBody, GetResponse, GetResponseBody, InitiateError, InvokeId, List, Pairs,
+    SelectedAttribute, SetRequest, SetRequestBody, SetResponse, SetResponseBody,
 };
 use crate::axdr::{self, Value, Writer};
 use crate::cosem::association::{CLASS, CURRENT};
+use crate::cosem::profile_generic::{EntryDescriptor, Selection};
 use crate::cosem::{ClassId, LogicalName};
 use crate::security::association::Protect;
 use crate::security::counter::RisingCounter;
@@ -81,7 +82,7 @@ impl Objects for Toy {
         out: &mut Vec<u8>,
     ) -> Result<(), DataAccessResult> {
         self.asked += 1;
-        if let Some(entries) = selection.and_then(SelectiveAccess::entries) {
+        if let Some(Ok(Selection::Entry(entries))) = selection.map(SelectiveAccess::of_buffer) {
             Writer::new(out).u32(entries.from_entry);
             return Ok(());
         }
@@ -632,8 +633,8 @@ fn a_selection_reaches_the_objects() {
     let mut pair = Pair::new(UTILITY);
     pair.associate();
     let mut buffer = vec![];
-    let entries = EntryRange { from_entry: 5, to_entry: 9, from_column: 1, to_column: 0 };
-    let selected = SelectedAttribute { access: Some(entries.encode(&mut buffer)), ..whole(LONG) };
+    let access = SelectiveAccess::encode(&Selection::Entry(EntryDescriptor::rows(5, 9)), &mut buffer);
+    let selected = SelectedAttribute { access: Some(access), ..whole(LONG) };
     let answer = pair.ask(&get(ID, GetRequestBody::Normal(selected)));
     assert_eq!(answer, [0xc4, 1, 0xc1, 0, 6, 0, 0, 0, 5]);
 }

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../targets/client.rs"]
+mod client_target;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| client_target::client(bytes));
