@@ -93,6 +93,8 @@ pub struct Listen {
     pub max_connections_per_address: usize,
     /// Longest APDU taken, bytes.
     pub max_apdu: ByteSize,
+    /// A connection that sends nothing is asked after this time who it is; zero: never.
+    pub identify_after: Span,
     /// A connection that sends nothing at all is closed after this time.
     pub first_byte_timeout: Span,
     /// A frame that is begun must be whole within this time.
@@ -301,6 +303,7 @@ impl Default for Listen {
             max_connections: 10_000,
             max_connections_per_address: 5_000,
             max_apdu: ByteSize::kib(64),
+            identify_after: Span::seconds(3),
             first_byte_timeout: Span::seconds(15),
             frame_timeout: Span::seconds(30),
             idle_timeout: Span::seconds(600),

@@ -168,8 +168,13 @@ impl Doors {
         let config = &node.config;
         if let Some(listener) = listen(config.listen.tcp, "listen.tcp")? {
             self.tcp = Some(listener.local_addr()?);
-            let served =
-                ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
+            let served = ingest::serve_tcp(
+                listener,
+                node.pipeline.clone(),
+                Some(node.sessions.clone()),
+                tcp_options(config),
+                self.stop.clone(),
+            );
             self.tasks.spawn(served);
         }
         if let Some(address) = config.listen.udp.0 {
@@ -239,6 +244,7 @@ fn tcp_options(config: &Config) -> TcpOptions {
         max_connections: config.listen.max_connections,
         max_connections_per_address: config.listen.max_connections_per_address,
         max_apdu: max_apdu(config),
+        identify_after: config.listen.identify_after.0,
         first_byte_timeout: config.listen.first_byte_timeout.0,
         frame_timeout: config.listen.frame_timeout.0,
         idle_timeout: config.listen.idle_timeout.0,

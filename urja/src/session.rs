@@ -229,7 +229,7 @@ async fn open(node: &Node, name: &str, address: Option<&str>) -> Result<(MeterSe
             format!("{name:?} is neither serial number, system title nor id of a registered meter"),
         )
     })?;
-    let session = node.sessions.dial(&meter, Client::Utility, address).await.map_err(problem)?;
+    let session = node.sessions.open(&meter, Client::Utility, address).await.map_err(problem)?;
     Ok((session, meter.serial.clone()))
 }
 

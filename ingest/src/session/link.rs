@@ -9,6 +9,8 @@ use codec::wrapper::{HEADER_LEN, VERSION, Wrapper};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::lines::HeldLine;
+
 /// The management logical device of a meter.
 const SERVER: u16 = codec::cosem::india::association::SERVER_SAP;
 /// A frame: header and the longest APDU that it can announce.
@@ -37,8 +39,16 @@ pub enum LinkError {
 pub struct MeterLink(Kind);
 
 enum Kind {
-    Tcp { stream: TcpStream, buffer: Vec<u8> },
-    Udp { socket: UdpSocket, buffer: Vec<u8> },
+    Tcp {
+        stream: TcpStream,
+        buffer: Vec<u8>,
+    },
+    Udp {
+        socket: UdpSocket,
+        buffer: Vec<u8>,
+    },
+    /// A connection that the meter opened; the listener reads and writes it.
+    Held(HeldLine),
 }
 
 impl MeterLink {
@@ -61,7 +71,7 @@ impl MeterLink {
                 None => {
                     let stream = TcpStream::connect(to.strip_prefix("tcp://").unwrap_or(to)).await?;
                     stream.set_nodelay(true)?;
-                    Ok(MeterLink::accepted(stream))
+                    Ok(MeterLink(Kind::Tcp { stream, buffer: Vec::new() }))
                 }
             }
         };
@@ -71,10 +81,9 @@ impl MeterLink {
         }
     }
 
-    /// A connection that is there, such as one that the meter dialled.
-    #[must_use]
-    pub const fn accepted(stream: TcpStream) -> MeterLink {
-        MeterLink(Kind::Tcp { stream, buffer: Vec::new() })
+    /// A connection that the meter opened.
+    pub(super) const fn held(line: HeldLine) -> MeterLink {
+        MeterLink(Kind::Held(line))
     }
 
     /// Where the meter is.
@@ -83,6 +92,7 @@ impl MeterLink {
         match &self.0 {
             Kind::Tcp { stream, .. } => stream.peer_addr().ok(),
             Kind::Udp { socket, .. } => socket.peer_addr().ok(),
+            Kind::Held(line) => Some(line.peer()),
         }
     }
 
@@ -96,6 +106,11 @@ impl MeterLink {
         match &mut self.0 {
             Kind::Tcp { stream, .. } => stream.write_all(&frame).await?,
             Kind::Udp { socket, .. } => drop(socket.send(&frame).await?),
+            Kind::Held(line) => {
+                if !line.send(frame).await {
+                    return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+                }
+            }
         }
         Ok(())
     }
@@ -118,6 +133,9 @@ impl MeterLink {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
             },
+            Kind::Held(line) => {
+                line.receive().await.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            }
             // A datagram is a frame or nothing; what is nothing was anybody's.
             Kind::Udp { socket, buffer } => loop {
                 let length = socket.recv(buffer).await?;

@@ -1,0 +1,85 @@
+//! `urja read` and `urja relay` with simulated meters, over every way in which a meter can be reached. What sessions do
+//! beneath is held in `ingest/tests/it/lines.rs`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{FleetRun, Served, seeded, urja, urja_ok, wait_for};
+
+/// Meters that live now and answer, registered with the head-end.
+struct Meters {
+    data: PathBuf,
+    _fleet: FleetRun,
+    serials: Vec<String>,
+}
+
+impl Meters {
+    /// Starts a fleet with these arguments, and registers what it wrote.
+    fn start(dir: &Path, data: &Path, args: &[&str]) -> Meters {
+        let out = dir.join("fleet");
+        let (seed, _) = seeded("sessions");
+        let (seed, out_text) = (seed.to_string(), out.display().to_string());
+        let common = ["--seed", &seed, "--out", &out_text, "--days", "0", "--no-faults", "--plain-ppm", "0"];
+        let fleet = FleetRun::start(data, &[&common[..], args].concat());
+        let access = out.join("access.csv");
+        wait_for("the meters answer", || access.exists().then_some(()));
+        urja_ok(data, &["clock", "2026-04-01T00:00:00+05:30"]);
+        for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
+            urja_ok(data, &["tariff", "apply", tariff]);
+        }
+        urja_ok(data, &["account", "import", &out.join("accounts.csv").display().to_string()]);
+        urja_ok(data, &["meter", "import", &access.display().to_string()]);
+        let text = std::fs::read_to_string(&access).unwrap();
+        let serials = text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().to_owned()).collect();
+        Meters { data: data.to_owned(), _fleet: fleet, serials }
+    }
+
+    /// Reads until it works: the meter may not have dialled in yet.
+    fn read(&self, meter: usize, args: &[&str]) -> Value {
+        let command = [&["--json", "read", &self.serials[meter]], args].concat();
+        wait_for("the meter is read", || {
+            let out = urja(&self.data, &command);
+            out.status.success().then(|| serde_json::from_slice(&out.stdout).unwrap())
+        })
+    }
+
+    fn relay(&self, meter: usize, command: &str) -> Value {
+        urja_ok(&self.data, &["relay", &self.serials[meter], command])
+    }
+}
+
+/// A head-end that may cut.
+fn serve(dir: &Path, args: &[&str]) -> Served {
+    let env = [("URJA_TIME__CLOCK", "driven"), ("URJA_RELAY__ENABLED", "true")];
+    Served::start_with(&dir.join("data"), args, &env)
+}
+
+/// Every question of the commands, to one meter.
+fn read_and_switched(meters: &Meters, meter: usize) {
+    assert_eq!(meters.read(meter, &["serial"])["value"], meters.serials[meter].as_str());
+    let all = meters.read(meter, &["block"]);
+    let rows = all["rows"].as_array().unwrap();
+    let end = |row: usize| rows[row][0].as_str().unwrap();
+    let some = meters.read(meter, &["block", "--from", end(3), "--to", end(14)]);
+    assert_eq!(some["rows"].as_array().unwrap()[..], rows[3..15], "{some}");
+    assert_eq!(meters.relay(meter, "status")["state"], "connected");
+    assert_eq!(meters.relay(meter, "disconnect")["supplied"], false);
+    assert_ne!(meters.relay(meter, "connect")["state"], "disconnected");
+}
+
+#[test]
+fn a_meter_behind_an_address_translator_is_read_and_switched_over_the_connection_that_it_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    let meters = Meters::start(dir.path(), &served.data, &["--meters", "2", "--to", &to, "--dial-in"]);
+    read_and_switched(&meters, 0);
+    read_and_switched(&meters, 1);
+    assert_eq!(served.number("SELECT count(*) FROM quarantine WHERE reason = 'undecodable'"), 0);
+    assert_eq!(served.terminate(), 0);
+    let alone = urja(&meters.data, &["read", &meters.serials[0], "clock"]);
+    let said = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(!alone.status.success() && said.contains("no connection that it opened"), "{said}");
+    assert!(said.contains("--address") && said.contains("running head-end"), "{said}");
+}
