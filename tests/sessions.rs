@@ -83,3 +83,19 @@ fn a_meter_behind_an_address_translator_is_read_and_switched_over_the_connection
     assert!(!alone.status.success() && said.contains("no connection that it opened"), "{said}");
     assert!(said.contains("--address") && said.contains("running head-end"), "{said}");
 }
+
+#[test]
+fn a_meter_is_read_and_switched_over_udp() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    let args = ["--meters", "1", "--to", &to, "--serve", "127.0.0.1:0"];
+    let meters = Meters::start(dir.path(), &served.data, &args);
+    read_and_switched(&meters, 0);
+    let access = std::fs::read_to_string(dir.path().join("fleet/access.csv")).unwrap();
+    let address = access.lines().nth(1).unwrap().split(',').nth(8).unwrap();
+    let udp = format!("udp://{address}");
+    assert_eq!(meters.read(0, &["serial", "--address", &udp])["value"], meters.serials[0].as_str());
+    let status = urja_ok(&meters.data, &["relay", &meters.serials[0], "disconnect", "--address", &udp]);
+    assert_eq!(status["supplied"], false);
+}

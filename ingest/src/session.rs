@@ -362,7 +362,18 @@ impl MeterSession {
         MeterSession { session, link, start: Instant::now(), pipeline, books }
     }
 
+    /// Opens the association. The proof in it is sent once, so where answers may get lost all of it is done again.
     async fn associate(&mut self) -> Result<(), SessionError> {
+        for _ in 1..self.link.associations() {
+            match self.associate_once().await {
+                Err(SessionError::Meter { error: Error::Timeout { .. }, .. }) => {}
+                done => return done,
+            }
+        }
+        self.associate_once().await
+    }
+
+    async fn associate_once(&mut self) -> Result<(), SessionError> {
         let mut random = [0; RANDOM_LEN];
         getrandom::fill(&mut random).map_err(SessionError::Random)?;
         self.session.associate(&random)?;

@@ -159,7 +159,7 @@ pub struct Fleet {
     /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
     #[arg(long, value_name = "PPM")]
     pub plain_ppm: Option<u32>,
-    /// Let the meters answer: meter 0 at this address, meter i at the port i above it, or each at any port with 0; with
+    /// Let the meters answer, over TCP and UDP: meter 0 at this address, meter i at the port i above it, or each at any port with 0; with
     /// --days after the last day, until stopped. access.csv has addresses and secrets
     #[arg(long, value_name = "ADDR")]
     pub serve: Option<std::net::SocketAddr>,

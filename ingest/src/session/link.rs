@@ -96,6 +96,14 @@ impl MeterLink {
         }
     }
 
+    /// How often an association may be opened before it is given up: a datagram that is lost is nobody's fault.
+    pub(super) const fn associations(&self) -> u8 {
+        match &self.0 {
+            Kind::Udp { .. } => 2,
+            Kind::Tcp { .. } | Kind::Held(_) => 1,
+        }
+    }
+
     pub(super) async fn send(&mut self, client: u16, apdu: &[u8]) -> Result<(), LinkError> {
         let length = u16::try_from(apdu.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let mut frame = Vec::with_capacity(HEADER_LEN + apdu.len());

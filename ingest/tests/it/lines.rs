@@ -1,6 +1,8 @@
-//! Sessions with simulated meters over connections that the meters opened.
+//! Sessions with simulated meters over connections that the meters opened, and over datagrams.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
@@ -12,7 +14,7 @@ use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
 use ingest::{Client, MeterSession, SessionError, SessionOptions, Sessions, TcpOptions, serve_tcp};
 use model::Source;
 use registry::MeterAccess;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -184,4 +186,72 @@ async fn a_second_session_over_the_same_line_is_told_that_it_is_busy() {
             assert!(matches!(reader, Err(SessionError::NoAddress(_))));
         })
         .await;
+}
+
+/// Passes datagrams on: each is doubled; of answers the fifth, which is the meter's proof, and each seventh is lost
+/// with its double. Says how many were.
+async fn bad_network(meter: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+    let (outside, inside) = (
+        Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap()),
+        Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap()),
+    );
+    inside.connect(meter).await.unwrap();
+    let address = outside.local_addr().unwrap();
+    let losses = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&losses);
+    tokio::spawn(async move {
+        let (mut from_client, mut from_meter) = (vec![0; 4096], vec![0; 4096]);
+        let (mut client, mut answers) = (None, 0);
+        loop {
+            tokio::select! {
+                Ok((length, peer)) = outside.recv_from(&mut from_client) => {
+                    client = Some(peer);
+                    for _ in 0..2 {
+                        inside.send(&from_client[..length]).await.unwrap();
+                    }
+                }
+                Ok(length) = inside.recv(&mut from_meter) => {
+                    // The meter answers each of two.
+                    let number = answers / 2 + 1;
+                    let lost = number == 5 || number % 7 == 0;
+                    answers += 1;
+                    if lost {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    } else if let Some(peer) = client {
+                        outside.send_to(&from_meter[..length], peer).await.unwrap();
+                    }
+                }
+            }
+        }
+    });
+    (address, losses)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_is_read_over_udp_though_datagrams_are_lost_and_doubled() {
+    let world = World::new().await;
+    let options = options(1, "127.0.0.1:9".parse().unwrap());
+    let fleet = Fleet::new(options.clone()).unwrap();
+    let clock = SimulatedClock::new(june(5, 12, 0), 1);
+    let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
+    fleet::meter::open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
+    let meter = register(&world, &doors).await.remove(0);
+    let patience =
+        SessionOptions { answer: Duration::from_millis(1500), tries: 6, ..SessionOptions::default() };
+    let sessions = Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), patience);
+    let (network, losses) = bad_network(doors[0].address.unwrap()).await;
+    let address = format!("udp://{network}");
+    let mut session =
+        timeout(DEADLINE, sessions.open(&meter, Client::Utility, Some(&address))).await.unwrap().unwrap();
+    for _ in 0..5 {
+        assert_eq!(serial(&mut session).await, meter.serial);
+    }
+    let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+    let Value::Array(rows) = rows.data().value() else { panic!() };
+    assert!(rows.len() > 100, "{}", rows.len());
+    let output = session.get(whole(70, RELAY, 2)).await.unwrap();
+    assert_eq!(output.data().value(), Value::Bool(true));
+    session.close().await;
+    assert!(losses.load(Ordering::Relaxed) >= 4, "{losses:?}");
+    options.shutdown.cancel();
 }

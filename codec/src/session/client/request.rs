@@ -168,7 +168,9 @@ impl Request {
         let Phase::GetBlock { list, mut got } = self.phase else {
             return Next::Done(Err(Error::Kind), Effect::None);
         };
-        if block.number <= got.number {
+        // A refusal bears the number that was asked with, which is that of the last block.
+        let refused = block.number == got.number && block.raw.is_err();
+        if block.number <= got.number && !refused {
             // The question was sent again, and both were answered.
             self.phase = Phase::GetBlock { list, got };
             return Next::Wait(self, Dropped::Late);

@@ -779,6 +779,23 @@ fn blocks_are_joined_in_order_and_a_gap_is_an_error() {
 }
 
 #[test]
+fn a_refusal_of_the_next_block_ends_the_question_at_once() {
+    let mut world = World::open(ciphered_config());
+    let request = world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    let block = |number, raw| {
+        let block = GetBlock { last: raw == Err(DataAccessResult::NoLongGetInProgress), number, raw };
+        get_response(invoke_of(&asked), GetResponseBody::Block(block))
+    };
+    world.answer(&block(1, Ok(&[9, 3, 7])));
+    world.asked();
+    world.answer(&block(1, Err(DataAccessResult::NoLongGetInProgress)));
+    let error = Error::Access(DataAccessResult::NoLongGetInProgress);
+    assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::None }]);
+    world.reads(5);
+}
+
+#[test]
 fn an_answer_in_blocks_is_bounded() {
     let mut world = World::open(plain_config());
     world.session.get(energy()).unwrap();

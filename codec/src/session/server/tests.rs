@@ -600,6 +600,37 @@ fn a_long_value_goes_out_in_blocks_that_fit() {
 }
 
 #[test]
+fn a_block_whose_answer_was_lost_is_sent_again_and_an_older_one_is_not() {
+    for client in [PUBLIC, UTILITY] {
+        let mut pair = Pair::new(client);
+        pair.associate();
+        let mut number = 0;
+        let mut answer = pair.ask(&get(ID, GetRequestBody::Normal(whole(LONG))));
+        loop {
+            let Ok(Apdu::GetResponse(GetResponse { body: GetResponseBody::Block(block), .. })) =
+                apdu::parse(&answer)
+            else {
+                panic!("{answer:02x?}")
+            };
+            let last = block.last;
+            if number > 0 {
+                assert_eq!(pair.ask(&get(ID, GetRequestBody::Next(number))), answer);
+            }
+            if last {
+                break;
+            }
+            number += 1;
+            answer = pair.ask(&get(ID, GetRequestBody::Next(number)));
+        }
+        assert!(number > 2, "{number}");
+        let failed = DataAccessResult::NoLongGetInProgress.code();
+        let older = u8::try_from(number - 1).unwrap();
+        let answer = pair.ask(&get(ID, GetRequestBody::Next(number - 1)));
+        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, older, 1, failed]);
+    }
+}
+
+#[test]
 fn a_ciphered_block_is_not_longer_than_the_client_can_take() {
     let mut pair = Pair::new(UTILITY);
     pair.associate();
