@@ -73,7 +73,7 @@ struct Meter {
 }
 
 /// What a line says of how the meter is asked; empty is nothing said.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Access {
     address: String,
     secrets: MeterSecrets,
@@ -334,13 +334,16 @@ fn is_address(text: &str) -> bool {
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Writes how a meter is asked, over what is there.
+/// Writes how a meter is asked, over what is there; whether that changed anything.
 async fn write_access(
     tx: &mut SqliteConnection,
     vault: &Vault,
     id: MeterId,
     meter: &Meter,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    if meter.access.is_empty() {
+        return Ok(false);
+    }
     let row = sqlx::query("SELECT address, wrapped_secrets FROM meter_access WHERE meter_id = ?")
         .bind(i64::from(id.0))
         .fetch_optional(&mut *tx)
@@ -352,6 +355,9 @@ async fn write_access(
         None => Access::default(),
     };
     let access = meter.access.over(&known);
+    if access == known {
+        return Ok(false);
+    }
     sqlx::query(
         "INSERT INTO meter_access (meter_id, address, wrapped_secrets) VALUES (?, ?, ?) ON CONFLICT (meter_id) \
          DO UPDATE SET address = excluded.address, wrapped_secrets = excluded.wrapped_secrets",
@@ -361,7 +367,7 @@ async fn write_access(
     .bind(vault.wrap_secrets(meter.title, &access.secrets))
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// What earlier lines of the file hold, each with its line.
@@ -461,9 +467,10 @@ async fn without_registered(
         match known {
             None => fresh.push(meter),
             Some(before) => {
-                imported.unchanged += usize::from(found.is_empty());
-                if found.is_empty() && !meter.access.is_empty() {
-                    write_access(tx, vault, before.meter, &meter).await?;
+                if found.is_empty() {
+                    let updated = write_access(tx, vault, before.meter, &meter).await?;
+                    imported.updated += usize::from(updated);
+                    imported.unchanged += usize::from(!updated);
                 }
             }
         }
