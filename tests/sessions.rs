@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{FleetRun, Served, seeded, urja, urja_ok, wait_for};
+use crate::harness::{Broker, FleetRun, Served, seeded, urja, urja_ok, wait_for};
 
 /// Meters that live now and answer, registered with the head-end.
 struct Meters {
@@ -55,6 +55,12 @@ fn serve(dir: &Path, args: &[&str]) -> Served {
     Served::start_with(&dir.join("data"), args, &env)
 }
 
+/// The address that the fleet's first meter is registered with.
+fn address(dir: &Path) -> String {
+    let access = std::fs::read_to_string(dir.join("fleet/access.csv")).unwrap();
+    access.lines().nth(1).unwrap().split(',').nth(8).unwrap().to_owned()
+}
+
 /// Every question of the commands, to one meter.
 fn read_and_switched(meters: &Meters, meter: usize) {
     assert_eq!(meters.read(meter, &["serial"])["value"], meters.serials[meter].as_str());
@@ -92,10 +98,37 @@ fn a_meter_is_read_and_switched_over_udp() {
     let args = ["--meters", "1", "--to", &to, "--serve", "127.0.0.1:0"];
     let meters = Meters::start(dir.path(), &served.data, &args);
     read_and_switched(&meters, 0);
-    let access = std::fs::read_to_string(dir.path().join("fleet/access.csv")).unwrap();
-    let address = access.lines().nth(1).unwrap().split(',').nth(8).unwrap();
-    let udp = format!("udp://{address}");
+    let udp = format!("udp://{}", address(dir.path()));
     assert_eq!(meters.read(0, &["serial", "--address", &udp])["value"], meters.serials[0].as_str());
     let status = urja_ok(&meters.data, &["relay", &meters.serials[0], "disconnect", "--address", &udp]);
     assert_eq!(status["supplied"], false);
+}
+
+#[test]
+fn a_meter_is_read_and_switched_over_the_embedded_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &["--broker", "127.0.0.1:0"]);
+    let to = format!("mqtt://{}", served.address("broker"));
+    let meters = Meters::start(dir.path(), &served.data, &["--meters", "1", "--to", &to, "--dial-in"]);
+    assert_eq!(address(dir.path()), format!("mqtt://{}", meters.serials[0]));
+    read_and_switched(&meters, 0);
+    assert_eq!(served.number("SELECT count(*) FROM quarantine"), 0, "answers are no pushes");
+    assert_eq!(served.terminate(), 0);
+    let alone = urja(&meters.data, &["read", &meters.serials[0], "clock"]);
+    let said = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(!alone.status.success() && said.contains("no MQTT broker"), "{said}");
+    assert!(said.contains("mqtt.url") && said.contains("broker.listen"), "{said}");
+}
+
+#[test]
+fn a_meter_is_read_and_switched_over_mosquitto_which_may_be_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut broker) = Broker::start(&dir.path().join("broker")) else { return };
+    let served = serve(dir.path(), &["--mqtt", &broker.url()]);
+    let args = ["--meters", "1", "--to", &broker.url(), "--dial-in"];
+    let meters = Meters::start(dir.path(), &served.data, &args);
+    read_and_switched(&meters, 0);
+    broker.stop();
+    broker.resume();
+    assert_eq!(meters.read(0, &["serial"])["value"], meters.serials[0].as_str());
 }

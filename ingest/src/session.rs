@@ -4,13 +4,17 @@
 //! with are reserved in the registry, and synced, before the first of them goes out. A push that comes in between goes
 //! the way of every other push.
 //!
-//! The line is one that is dialled, where it is known where the meter is; else one that the meter opened (`lines`).
+//! The line is one that is dialled, or topics of a broker (`polls`), where it is known where the meter is; else one that the
+//! meter opened (`lines`).
 
 mod lines;
 mod link;
+mod polls;
 
 pub(crate) use lines::{Line, Lines};
 pub use link::{LinkError, MeterLink};
+use polls::Polls;
+pub use polls::{NodeTopic, PollFraming, PollOptions, serve_polls};
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -84,7 +88,7 @@ impl Client {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// Another session with this meter goes on.
-    #[error("a session with meter {0} goes on; try again when it is over")]
+    #[error("a session with meter {0} goes on")]
     Busy(String),
     /// Nobody knows where the meter is.
     #[error("meter {0} has no address, and no connection that it opened is open")]
@@ -134,6 +138,10 @@ impl SessionError {
             Self::Link(LinkError::Connect { .. }) => Some(
                 "check the address that it is registered with, and whether the meter is in reach and has power",
             ),
+            Self::Link(LinkError::NoBroker) => Some(
+                "set mqtt.url or broker.listen, let `urja serve` run, and see in its log when meters can be asked over MQTT",
+            ),
+            Self::Busy(_) | Self::Link(LinkError::NodeBusy(_)) => Some("try again when it is over"),
             _ => None,
         }
     }
@@ -163,13 +171,21 @@ pub struct Sessions {
     options: SessionOptions,
     leased: Arc<Mutex<HashSet<MeterId>>>,
     lines: Lines,
+    polls: Polls,
 }
 
 impl Sessions {
     /// Sessions with the meters of `registry`.
     #[must_use]
     pub fn new(registry: Registry, pipeline: Option<Pipeline>, options: SessionOptions) -> Self {
-        Self { registry, pipeline, options, leased: Arc::default(), lines: Lines::default() }
+        Self {
+            registry,
+            pipeline,
+            options,
+            leased: Arc::default(),
+            lines: Lines::default(),
+            polls: Polls::default(),
+        }
     }
 
     /// Opens an association as `client`: with the meter at `to`, else at the address it is registered with, else over a
@@ -187,7 +203,10 @@ impl Sessions {
         let lease = self.lease(meter)?;
         match to.or(meter.address.as_deref()) {
             Some(to) => {
-                let link = MeterLink::dial(to, self.options.connect).await?;
+                let link = match to.strip_prefix("mqtt://") {
+                    Some(node) => MeterLink::polled(self.polls.take_up(node)?),
+                    None => MeterLink::dial(to, self.options.connect).await?,
+                };
                 self.associate(meter, client, config, link, Arc::new(lease)).await
             }
             None => self.over_lines(meter, client, &config, lease).await,
@@ -225,6 +244,16 @@ impl Sessions {
     /// The lines that meters opened.
     pub(crate) fn lines(&self) -> &Lines {
         &self.lines
+    }
+
+    /// The meters that are asked over a broker.
+    pub(super) fn polls(&self) -> &Polls {
+        &self.polls
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.options.answer
     }
 
     /// Asks who is behind a line that says nothing, as public client: that proves nothing, and shows nothing of ours.

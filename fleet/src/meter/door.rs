@@ -68,6 +68,8 @@ pub struct Door {
     pub access: Access,
     /// Where it listens; `None` where it dials in.
     pub address: Option<SocketAddr>,
+    /// The node of its topics, where it is asked over a broker.
+    pub node: Option<String>,
     /// What is behind the door.
     pub meter: SharedMeter,
 }
@@ -89,7 +91,7 @@ pub fn doors(
         let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
         let meter = Meter::new(options, Arc::clone(identity), &profiles, how, now)?;
         let meter = Arc::new(Mutex::new(meter));
-        Ok(Door { identity: Arc::clone(identity), access, address: None, meter })
+        Ok(Door { identity: Arc::clone(identity), access, address: None, node: None, meter })
     };
     meters.iter().map(door).collect()
 }
@@ -149,9 +151,10 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key")?;
-    for Door { identity, access, address, .. } in doors {
+    for Door { identity, access, address, node, .. } in doors {
         let Access { kek, lls, hls_secret, .. } = access;
-        let address = address.map_or_else(String::new, |address| address.to_string());
+        let node = node.as_ref().map(|node| format!("mqtt://{node}"));
+        let address = address.map(|address| address.to_string()).or(node).unwrap_or_default();
         writeln!(out, "{},{address},{lls},{hls_secret},{}", meter_row(identity), hex::encode(kek))?;
     }
     out.flush()

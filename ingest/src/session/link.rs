@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::lines::HeldLine;
+use super::polls::PollLine;
 
 /// The management logical device of a meter.
 const SERVER: u16 = codec::cosem::india::association::SERVER_SAP;
@@ -30,6 +31,12 @@ pub enum LinkError {
     /// It broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
+    /// It would go over a broker, and none is connected.
+    #[error("no MQTT broker is connected over which the meter could be asked")]
+    NoBroker,
+    /// Another meter of the same node is being asked.
+    #[error("a question over MQTT to node {0} goes on")]
+    NodeBusy(String),
     /// What comes is no wrapper: it cannot be synchronised again.
     #[error("what comes is no DLMS wrapper")]
     Framing(codec::Error),
@@ -49,6 +56,8 @@ enum Kind {
     },
     /// A connection that the meter opened; the listener reads and writes it.
     Held(HeldLine),
+    /// Topics of a broker.
+    Polled(PollLine),
 }
 
 impl MeterLink {
@@ -86,6 +95,11 @@ impl MeterLink {
         MeterLink(Kind::Held(line))
     }
 
+    /// Topics of a broker.
+    pub(super) const fn polled(line: PollLine) -> MeterLink {
+        MeterLink(Kind::Polled(line))
+    }
+
     /// Where the meter is.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
@@ -93,13 +107,14 @@ impl MeterLink {
             Kind::Tcp { stream, .. } => stream.peer_addr().ok(),
             Kind::Udp { socket, .. } => socket.peer_addr().ok(),
             Kind::Held(line) => Some(line.peer()),
+            Kind::Polled(_) => None,
         }
     }
 
-    /// How often an association may be opened before it is given up: a datagram that is lost is nobody's fault.
+    /// How often an association may be opened before it is given up: what is lost on the way is nobody's fault.
     pub(super) const fn associations(&self) -> u8 {
         match &self.0 {
-            Kind::Udp { .. } => 2,
+            Kind::Udp { .. } | Kind::Polled(_) => 2,
             Kind::Tcp { .. } | Kind::Held(_) => 1,
         }
     }
@@ -114,11 +129,8 @@ impl MeterLink {
         match &mut self.0 {
             Kind::Tcp { stream, .. } => stream.write_all(&frame).await?,
             Kind::Udp { socket, .. } => drop(socket.send(&frame).await?),
-            Kind::Held(line) => {
-                if !line.send(frame).await {
-                    return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
-                }
-            }
+            Kind::Held(line) => whether(line.send(frame).await)?,
+            Kind::Polled(line) => whether(line.send(frame))?,
         }
         Ok(())
     }
@@ -144,6 +156,9 @@ impl MeterLink {
             Kind::Held(line) => {
                 line.receive().await.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
             }
+            Kind::Polled(line) => {
+                line.receive().await.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            }
             // A datagram is a frame or nothing; what is nothing was anybody's.
             Kind::Udp { socket, buffer } => loop {
                 let length = socket.recv(buffer).await?;
@@ -153,4 +168,9 @@ impl MeterLink {
             },
         }
     }
+}
+
+/// A line that does not take a frame has ended.
+fn whether(taken: bool) -> Result<(), LinkError> {
+    if taken { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe).into()) }
 }

@@ -91,8 +91,8 @@ impl Dialled {
         let start = june(5, 12, 0);
         fleet.skip_until(start).unwrap();
         let clock = SimulatedClock::new(start, speed);
-        let doors = doors(&options, fleet.meters(), &[], start).unwrap();
-        fleet.dial_in(&doors, clock);
+        let mut doors = doors(&options, fleet.meters(), &[], start).unwrap();
+        fleet.dial_in(&mut doors, clock);
         let access = register(&world, &doors).await;
         Dialled { world, sessions, access, fleet, clock, speed, shutdown, served }
     }

@@ -28,7 +28,8 @@ pub struct MeterAccess {
     pub keys: MeterKeys,
     /// Number of these keys.
     pub key_epoch: u16,
-    /// Where it is dialled, `host:port`; `None` where it dials itself.
+    /// Where it is dialled, `host:port` or `udp://host:port`, or asked over a broker, `mqtt://node`; `None` where it dials
+    /// itself.
     pub address: Option<String>,
     /// Secrets of its clients, unwrapped.
     pub secrets: MeterSecrets,
@@ -193,6 +194,10 @@ mod tests {
         for (access, column) in [
             ("nowhere,,,", "address"),
             (":4059,,,", "address"),
+            ("udp://:4059,,,", "address"),
+            ("mqtt://,,,", "address"),
+            ("mqtt://a/b,,,", "address"),
+            ("mqtt://+,,,", "address"),
             ("host:99999,,,", "address"),
             (",pass\tword,,", "lls"),
             (",,12345678901234567,", "hls"),

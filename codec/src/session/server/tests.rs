@@ -589,9 +589,9 @@ fn a_long_value_goes_out_in_blocks_that_fit() {
         pair.associate();
         let long = pair.meter.values[&LONG].clone();
         assert_eq!(pair.read(LONG), long);
-        let answer = pair.ask(&get(ID, GetRequestBody::Next(5)));
+        let answer = pair.ask(&get(ID, GetRequestBody::Next(9)));
         let failed = DataAccessResult::NoLongGetInProgress.code();
-        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, 5, 1, failed]);
+        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, 9, 1, failed]);
         pair.ask(&get(ID, GetRequestBody::Normal(whole(LONG))));
         let answer = pair.ask(&get(ID, GetRequestBody::Next(2)));
         let failed = DataAccessResult::DataBlockNumberInvalid.code();
@@ -763,7 +763,9 @@ fn actions_take_and_give_long_values_in_blocks() {
     }
     assert_eq!(data[..3], [0, 1, 0]);
     assert_eq!(data[3..], long);
-    let answer = pair.ask(&action(ID, ActionRequestBody::NextBlock(1)));
+    // Its answer may have been lost.
+    assert_eq!(pair.ask(&action(ID, ActionRequestBody::NextBlock(1)))[..3], [0xc7, 2, 0xc1]);
+    let answer = pair.ask(&action(ID, ActionRequestBody::NextBlock(5)));
     assert_eq!(answer, [0xc7, 1, 0xc1, ActionResult::NoLongActionInProgress.code(), 0]);
 }
 

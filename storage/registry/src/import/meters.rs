@@ -105,7 +105,7 @@ impl Registry {
     /// or `transport`), `account_number` (registered, without a meter; empty for none), and where a policy is
     /// `transport` its `policy_reason`. Weak keys and keys in use elsewhere are refused.
     ///
-    /// How a meter is asked is optional: `address` (`host:port` where it is dialled), `lls` (password of the reader),
+    /// How a meter is asked is optional: `address` (`host:port` or `udp://host:port` where it is dialled, `mqtt://node` where it is asked over a broker), `lls` (password of the reader),
     /// `hls` (secret of the utility client: 32 hexadecimal digits, or up to 16 characters), `master_key` (32
     /// hexadecimal digits). It is no fact: said again of a registered meter it replaces what was there, and an empty
     /// column leaves it.
@@ -294,7 +294,7 @@ fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Acce
     };
     let address = line.field(ADDRESS);
     if !address.is_empty() && !is_address(address) {
-        fault(ADDRESS, &"an address is host:port or [IPv6]:port");
+        fault(ADDRESS, &"an address is host:port, [IPv6]:port, udp://host:port or mqtt://node");
     }
     let password = line.field(PASSWORD);
     if password.len() > MAX_PASSWORD || !password.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -326,8 +326,13 @@ fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Acce
     (faults.total == before).then(|| Access { address: address.to_owned(), secrets })
 }
 
-/// Something before the last colon and a port behind it.
+/// Something before the last colon and a port behind it; or a node, which is one level of a topic.
 fn is_address(text: &str) -> bool {
+    if let Some(node) = text.strip_prefix("mqtt://") {
+        let level = |c: char| c.is_ascii_graphic() && !"/+#".contains(c);
+        return text.len() <= MAX_ADDRESS && !node.is_empty() && node.chars().all(level);
+    }
+    let text = text.strip_prefix("udp://").or(text.strip_prefix("tcp://")).unwrap_or(text);
     text.len() <= MAX_ADDRESS
         && text
             .rsplit_once(':')
