@@ -6,6 +6,7 @@
 //! | connections of one address | `max_connections_per_address` | a further one is closed at once |
 //! | APDU | `max_apdu` | what was received is quarantined, the connection closed |
 //! | silence before the first byte | `identify_after` | asked once who it is, as public client |
+//! | connections that are asked that at once | 256 | asked later, if they are still there |
 //! | silence before the first byte | `first_byte_timeout` | closed |
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
@@ -59,6 +60,8 @@ const PARTIAL_BYTES: usize = 8 << 20;
 const UNPROVEN_ROW: u32 = 8;
 /// Bytes read at once from a sender that has sent as much as was read before.
 const MOST_READ: usize = 16 * 1024;
+/// Connections that are asked at once who they are: after a restart thousands dial in, and strangers may.
+const IDENTIFYING: usize = 256;
 /// Bytes of receipts written at once, about.
 const RECEIPTS: usize = 4096;
 
@@ -112,6 +115,7 @@ pub async fn serve_tcp(
 ) {
     let door = Admission::new(options.max_connections, options.max_connections_per_address);
     let partial = Arc::new(Semaphore::new(PARTIAL_BYTES));
+    let identifying = Arc::new(Semaphore::new(IDENTIFYING));
     let options = Arc::new(options);
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
@@ -139,6 +143,7 @@ pub async fn serve_tcp(
                     behind: Behind::Nobody,
                     options: Arc::clone(&options),
                     partial: Arc::clone(&partial),
+                    identifying: Arc::clone(&identifying),
                     room: None,
                     unproven: 0,
                     slow: false,
@@ -214,6 +219,8 @@ struct Connection {
     options: Arc<TcpOptions>,
     /// Room for long frames of all connections.
     partial: Arc<Semaphore>,
+    /// Turns of all connections to be asked who they are.
+    identifying: Arc<Semaphore>,
     /// What of it the frame has that is being read.
     room: Option<Room>,
     /// Frames in a row that proved nothing.
@@ -343,8 +350,7 @@ impl Connection {
             let read = tokio::select! {
                 read = timeout_at(deadline.0, reading) => read,
                 () = silent(ask) => {
-                    ask = None;
-                    self.identify(line);
+                    ask = if self.identify(line) { None } else { Some(Instant::now() + after) };
                     continue;
                 }
                 () = pending.closed() => return End::Broken,
@@ -465,12 +471,16 @@ impl Connection {
         }
     }
 
-    /// Asks who it is; what comes of that the line knows.
-    fn identify(&self, line: &Arc<Line>) {
-        if let Some(sessions) = self.sessions.clone() {
-            let line = Arc::clone(line);
-            tokio::spawn(async move { sessions.identify(line).await });
-        }
+    /// Asks who it is; what comes of that the line knows. False: others are being asked.
+    fn identify(&self, line: &Arc<Line>) -> bool {
+        let Some(sessions) = self.sessions.clone() else { return true };
+        let Ok(turn) = Arc::clone(&self.identifying).try_acquire_owned() else { return false };
+        let line = Arc::clone(line);
+        tokio::spawn(async move {
+            sessions.identify(line).await;
+            drop(turn);
+        });
+        true
     }
 
     /// Pauses where nothing is proven, and holds meanwhile no more than what came behind the last frame: thousands may
