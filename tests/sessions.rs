@@ -132,3 +132,78 @@ fn a_meter_is_read_and_switched_over_mosquitto_which_may_be_started_again() {
     broker.resume();
     assert_eq!(meters.read(0, &["serial"])["value"], meters.serials[0].as_str());
 }
+
+/// What a command says that must fail.
+fn refusal(data: &Path, args: &[&str]) -> String {
+    let out = urja(data, args);
+    assert!(!out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// A meter with these faults that has a port.
+fn faulty(dir: &Path, served: &Served, fault: &str) -> Meters {
+    let to = served.address("tcp").to_string();
+    let args = ["--meters", "1", "--to", &to, "--serve", "127.0.0.1:0", "--meter-fault", fault];
+    Meters::start(dir, &served.data, &args)
+}
+
+#[test]
+fn a_second_command_to_a_meter_is_told_to_wait_and_a_silent_meter_is_said_to_be_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let meters = faulty(dir.path(), &served, "silent~1000000");
+    let serial = meters.serials[0].as_str();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| refusal(&meters.data, &["relay", serial, "status"]));
+        wait_for("a second session is told that it is busy", || {
+            let said = refusal(&meters.data, &["relay", serial, "connect", "--address", "127.0.0.1:1"]);
+            // It was faster than the first: nothing listens there.
+            if said.contains("cannot connect to 127.0.0.1:1: ") {
+                return None;
+            }
+            assert!(
+                said.contains("being asked already") && said.contains("try again when it is over"),
+                "{said}"
+            );
+            Some(())
+        });
+        let said = first.join().unwrap();
+        assert!(said.contains("the meter did not answer: no answer, asked 3 times"), "{said}");
+        assert!(said.contains("in reach and has power"), "{said}");
+    });
+}
+
+#[test]
+fn what_a_meter_refuses_is_said_in_its_words_with_what_to_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    // The answer to the sixth request, which is the command.
+    let meters = faulty(dir.path(), &served, "busy@6");
+    let serial = meters.serials[0].as_str();
+    let said = refusal(&meters.data, &["relay", serial, "disconnect"]);
+    assert!(said.contains("the relay was not switched: temporary-failure; try again later"), "{said}");
+    assert!(said.contains("it is supplied"), "{said}");
+    let said = refusal(&meters.data, &["read", serial, "3:1.0.99.99.99.255:2"]);
+    assert!(said.contains("the meter refused: ") && said.contains("no such object or attribute"), "{said}");
+    let csv = dir.path().join("fleet/access.csv");
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let mut line: Vec<String> = text.lines().nth(1).unwrap().split(',').map(str::to_owned).collect();
+    line[10] = "another secret!!".to_owned();
+    let wrong = dir.path().join("wrong.csv");
+    std::fs::write(&wrong, format!("{}\n{}\n", text.lines().next().unwrap(), line.join(","))).unwrap();
+    let done = urja_ok(&meters.data, &["meter", "import", &wrong.display().to_string()]);
+    assert_eq!((done["updated"].as_i64(), done["unchanged"].as_i64()), (Some(1), Some(0)), "{done}");
+    let said = refusal(&meters.data, &["relay", serial, "status"]);
+    assert!(said.contains("the meter refused: ") && said.contains("check the secret"), "{said}");
+}
+
+#[test]
+fn a_relay_whose_meter_did_not_confirm_is_read_back_before_anything_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    // The answer to the sixth request, which is the command.
+    let meters = faulty(dir.path(), &served, "silent@6");
+    let done = meters.relay(0, "disconnect");
+    assert_eq!(done["supplied"], false, "{done}");
+    assert!(done["unconfirmed"].as_str().unwrap().contains("no answer"), "{done}");
+}
