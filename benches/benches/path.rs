@@ -196,7 +196,7 @@ async fn round(world: &World, fleet: &[Meter], part: &Part, counter: u32) -> Res
     let address = listener.local_addr().map_err(void)?;
     let stop = CancellationToken::new();
     let serving =
-        tokio::spawn(serve_tcp(listener, world.pipeline.clone(), TcpOptions::default(), stop.clone()));
+        tokio::spawn(serve_tcp(listener, world.pipeline.clone(), None, TcpOptions::default(), stop.clone()));
     let (cpu, threads) = (process_cpu(), by_thread());
     let began = Instant::now();
     let senders: Vec<_> = streams

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Truncated,
     /// Bytes are left over after a complete APDU.
     TrailingBytes,
+    /// The number of a fragment is 0, or above the count that it announces.
+    FragmentNumber(u8),
     /// The version field of the wrapper header is not 1.
     WrapperVersion(u16),
     /// The wrapper announces a longer APDU than the receiver allows.
@@ -119,6 +121,7 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::Truncated => write!(f, "truncated"),
             Self::TrailingBytes => write!(f, "trailing bytes"),
+            Self::FragmentNumber(number) => write!(f, "no fragment has the number {number}"),
             Self::WrapperVersion(version) => write!(f, "wrapper version {version} instead of 1"),
             Self::FrameTooLong(length) => write!(f, "apdu of {length} bytes is over the limit"),
             Self::UnsupportedApdu(tag) => write!(f, "unsupported apdu 0x{tag:02x}"),

@@ -30,6 +30,7 @@ pub mod apdu;
 pub mod axdr;
 pub mod cosem;
 pub mod error;
+pub mod fragment;
 pub mod hdlc;
 pub mod mbus;
 pub mod security;

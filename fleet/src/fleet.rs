@@ -173,13 +173,19 @@ impl Fleet {
     }
 
     /// Lets these meters answer requests on the connections of their pushes, in [`Fleet::live`]: those that have a TCP
-    /// connection of their own. It stays open, and is opened again where it breaks.
-    pub fn dial_in(&mut self, doors: &[Door], clock: SimulatedClock) {
-        let find = |meter: u32| {
-            let door = doors.iter().find(|door| door.identity.index == meter)?;
-            Some(Answering { meter: Arc::clone(&door.meter), clock })
-        };
-        self.links.iter_mut().for_each(|link| link.answer(find));
+    /// connection or an MQTT client of their own. It stays open, and is opened again where it breaks.
+    pub fn dial_in(&mut self, doors: &mut [Door], clock: SimulatedClock) {
+        for link in &mut self.links {
+            let find = |meter: u32| {
+                let door = doors.iter().find(|door| door.identity.index == meter)?;
+                Some(Answering { meter: Arc::clone(&door.meter), clock })
+            };
+            if let Some(node) = link.answer(find)
+                && let Some(door) = doors.iter_mut().find(|door| door.identity.serial == node)
+            {
+                door.node = Some(node);
+            }
+        }
     }
 
     /// Lets time pass: the simulated clock shows `now` and goes `speed` times as fast as time, until shutdown. Each

@@ -59,6 +59,11 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
+    /// The node of its topics.
+    fn node(&self) -> String {
+        locked(&self.meter).identity().serial.clone()
+    }
+
     fn session(&self) -> Session {
         locked(&self.meter).session()
     }
@@ -144,10 +149,13 @@ impl Link {
         self.place.link
     }
 
-    /// From its next connection on the meter behind it answers; nothing happens where there are several.
-    pub(crate) fn answer(&mut self, find: impl Fn(u32) -> Option<Answering>) {
-        let alone = self.place.alone.filter(|_| matches!(self.place.target, Target::Tcp { .. }));
+    /// From its next connection on the meter behind it answers; nothing happens where there are several. Gives its node
+    /// where it is asked over a broker.
+    pub(crate) fn answer(&mut self, find: impl Fn(u32) -> Option<Answering>) -> Option<String> {
+        let alone = self.place.alone.filter(|_| !matches!(self.place.target, Target::Udp { .. }));
         self.place.answering = alone.and_then(find);
+        let over_broker = matches!(self.place.target, Target::Mqtt(_));
+        self.place.answering.as_ref().filter(|_| over_broker).map(Answering::node)
     }
 
     pub(crate) fn skip(&mut self, until: Instant) -> Result<(), Error> {
@@ -427,7 +435,9 @@ impl Wire {
                     ..target.clone()
                 };
                 let target = moved.map_or_else(|| target.clone(), at);
-                mqtt::Mqtt::connect(target, place.link, window).await.map(Wire::Mqtt)
+                mqtt::Mqtt::connect(target, place.link, window, place.answering.as_ref())
+                    .await
+                    .map(Wire::Mqtt)
             }
         }
     }
@@ -445,7 +455,8 @@ impl Wire {
     fn answers(&self) -> bool {
         match self {
             Wire::Tcp(wire) => wire.answers(),
-            Wire::Udp(_) | Wire::Mqtt(_) => false,
+            Wire::Mqtt(wire) => wire.answers(),
+            Wire::Udp(_) => false,
         }
     }
 

@@ -21,7 +21,7 @@ mod stored;
 mod table;
 
 pub use access::Access;
-pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, write_access};
+pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, serve_udp, write_access};
 pub(crate) use door::{answered, locked};
 pub use fault::{Fault, FaultError, Reply, Trouble, When};
 pub use relay::Behaviour;

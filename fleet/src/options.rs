@@ -262,6 +262,12 @@ pub struct MqttTarget {
     pub topic: String,
     /// Topic of event status words; `{node}` as above.
     pub event_topic: String,
+    /// Topic of requests to a meter that answers; `{node}` as above.
+    pub request_topic: String,
+    /// Topic of its answers; `{node}` as above.
+    pub response_topic: String,
+    /// Longest publish of an answer, which goes out in fragments, bytes.
+    pub max_publish: usize,
     /// User name and password.
     pub credentials: Option<(String, String)>,
     /// Meters that share a client.
@@ -278,6 +284,9 @@ impl MqttTarget {
             client_id: "urja-fleet".to_owned(),
             topic: "Normal_Push/{node}".to_owned(),
             event_topic: "Event_push/{node}".to_owned(),
+            request_topic: "PollRequest/{node}".to_owned(),
+            response_topic: "PollResponse/{node}".to_owned(),
+            max_publish: 512,
             credentials: None,
             meters_per_connection: 50,
         }

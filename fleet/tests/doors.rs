@@ -93,8 +93,8 @@ async fn a_meter_that_dials_in_answers_on_the_connection_of_its_pushes() {
     let start = now(&options);
     fleet.skip_until(start).unwrap();
     let clock = SimulatedClock::new(start, 1);
-    let doors = doors(&options, fleet.meters(), &[], start).unwrap();
-    fleet.dial_in(&doors, clock);
+    let mut doors = doors(&options, fleet.meters(), &[], start).unwrap();
+    fleet.dial_in(&mut doors, clock);
     let asking = async {
         for _ in 0..2 {
             // It comes again where the connection breaks.

@@ -9,6 +9,7 @@ use codec::cosem::{
     extended_register, image_transfer, limiter, profile_generic, push_setup, register, sap_assignment,
     script_table, security_setup, single_action_schedule,
 };
+use codec::fragment::{self, Fragment};
 use codec::hdlc::{self, Deframer, Step};
 use codec::mbus;
 use codec::security::association::{Envelope, Incoming, Outgoing, Protect, Refusal};
@@ -24,7 +25,8 @@ const GAK: [u8; 16] = *b"fedcba9876543210";
 const TITLE: [u8; 8] = *b"FUZ00001";
 const TITLE_KEY: [u8; 16] = *b"FUZ00001FUZ00001";
 
-/// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read.
+/// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read, also in
+/// fragments.
 pub(crate) fn wrapper(bytes: &[u8]) {
     let mut rest = bytes;
     loop {
@@ -42,6 +44,15 @@ pub(crate) fn wrapper(bytes: &[u8]) {
         rest = behind;
     }
     let _described_or_refused = tree::decode(bytes, Framing::Wrapper, &DecodeKeys::default());
+    let mut assembly = fragment::Assembly::default();
+    for bytes in bytes.chunks(HEADER_LEN) {
+        let Ok(fragment) = Fragment::new_checked(bytes) else { continue };
+        let Some(frame) = assembly.take(&fragment) else { continue };
+        let mut again = fragment::Assembly::default();
+        let cut = fragment::cut(fragment.id(), &frame, HEADER_LEN).unwrap_or_default();
+        let whole = cut.iter().find_map(|bytes| again.take(&Fragment::new_checked(bytes).ok()?));
+        assert_eq!(whole.unwrap_or_default(), frame);
+    }
 }
 
 /// What was checked can be walked to its end, and no part of it passes for the whole.

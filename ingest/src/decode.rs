@@ -32,9 +32,12 @@ pub(crate) struct Decoded {
 }
 
 impl Decoded {
-    /// Whether policy and tag are right.
-    pub(crate) fn is_proven(&self) -> bool {
-        matches!(self.content, Content::Verified(_))
+    /// The meter, where policy and tag are right.
+    pub(crate) fn proven(&self) -> Option<MeterId> {
+        match &self.content {
+            Content::Verified(verified) => Some(verified.meter),
+            Content::Evidence(_) => None,
+        }
     }
 
     /// Bytes that its record takes at most.

@@ -51,7 +51,10 @@ pub use pipeline::{
     Submitter,
 };
 pub use received::{Acked, Disposition, Framing, Lost, Received, Refused, Ticket};
-pub use session::{Client, LinkError, MeterLink, MeterSession, SessionError, SessionOptions, Sessions};
+pub use session::{
+    Client, LinkError, MeterLink, MeterSession, NodeTopic, PollFraming, PollOptions, SessionError,
+    SessionOptions, Sessions, serve_polls,
+};
 pub use tcp::{TcpOptions, serve_tcp};
 pub use telemetry::describe as describe_metrics;
 pub use udp::{UdpOptions, serve_udp};

@@ -41,8 +41,8 @@ use crate::received::{Framing, Lost, Received, Refused, Ticket};
 use crate::{Pipeline, Submitter, telemetry};
 
 const KEEP_ALIVE_S: u16 = 30;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Largest packet taken: the largest frame with topic and properties.
 const MAX_PACKET: u32 = 128 * 1024;
 /// We publish nothing, but the library takes no fewer.
@@ -120,6 +120,9 @@ pub enum MqttError {
     /// The session is kept under it.
     #[error("a client id is needed")]
     NoClientId,
+    /// Not a topic with a place for the meter's node.
+    #[error("not a topic with {{node}} as one of its levels: {0:?}")]
+    NodeTopic(String),
     /// At least one publish must be allowed in flight.
     #[error("receive maximum is zero")]
     ReceiveMaximum,
@@ -139,41 +142,50 @@ impl MqttOptions {
 
     /// The client library's options.
     fn client(&self) -> Result<rumqttc::MqttOptions, MqttError> {
-        let Broker { host, port, tls } = Broker::parse(&self.url)?;
+        let mut options = connection(&self.url, &self.client_id, self.credentials.as_ref())?;
         if self.topics.is_empty() {
             return Err(MqttError::NoTopics);
         }
         if let Some(bad) = self.topics.iter().find(|topic| !rumqttc::valid_filter(topic)) {
             return Err(MqttError::Topic(bad.clone()));
         }
-        if self.client_id.is_empty() {
-            return Err(MqttError::NoClientId);
-        }
         if self.receive_maximum == 0 {
             return Err(MqttError::ReceiveMaximum);
         }
-        let mut options = rumqttc::MqttOptions::new(&self.client_id, (host, port));
         let expiry = u32::try_from(self.session_expiry.as_secs()).unwrap_or(u32::MAX);
         options
-            .set_keep_alive(KEEP_ALIVE_S)
             .set_clean_start(false)
             .set_session_expiry_interval(Some(expiry))
             .set_receive_maximum(Some(self.receive_maximum))
-            .set_max_packet_size(Some(MAX_PACKET))
             .set_session_store(EmptySession)
             // With each write the library goes over all publishes that may be on their way from us, and there are none.
             .set_outgoing_inflight_upper_limit(PUBLISHES_FROM_US)
             // Else each PUBACK is a write of its own.
             .set_max_request_batch(PUBACKS_A_WRITE)
             .set_ack_mode(AckMode::Manual);
-        if let Some((user, password)) = &self.credentials {
-            options.set_credentials(user, password.clone());
-        }
-        if tls {
-            options.set_transport(Transport::try_tls_with_default_config()?);
-        }
         Ok(options)
     }
+}
+
+/// The client library's options for a broker, without what is said of sessions.
+pub(crate) fn connection(
+    url: &str,
+    client_id: &str,
+    credentials: Option<&(String, String)>,
+) -> Result<rumqttc::MqttOptions, MqttError> {
+    let Broker { host, port, tls } = Broker::parse(url)?;
+    if client_id.is_empty() {
+        return Err(MqttError::NoClientId);
+    }
+    let mut options = rumqttc::MqttOptions::new(client_id, (host, port));
+    options.set_keep_alive(KEEP_ALIVE_S).set_max_packet_size(Some(MAX_PACKET));
+    if let Some((user, password)) = credentials {
+        options.set_credentials(user, password.clone());
+    }
+    if tls {
+        options.set_transport(Transport::try_tls_with_default_config()?);
+    }
+    Ok(options)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -421,7 +421,7 @@ impl Core {
         let decoded = decoder.decode(received, buffers);
         let (reply, ticket) = oneshot::channel();
         let bytes = decoded.record_bytes();
-        let proven = decoded.is_proven();
+        let proven = decoded.proven();
         let item = FrameItem { decoded, bytes, reply, permit };
         self.queue.push_frame(item).map_err(|_| Refused::Stopped)?;
         Ok(Ticket { answer: ticket, proven })

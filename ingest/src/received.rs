@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use codec::apdu::LongInvokeId;
-use model::{Instant, Position, QuarantineReason, Source, SystemTitle};
+use model::{Instant, MeterId, Position, QuarantineReason, Source, SystemTitle};
 use tokio::sync::oneshot;
 
 /// A frame as it came.
@@ -72,7 +72,7 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Ticket {
     pub(crate) answer: oneshot::Receiver<Acked>,
-    pub(crate) proven: bool,
+    pub(crate) proven: Option<MeterId>,
 }
 
 impl Ticket {
@@ -80,6 +80,11 @@ impl Ticket {
     /// evidence or refused.
     #[must_use]
     pub fn is_proven(&self) -> bool {
+        self.proven.is_some()
+    }
+
+    /// The meter that it proved, under that meter's policy.
+    pub(crate) fn meter(&self) -> Option<MeterId> {
         self.proven
     }
 }

@@ -3,10 +3,18 @@
 //! One session a meter at a time, by a lease; who comes second is told that it is busy. Counters that requests are sent
 //! with are reserved in the registry, and synced, before the first of them goes out. A push that comes in between goes
 //! the way of every other push.
+//!
+//! The line is one that is dialled, or topics of a broker (`polls`), where it is known where the meter is; else one that the
+//! meter opened (`lines`).
 
+mod lines;
 mod link;
+mod polls;
 
+pub(crate) use lines::{Line, Lines};
 pub use link::{LinkError, MeterLink};
+use polls::Polls;
+pub use polls::{NodeTopic, PollFraming, PollOptions, serve_polls};
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,9 +22,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use codec::apdu::{MethodDescriptor, SelectedAttribute};
-use codec::axdr::Data;
-use codec::cosem::india::association::{Association, READER, UTILITY};
+use codec::apdu::{AttributeDescriptor, MethodDescriptor, SYSTEM_TITLE_LEN, SelectedAttribute};
+use codec::axdr::{Data, Value};
+use codec::cosem::ClassId;
+use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
+use codec::cosem::india::identity::SERIAL_NUMBER;
 use codec::security::Keys;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
@@ -78,10 +88,10 @@ impl Client {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// Another session with this meter goes on.
-    #[error("a session with meter {0} goes on; try again when it is over")]
+    #[error("a session with meter {0} goes on")]
     Busy(String),
     /// Nobody knows where the meter is.
-    #[error("meter {0} has no address; import it with the column address, or say where it is")]
+    #[error("meter {0} has no address, and no connection that it opened is open")]
     NoAddress(String),
     /// The meter has no secret for this client.
     #[error("meter {meter} has no {what}; import it with the column {column}")]
@@ -121,6 +131,17 @@ impl SessionError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Meter { error, .. } => Some(error.hint()),
+            Self::NoAddress(_) => Some(
+                "import it with the column address, say where it is with --address, or wait until it dials the running \
+                 head-end and has said who it is",
+            ),
+            Self::Link(LinkError::Connect { .. }) => Some(
+                "check the address that it is registered with, and whether the meter is in reach and has power",
+            ),
+            Self::Link(LinkError::NoBroker) => Some(
+                "set mqtt.url or broker.listen, let `urja serve` run, and see in its log when meters can be asked over MQTT",
+            ),
+            Self::Busy(_) | Self::Link(LinkError::NodeBusy(_)) => Some("try again when it is over"),
             _ => None,
         }
     }
@@ -149,44 +170,117 @@ pub struct Sessions {
     pipeline: Option<Pipeline>,
     options: SessionOptions,
     leased: Arc<Mutex<HashSet<MeterId>>>,
+    lines: Lines,
+    polls: Polls,
 }
 
 impl Sessions {
     /// Sessions with the meters of `registry`.
     #[must_use]
     pub fn new(registry: Registry, pipeline: Option<Pipeline>, options: SessionOptions) -> Self {
-        Self { registry, pipeline, options, leased: Arc::default() }
+        Self {
+            registry,
+            pipeline,
+            options,
+            leased: Arc::default(),
+            lines: Lines::default(),
+            polls: Polls::default(),
+        }
     }
 
-    /// Dials a meter and opens an association as `client`; `to` is where, instead of what is registered.
+    /// Opens an association as `client`: with the meter at `to`, else at the address it is registered with, else over a
+    /// connection that it opened.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub async fn dial(
+    pub async fn open(
         &self,
         meter: &MeterAccess,
         client: Client,
         to: Option<&str>,
     ) -> Result<MeterSession, SessionError> {
+        let config = self.config(meter, client)?;
         let lease = self.lease(meter)?;
-        let to = to.or(meter.address.as_deref());
-        let to = to.ok_or_else(|| SessionError::NoAddress(meter.serial.clone()))?;
-        let link = MeterLink::dial(to, self.options.connect).await?;
-        self.open(meter, client, link, lease).await
+        match to.or(meter.address.as_deref()) {
+            Some(to) => {
+                let link = match to.strip_prefix("mqtt://") {
+                    Some(node) => MeterLink::polled(self.polls.take_up(node)?),
+                    None => MeterLink::dial(to, self.options.connect).await?,
+                };
+                self.associate(meter, client, config, link, Arc::new(lease)).await
+            }
+            None => self.over_lines(meter, client, &config, lease).await,
+        }
     }
 
-    /// Opens an association over a line that is there: one that the meter dialled.
-    ///
-    /// # Errors
-    /// [`SessionError`].
-    pub async fn over(
+    /// Opens an association over the newest line of the meter; over an older one where that is a stranger's, or dead.
+    async fn over_lines(
         &self,
         meter: &MeterAccess,
         client: Client,
-        link: MeterLink,
+        config: &Config,
+        lease: Lease,
     ) -> Result<MeterSession, SessionError> {
-        let lease = self.lease(meter)?;
-        self.open(meter, client, link, lease).await
+        // A password travels as it is, and what answers here may be anybody.
+        if client == Client::Reader {
+            return Err(SessionError::NoAddress(meter.serial.clone()));
+        }
+        let lease = Arc::new(lease);
+        let mut failed = SessionError::NoAddress(meter.serial.clone());
+        for line in self.lines.of(meter.meter) {
+            let Some(held) = line.take_up() else { return Err(SessionError::Busy(meter.serial.clone())) };
+            let link = MeterLink::held(held);
+            match self.associate(meter, client, config.clone(), link, Arc::clone(&lease)).await {
+                Ok(session) => {
+                    self.lines.register(meter.meter, &line, true);
+                    return Ok(session);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The lines that meters opened.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// The meters that are asked over a broker.
+    pub(super) fn polls(&self) -> &Polls {
+        &self.polls
+    }
+
+    /// How long an answer is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.options.answer
+    }
+
+    /// Asks who is behind a line that says nothing, as public client: that proves nothing, and shows nothing of ours.
+    pub(crate) async fn identify(&self, line: Arc<Line>) {
+        let Some(held) = line.take_up() else { return };
+        if let Some(meter) = self.asked_who(MeterLink::held(held)).await {
+            tracing::debug!(meter = meter.0, "a meter that dialled in says who it is");
+            self.lines.register(meter, &line, false);
+        }
+    }
+
+    async fn asked_who(&self, link: MeterLink) -> Option<MeterId> {
+        let timing = Timing { answer: self.options.answer, tries: 1 };
+        let config = Config { timing, ..Config::public([0; SYSTEM_TITLE_LEN]) };
+        let session = IndianSession::new(PUBLIC, config, SendCounter::resume(0));
+        let mut open = MeterSession::new(session, link, None, None);
+        open.associate().await.ok()?;
+        let serial = AttributeDescriptor { class: ClassId(1), instance: SERIAL_NUMBER, attribute: 2 };
+        let serial = open.get(SelectedAttribute::whole(serial)).await;
+        open.close().await;
+        let serial = serial.ok()?;
+        let (Value::OctetString(serial) | Value::VisibleString(serial)) = serial.data().value() else {
+            return None;
+        };
+        let serial = std::str::from_utf8(serial).ok()?;
+        let found = self.registry.meter_access(serial).await.ok()??;
+        (found.serial == serial).then_some(found.meter)
     }
 
     fn lease(&self, meter: &MeterAccess) -> Result<Lease, SessionError> {
@@ -197,35 +291,25 @@ impl Sessions {
         Ok(Lease { meter: meter.meter, leased: Arc::clone(&self.leased) })
     }
 
-    async fn open(
+    async fn associate(
         &self,
         meter: &MeterAccess,
         client: Client,
+        config: Config,
         link: MeterLink,
-        lease: Lease,
+        lease: Arc<Lease>,
     ) -> Result<MeterSession, SessionError> {
         let association = client.association();
-        let config = self.config(meter, client)?;
-        let bound = self.registry.send_bound(meter.meter, meter.key_epoch, association.client_sap).await?;
-        let session = IndianSession::new(association, config, SendCounter::resume(bound));
-        let mut open = MeterSession {
-            session,
-            link,
-            start: Instant::now(),
+        let books = Books {
             registry: self.registry.clone(),
-            pipeline: self.pipeline.clone(),
+            meter: meter.meter,
             key_epoch: meter.key_epoch,
             client_sap: association.client_sap,
-            lease,
+            _lease: lease,
         };
-        let mut random = [0; RANDOM_LEN];
-        getrandom::fill(&mut random).map_err(SessionError::Random)?;
-        open.session.associate(&random)?;
-        open.until(|event| match event {
-            Event::Associated(_) => Some(Ok(())),
-            _ => None,
-        })
-        .await?;
+        let session = IndianSession::new(association, config, SendCounter::resume(books.bound().await?));
+        let mut open = MeterSession::new(session, link, self.pipeline.clone(), Some(books));
+        open.associate().await?;
         Ok(open)
     }
 
@@ -268,19 +352,67 @@ impl Drop for Lease {
     }
 }
 
+/// Counters that are used with a meter, and the right to use them.
+struct Books {
+    registry: Registry,
+    meter: MeterId,
+    key_epoch: u16,
+    client_sap: u8,
+    _lease: Arc<Lease>,
+}
+
+impl Books {
+    async fn bound(&self) -> Result<u32, SessionError> {
+        Ok(self.registry.send_bound(self.meter, self.key_epoch, self.client_sap).await?)
+    }
+
+    async fn reserve(&self, bound: u32) -> Result<(), SessionError> {
+        Ok(self.registry.reserve_send(self.meter, self.key_epoch, self.client_sap, bound).await?)
+    }
+}
+
 /// An open association.
 pub struct MeterSession {
     session: IndianSession,
     link: MeterLink,
     start: Instant,
-    registry: Registry,
     pipeline: Option<Pipeline>,
-    key_epoch: u16,
-    client_sap: u8,
-    lease: Lease,
+    /// None of the public client, who has no counters.
+    books: Option<Books>,
 }
 
 impl MeterSession {
+    fn new(
+        session: IndianSession,
+        link: MeterLink,
+        pipeline: Option<Pipeline>,
+        books: Option<Books>,
+    ) -> MeterSession {
+        MeterSession { session, link, start: Instant::now(), pipeline, books }
+    }
+
+    /// Opens the association. The proof in it is sent once, so where answers may get lost all of it is done again.
+    async fn associate(&mut self) -> Result<(), SessionError> {
+        for _ in 1..self.link.associations() {
+            match self.associate_once().await {
+                Err(SessionError::Meter { error: Error::Timeout { .. }, .. }) => {}
+                done => return done,
+            }
+        }
+        self.associate_once().await
+    }
+
+    async fn associate_once(&mut self) -> Result<(), SessionError> {
+        let mut random = [0; RANDOM_LEN];
+        getrandom::fill(&mut random).map_err(SessionError::Random)?;
+        self.session.associate(&random)?;
+        self.until(|event| match event {
+            Event::Associated(_) => Some(Ok(())),
+            _ => None,
+        })
+        .await
+    }
+
     /// Reads an attribute, or a part of it.
     ///
     /// # Errors
@@ -351,17 +483,18 @@ impl MeterSession {
                     Event::Closed(error) => return Err(error.unwrap_or(Error::Closed).into()),
                     Event::Pushed(Push::Received(apdu)) => self.pushed(apdu).await,
                     Event::Resynchronised { next } => {
-                        tracing::warn!(meter = self.lease.meter.0, next, "the sending counter was behind");
+                        tracing::warn!(meter = self.meter(), next, "the sending counter was behind");
                     }
                     Event::Dropped(dropped) => {
-                        tracing::warn!(meter = self.lease.meter.0, %dropped, "dropped in a session");
+                        tracing::warn!(meter = self.meter(), %dropped, "dropped in a session");
                     }
                     _ => {}
                 }
             }
             if let Some(bound) = self.session.poll_reserve() {
-                let Lease { meter, .. } = self.lease;
-                self.registry.reserve_send(meter, self.key_epoch, self.client_sap, bound).await?;
+                if let Some(books) = &self.books {
+                    books.reserve(bound).await?;
+                }
                 self.session.reserved(bound);
             }
             let mut sent = false;
@@ -387,6 +520,11 @@ impl MeterSession {
                 Err(_) => self.session.handle_timeout(self.start.elapsed()),
             }
         }
+    }
+
+    /// The meter, for the log.
+    fn meter(&self) -> Option<u32> {
+        self.books.as_ref().map(|books| books.meter.0)
     }
 
     /// A push has the way of all pushes; without a confirm, for it came on a line of questions.

@@ -5,6 +5,8 @@
 //! | connections | `max_connections` | no further one is accepted until one closes |
 //! | connections of one address | `max_connections_per_address` | a further one is closed at once |
 //! | APDU | `max_apdu` | what was received is quarantined, the connection closed |
+//! | silence before the first byte | `identify_after` | asked once who it is, as public client |
+//! | connections that are asked that at once | 256 | asked later, if they are still there |
 //! | silence before the first byte | `first_byte_timeout` | closed |
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
@@ -13,7 +15,10 @@
 //! | bytes of the frames of a push that comes in several | `max_apdu` and 64 KiB | what is there is quarantined |
 //! | a vendor's message before a frame | 256 bytes | what was received is quarantined, the connection closed |
 //! | frames without their sync | `max_unacknowledged` | not read until some are through |
-//! | time to take a receipt | `frame_timeout` | closed |
+//! | time to take a receipt or a request | `frame_timeout` | closed |
+//!
+//! Over a connection of one meter sessions can be held (`session/lines.rs`). Its requests are written in one row with the
+//! receipts, each behind the receipts of what came before it; its answers are no frames of ours and are not counted.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -24,7 +29,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use metrics::{counter, gauge};
-use model::Source;
+use model::{MeterId, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,7 +41,8 @@ use tokio_util::task::TaskTracker;
 use crate::framing::{Item, NoFrame, StreamDecoder};
 use crate::received::{Acked, Framing, Lost, Received, Ticket};
 use crate::reply::ReturnPath;
-use crate::{Admission, Admitted, Pipeline, Submitter, telemetry};
+use crate::session::Line;
+use crate::{Admission, Admitted, Pipeline, Sessions, Submitter, telemetry};
 
 /// Pause after the system refused to accept, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,6 +60,8 @@ const PARTIAL_BYTES: usize = 8 << 20;
 const UNPROVEN_ROW: u32 = 8;
 /// Bytes read at once from a sender that has sent as much as was read before.
 const MOST_READ: usize = 16 * 1024;
+/// Connections that are asked at once who they are: after a restart thousands dial in, and strangers may.
+const IDENTIFYING: usize = 256;
 /// Bytes of receipts written at once, about.
 const RECEIPTS: usize = 4096;
 
@@ -66,6 +74,8 @@ pub struct TcpOptions {
     pub max_connections_per_address: usize,
     /// Longest APDU, bytes.
     pub max_apdu: usize,
+    /// Silence before the first byte after which it is asked who it is; zero: never.
+    pub identify_after: Duration,
     /// Longest silence before the first byte.
     pub first_byte_timeout: Duration,
     /// Longest time from a frame's first byte to its last.
@@ -84,6 +94,7 @@ impl Default for TcpOptions {
             max_connections: 10_000,
             max_connections_per_address: 5_000,
             max_apdu: usize::from(u16::MAX),
+            identify_after: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(15),
             frame_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(600),
@@ -93,15 +104,18 @@ impl Default for TcpOptions {
     }
 }
 
-/// Takes frames from connections until `shutdown`; then waits until what was received is answered, at most 10 s.
+/// Takes frames from connections until `shutdown`; then waits until what was received is answered, at most 10 s. With
+/// `sessions` the meters behind them can be asked.
 pub async fn serve_tcp(
     listener: TcpListener,
     pipeline: Pipeline,
+    sessions: Option<Sessions>,
     options: TcpOptions,
     shutdown: CancellationToken,
 ) {
     let door = Admission::new(options.max_connections, options.max_connections_per_address);
     let partial = Arc::new(Semaphore::new(PARTIAL_BYTES));
+    let identifying = Arc::new(Semaphore::new(IDENTIFYING));
     let options = Arc::new(options);
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
@@ -125,8 +139,11 @@ pub async fn serve_tcp(
                     peer,
                     submitter: pipeline.submitter(),
                     pipeline: pipeline.clone(),
+                    sessions: sessions.clone(),
+                    behind: Behind::Nobody,
                     options: Arc::clone(&options),
                     partial: Arc::clone(&partial),
+                    identifying: Arc::clone(&identifying),
                     room: None,
                     unproven: 0,
                     slow: false,
@@ -197,9 +214,13 @@ struct Connection {
     peer: SocketAddr,
     submitter: Submitter,
     pipeline: Pipeline,
+    sessions: Option<Sessions>,
+    behind: Behind,
     options: Arc<TcpOptions>,
     /// Room for long frames of all connections.
     partial: Arc<Semaphore>,
+    /// Turns of all connections to be asked who they are.
+    identifying: Arc<Semaphore>,
     /// What of it the frame has that is being read.
     room: Option<Room>,
     /// Frames in a row that proved nothing.
@@ -228,8 +249,35 @@ impl Drop for Room {
     }
 }
 
-/// A frame that waits for its sync, and where its receipt goes.
-type Pending = (Ticket, Option<ReturnPath>);
+/// Who has proved to be behind a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    Nobody,
+    One(MeterId),
+    Several,
+}
+
+/// What a connection has to write, in this order.
+pub(crate) enum Outgoing {
+    /// The receipt of a frame that waits for its sync, if it is to have one, and where it goes.
+    Receipt(Ticket, Option<ReturnPath>),
+    /// The request of a session.
+    Request(Bytes),
+}
+
+/// A line that ends with its connection, however that ends.
+struct Open {
+    line: Arc<Line>,
+    sessions: Option<Sessions>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(sessions) = &self.sessions {
+            sessions.lines().end(&self.line);
+        }
+    }
+}
 
 /// How far a connection got with what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,8 +293,10 @@ impl Connection {
     async fn serve(mut self, stream: TcpStream, shutdown: CancellationToken) {
         let (reader, writer) = stream.into_split();
         let (pending, to_answer) = mpsc::channel(self.options.max_unacknowledged.max(1));
+        let line = Line::new(self.peer, pending.downgrade());
+        let open = Open { line, sessions: self.sessions.clone() };
         let answering = answer(writer, to_answer, self.options.frame_timeout);
-        let reading = self.read(reader, pending, shutdown);
+        let reading = self.read(reader, &open.line, pending, shutdown);
         // Reading ends first and drops its end of the channel; answering ends when all is answered, or when the peer
         // takes no receipts, which then ends reading too.
         let (end, ()) = tokio::join!(reading, answering);
@@ -257,16 +307,17 @@ impl Connection {
     async fn read(
         &mut self,
         reader: OwnedReadHalf,
-        pending: mpsc::Sender<Pending>,
+        line: &Arc<Line>,
+        pending: mpsc::Sender<Outgoing>,
         shutdown: CancellationToken,
     ) -> End {
         let mut decoder = StreamDecoder::new(self.options.max_apdu);
         let mut buffer = BytesMut::new();
-        let end = self.read_on(reader, &mut decoder, &mut buffer, &pending, &shutdown).await;
+        let end = self.read_on(reader, line, &mut decoder, &mut buffer, &pending, &shutdown).await;
         // What cannot become whole any more is kept as evidence.
         if let Some((bytes, framing)) = decoder.end(&buffer)
             && !matches!(end, End::Stopped | End::Broken)
-            && let Err(instead) = self.submit(bytes, framing, &pending).await
+            && let Err(instead) = self.submit(bytes, framing, line, &pending).await
         {
             return instead;
         }
@@ -276,14 +327,17 @@ impl Connection {
     async fn read_on(
         &mut self,
         mut reader: OwnedReadHalf,
+        line: &Arc<Line>,
         decoder: &mut StreamDecoder,
         buffer: &mut BytesMut,
-        pending: &mpsc::Sender<Pending>,
+        pending: &mpsc::Sender<Outgoing>,
         shutdown: &CancellationToken,
     ) -> End {
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
         let mut room = FIRST_READ;
+        let after = self.options.identify_after;
+        let mut ask = Some(opened + after).filter(|_| !after.is_zero() && self.sessions.is_some());
         loop {
             let begun = decoder.begun(buffer);
             let held = Some(decoder.most_held()).filter(|_| decoder.held() > READ);
@@ -295,6 +349,10 @@ impl Connection {
             };
             let read = tokio::select! {
                 read = timeout_at(deadline.0, reading) => read,
+                () = silent(ask) => {
+                    ask = if self.identify(line) { None } else { Some(Instant::now() + after) };
+                    continue;
+                }
                 () = pending.closed() => return End::Broken,
                 () = shutdown.cancelled() => return End::Shutdown,
             };
@@ -307,7 +365,8 @@ impl Connection {
                     room = if read < room || self.slow { READ } else { (room * 2).min(MOST_READ) };
                 }
             }
-            let progress = match self.take(decoder, buffer, pending, shutdown).await {
+            ask = None;
+            let progress = match self.take(line, decoder, buffer, pending, shutdown).await {
                 Ok(progress) => progress,
                 Err(end) => return end,
             };
@@ -337,16 +396,20 @@ impl Connection {
     /// Submits all pushes that are whole.
     async fn take(
         &mut self,
+        line: &Arc<Line>,
         decoder: &mut StreamDecoder,
         buffer: &mut BytesMut,
-        pending: &mpsc::Sender<Pending>,
+        pending: &mpsc::Sender<Outgoing>,
         shutdown: &CancellationToken,
     ) -> Result<Progress, End> {
         let mut progress = Progress::Nothing;
         loop {
             match decoder.decode(buffer) {
+                Ok(Some(Item::Push(bytes, Framing::Wrapper))) if line.takes(&bytes) => {
+                    progress = Progress::Whole;
+                }
                 Ok(Some(Item::Push(bytes, framing))) => {
-                    self.submit(bytes, framing, pending).await?;
+                    self.submit(bytes, framing, line, pending).await?;
                     self.slow_down(buffer, shutdown).await;
                     progress = Progress::Whole;
                 }
@@ -355,7 +418,7 @@ impl Connection {
                 Err(NoFrame { error, received }) => {
                     // Of no use in a log that strangers could fill: it is in quarantine, and counted.
                     tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
-                    self.submit(received, Framing::Wrapper, pending).await?;
+                    self.submit(received, Framing::Wrapper, line, pending).await?;
                     self.slow_down(buffer, shutdown).await;
                     return Err(End::Framing);
                 }
@@ -367,7 +430,8 @@ impl Connection {
         &mut self,
         bytes: Bytes,
         framing: Framing,
-        pending: &mpsc::Sender<Pending>,
+        line: &Arc<Line>,
+        pending: &mpsc::Sender<Outgoing>,
     ) -> Result<(), End> {
         let path = ReturnPath::of(&bytes);
         let received = Received {
@@ -380,12 +444,43 @@ impl Connection {
         // A place among the unacknowledged first: a connection that has none is not read.
         let place = pending.reserve().await.map_err(|_| End::Broken)?;
         let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
-        let proven = ticket.is_proven();
-        place.send((ticket, path));
+        let (proven, meter) = (ticket.is_proven(), ticket.meter());
+        place.send(Outgoing::Receipt(ticket, path));
+        if let Some(meter) = meter.filter(|_| framing == Framing::Wrapper) {
+            self.proven(meter, line);
+        }
         // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
         self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
         self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
         Ok(())
+    }
+
+    /// A meter has proved itself; most often the same one again.
+    fn proven(&mut self, meter: MeterId, line: &Arc<Line>) {
+        let behind = match self.behind {
+            Behind::Nobody => Behind::One(meter),
+            Behind::One(known) if known != meter => Behind::Several,
+            behind => behind,
+        };
+        if self.behind == behind {
+            return;
+        }
+        self.behind = behind;
+        if let Some(sessions) = &self.sessions {
+            sessions.lines().register(meter, line, true);
+        }
+    }
+
+    /// Asks who it is; what comes of that the line knows. False: others are being asked.
+    fn identify(&self, line: &Arc<Line>) -> bool {
+        let Some(sessions) = self.sessions.clone() else { return true };
+        let Ok(turn) = Arc::clone(&self.identifying).try_acquire_owned() else { return false };
+        let line = Arc::clone(line);
+        tokio::spawn(async move {
+            sessions.identify(line).await;
+            drop(turn);
+        });
+        true
     }
 
     /// Pauses where nothing is proven, and holds meanwhile no more than what came behind the last frame: thousands may
@@ -402,39 +497,52 @@ impl Connection {
     }
 }
 
-/// Awaits the frames of a connection in their order, and writes the receipts that are asked for.
-async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Pending>, patience: Duration) {
-    let mut receipts = Vec::new();
+/// Waits until then; for ever where nothing is to happen.
+async fn silent(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Awaits the frames of a connection in their order, and writes the receipts that are asked for, and requests.
+async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Outgoing>, patience: Duration) {
+    let mut out = Vec::new();
     let mut next = pending.recv().await;
-    while let Some((mut ticket, path)) = next {
-        let acked = match answered_already(&mut ticket) {
-            Some(acked) => acked,
-            None => {
-                // What is ready goes out before anything is waited for.
-                if !write(&mut writer, &mut receipts, patience).await {
-                    return;
+    while let Some(outgoing) = next {
+        match outgoing {
+            Outgoing::Request(frame) => out.extend_from_slice(&frame),
+            Outgoing::Receipt(mut ticket, path) => {
+                let acked = match answered_already(&mut ticket) {
+                    Some(acked) => acked,
+                    None => {
+                        // What is ready goes out before anything is waited for.
+                        if !write(&mut writer, &mut out, patience).await {
+                            return;
+                        }
+                        ticket.await
+                    }
+                };
+                let Ok(acked) = acked else { break };
+                if let Some((invoke_id, path)) = acked.confirm.zip(path) {
+                    path.write_confirm(invoke_id, &mut out);
                 }
-                ticket.await
             }
-        };
-        let Ok(acked) = acked else { break };
-        if let Some((invoke_id, path)) = acked.confirm.zip(path) {
-            path.write_confirm(invoke_id, &mut receipts);
         }
-        if receipts.len() >= RECEIPTS && !write(&mut writer, &mut receipts, patience).await {
+        if out.len() >= RECEIPTS && !write(&mut writer, &mut out, patience).await {
             return;
         }
         next = match pending.try_recv() {
             Ok(next) => Some(next),
             Err(_) => {
-                if !write(&mut writer, &mut receipts, patience).await {
+                if !write(&mut writer, &mut out, patience).await {
                     return;
                 }
                 pending.recv().await
             }
         };
     }
-    write(&mut writer, &mut receipts, patience).await;
+    write(&mut writer, &mut out, patience).await;
 }
 
 /// What became of a frame, where that is known.
@@ -446,12 +554,12 @@ fn answered_already(ticket: &mut Ticket) -> Option<Result<Acked, Lost>> {
     }
 }
 
-/// Writes receipts; false: the peer takes none.
-async fn write(writer: &mut OwnedWriteHalf, receipts: &mut Vec<u8>, patience: Duration) -> bool {
-    if receipts.is_empty() {
+/// Writes what is ready; false: the peer takes nothing.
+async fn write(writer: &mut OwnedWriteHalf, out: &mut Vec<u8>, patience: Duration) -> bool {
+    if out.is_empty() {
         return true;
     }
-    let written = timeout(patience, writer.write_all(receipts)).await;
-    receipts.clear();
+    let written = timeout(patience, writer.write_all(out)).await;
+    out.clear();
     matches!(written, Ok(Ok(())))
 }

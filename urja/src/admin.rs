@@ -83,7 +83,9 @@ async fn import_accounts(State(node): State<Node>, body: axum::body::Bytes) -> A
 
 fn imported(what: &str, result: Result<registry::Imported, ImportError>) -> Answer {
     match result {
-        Ok(done) => Ok(Json(json!({ what: done.added, "unchanged": done.unchanged }))),
+        Ok(done) => {
+            Ok(Json(json!({ what: done.added, "updated": done.updated, "unchanged": done.unchanged })))
+        }
         Err(ImportError::Registry(registry::ImportError::Lines(bad))) => {
             let lines: Vec<Value> = bad
                 .listed

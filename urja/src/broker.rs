@@ -19,14 +19,14 @@
 //! | retained messages | 10,000 | a further one is refused |
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use ingest::{Framing, Pipeline, Received};
+use ingest::{Framing, NodeTopic, Pipeline, Received};
 use model::Source;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::StorageConfig;
@@ -60,6 +60,8 @@ pub struct Intake {
     pub framing: Framing,
     /// Longest APDU, bytes; a longer one is quarantined.
     pub max_apdu: usize,
+    /// Where meters are asked and answer, if they are.
+    pub polls: Option<(NodeTopic, NodeTopic)>,
 }
 
 /// A broker that listens but does not run yet.
@@ -89,6 +91,8 @@ impl Broker {
             credentials: Some((config.username.clone(), config.password.clone()))
                 .filter(|(user, _)| !user.is_empty()),
             topics: intake.topics.clone(),
+            polls: intake.polls.clone(),
+            own: address.ip(),
         };
         let options = BrokerConfig::new()
             .with_bind_address(address)
@@ -180,6 +184,10 @@ struct Gate {
     credentials: Option<(String, String)>,
     /// What clients of the network may publish on.
     topics: Vec<String>,
+    /// Where a meter of the network may listen, and where it may answer.
+    polls: Option<(NodeTopic, NodeTopic)>,
+    /// Where the broker listens: who comes from there is on this machine.
+    own: IpAddr,
 }
 
 impl Gate {
@@ -198,7 +206,7 @@ impl AuthProvider for Gate {
         connect: &'a ConnectPacket,
         from: SocketAddr,
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
-        let local = from.ip().to_canonical().is_loopback();
+        let local = from.ip().to_canonical().is_loopback() || from.ip() == self.own;
         let answer = if self.lets_in(connect, local) {
             AuthResult::success_with_user(if local { LOCAL } else { REMOTE })
         } else {
@@ -213,18 +221,20 @@ impl AuthProvider for Gate {
         user: Option<&'a str>,
         topic: &'a str,
     ) -> Answer<'a, bool> {
-        let may = user == Some(LOCAL) || matches_any(topic, &self.topics);
-        Box::pin(std::future::ready(may))
+        let answers = self.polls.as_ref().is_some_and(|(_, response)| response.node(topic).is_some());
+        let may = user == Some(LOCAL) || answers || matches_any(topic, &self.topics);
+        Box::pin(std::future::ready(user.is_some() && may))
     }
 
-    /// Nobody on the network may read along what meters push.
+    /// Nobody on the network may read along what meters push. What one meter is asked, which is ciphered, it may.
     fn authorize_subscribe<'a>(
         &'a self,
         _client_id: &str,
         user: Option<&'a str>,
-        _topic_filter: &'a str,
+        topic_filter: &'a str,
     ) -> Answer<'a, bool> {
-        Box::pin(std::future::ready(user == Some(LOCAL)))
+        let asked = self.polls.as_ref().is_some_and(|(request, _)| request.node(topic_filter).is_some());
+        Box::pin(std::future::ready(user == Some(LOCAL) || user == Some(REMOTE) && asked))
     }
 }
 
@@ -243,6 +253,10 @@ mod tests {
         Gate {
             credentials: credentials.map(|(user, password)| (user.to_owned(), password.to_owned())),
             topics: vec!["Normal_Push/+".to_owned()],
+            polls: Some(
+                ["PollRequest/{node}", "PollResponse/{node}"].map(|p| NodeTopic::parse(p).unwrap()).into(),
+            ),
+            own: [10, 0, 0, 1].into(),
         }
     }
 
@@ -289,6 +303,19 @@ mod tests {
         assert!(!gate.authorize_subscribe("meter", Some(REMOTE), "Normal_Push/7").await);
         assert!(!gate.authorize_subscribe("meter", None, "#").await);
         assert!(gate.authorize_subscribe("tool", Some(LOCAL), "#").await);
+    }
+
+    #[tokio::test]
+    async fn a_meter_of_the_network_hears_what_it_is_asked_and_answers_and_may_not_ask() {
+        let gate = gate(Some(("meters", "secret")));
+        assert!(gate.authorize_subscribe("meter", Some(REMOTE), "PollRequest/7").await);
+        assert!(gate.authorize_publish("meter", Some(REMOTE), "PollResponse/7").await);
+        for filter in ["PollRequest/+", "PollRequest/#", "PollResponse/7", "+/7", "$share/a/PollRequest/7"] {
+            assert!(!gate.authorize_subscribe("meter", Some(REMOTE), filter).await, "{filter}");
+        }
+        assert!(!gate.authorize_subscribe("meter", None, "PollRequest/7").await);
+        assert!(!gate.authorize_publish("meter", Some(REMOTE), "PollRequest/7").await);
+        assert_eq!(user(&gate, "10.0.0.1:5", Some(("meters", "secret"))).await.as_deref(), Some(LOCAL));
     }
 
     #[test]

@@ -159,11 +159,12 @@ pub struct Fleet {
     /// Meters of a million whose policy is `transport` (plain or 0x20 pushes); otherwise the fleet's usual share
     #[arg(long, value_name = "PPM")]
     pub plain_ppm: Option<u32>,
-    /// Let the meters answer: meter 0 at this address, meter i at the port i above it, or each at any port with 0; with
+    /// Let the meters answer, over TCP and UDP: meter 0 at this address, meter i at the port i above it, or each at any port with 0; with
     /// --days after the last day, until stopped. access.csv has addresses and secrets
     #[arg(long, value_name = "ADDR")]
     pub serve: Option<std::net::SocketAddr>,
-    /// Live only: each meter has a TCP connection of its own, on which it answers what it is asked; access.csv has secrets
+    /// Live only: each meter has a TCP connection or an MQTT client of its own, over which it answers what it is asked;
+    /// access.csv has secrets, and nodes of MQTT
     #[arg(long, conflicts_with = "serve")]
     pub dial_in: bool,
     /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
@@ -249,7 +250,7 @@ pub enum Meter {
     /// Import meters from CSV: all lines or none
     ///
     /// Columns: system_title, serial, guek, gak, profile, policy, account_number, policy_reason; to be asked, a meter needs
-    /// address (host:port where it is dialled), hls (secret of the utility client), and may have lls and master_key
+    /// address (host:port where it is dialled, mqtt://node where a broker is between), hls (secret of the utility client), and may have lls and master_key
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
@@ -324,7 +325,7 @@ pub struct Read {
     /// Rows of a profile up to here
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
-    /// Where the meter is, instead of what is registered: HOST:PORT, or udp://HOST:PORT
+    /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
 }
@@ -337,7 +338,7 @@ pub struct Relay {
     /// What to do; a disconnection needs relay.enabled = true in the configuration
     #[arg(value_enum)]
     pub command: RelayCommand,
-    /// Where the meter is, instead of what is registered: HOST:PORT, or udp://HOST:PORT
+    /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
 }

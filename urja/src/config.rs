@@ -93,6 +93,8 @@ pub struct Listen {
     pub max_connections_per_address: usize,
     /// Longest APDU taken, bytes.
     pub max_apdu: ByteSize,
+    /// A connection that sends nothing is asked after this time who it is; zero: never.
+    pub identify_after: Span,
     /// A connection that sends nothing at all is closed after this time.
     pub first_byte_timeout: Span,
     /// A frame that is begun must be whole within this time.
@@ -123,6 +125,14 @@ pub struct Mqtt {
     pub receive_maximum: u16,
     /// How long the broker keeps our session while we are away.
     pub session_expiry: Span,
+    /// Topic of requests to a meter, with `{node}` for its node; empty: meters are not asked over MQTT.
+    pub request_topic: String,
+    /// Topic of their answers, with `{node}`.
+    pub response_topic: String,
+    /// What a publish of a request or an answer carries.
+    pub request_framing: RequestFraming,
+    /// Longest publish of a request in fragments.
+    pub request_publish: ByteSize,
 }
 
 /// Section `broker`.
@@ -149,6 +159,16 @@ pub enum Framing {
     Wrapper,
     /// A bare APDU.
     Apdu,
+}
+
+/// What a publish of a request or an answer carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestFraming {
+    /// Fragments of a frame in the wrapper, with an id that the answer repeats.
+    Fragments,
+    /// Wrapper header and APDU.
+    Wrapper,
 }
 
 /// Section `journal`.
@@ -301,6 +321,7 @@ impl Default for Listen {
             max_connections: 10_000,
             max_connections_per_address: 5_000,
             max_apdu: ByteSize::kib(64),
+            identify_after: Span::seconds(3),
             first_byte_timeout: Span::seconds(15),
             frame_timeout: Span::seconds(30),
             idle_timeout: Span::seconds(600),
@@ -320,6 +341,10 @@ impl Default for Mqtt {
             password: String::new(),
             receive_maximum: 1024,
             session_expiry: Span::seconds(7 * 86_400),
+            request_topic: "PollRequest/{node}".into(),
+            response_topic: "PollResponse/{node}".into(),
+            request_framing: RequestFraming::Fragments,
+            request_publish: ByteSize::kib(1),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use ingest::{MqttOptions, TcpOptions, UdpOptions};
+use ingest::{MqttOptions, NodeTopic, PollFraming, PollOptions, TcpOptions, UdpOptions};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 #[cfg(feature = "broker")]
 use crate::broker::{Broker, Intake};
-use crate::config::{Address, Config, Framing};
+use crate::config::{Address, Config, Framing, RequestFraming};
 use crate::node::Node;
 use crate::web::{self, Limits};
 use crate::{admin, health, telemetry};
@@ -79,6 +79,7 @@ impl Doors {
         doors.open_meters(node).await?;
         #[cfg(feature = "broker")]
         doors.open_broker(node).await?;
+        doors.open_polls(node)?;
         Ok(doors)
     }
 
@@ -168,8 +169,13 @@ impl Doors {
         let config = &node.config;
         if let Some(listener) = listen(config.listen.tcp, "listen.tcp")? {
             self.tcp = Some(listener.local_addr()?);
-            let served =
-                ingest::serve_tcp(listener, node.pipeline.clone(), tcp_options(config), self.stop.clone());
+            let served = ingest::serve_tcp(
+                listener,
+                node.pipeline.clone(),
+                Some(node.sessions.clone()),
+                tcp_options(config),
+                self.stop.clone(),
+            );
             self.tasks.spawn(served);
         }
         if let Some(address) = config.listen.udp.0 {
@@ -193,12 +199,25 @@ impl Doors {
         Ok(())
     }
 
+    /// Lets meters be asked over the broker that is configured, else over the embedded one.
+    fn open_polls(&mut self, node: &Node) -> Result<()> {
+        let Some(options) = poll_options(&node.config, self.broker)? else { return Ok(()) };
+        let (sessions, stop) = (node.sessions.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = ingest::serve_polls(sessions, options, stop).await {
+                tracing::error!(%error, "meters cannot be asked over MQTT");
+            }
+        });
+        Ok(())
+    }
+
     #[cfg(feature = "broker")]
     async fn open_broker(&mut self, node: &Node) -> Result<()> {
         let config = &node.config;
         let Some(address) = config.broker.listen.0 else { return Ok(()) };
         let MqttOptions { topics, framing, session_expiry, max_apdu, .. } = mqtt_options(config);
-        let intake = Intake { pipeline: node.pipeline.clone(), topics, framing, max_apdu };
+        let polls = poll_topics(config)?;
+        let intake = Intake { pipeline: node.pipeline.clone(), topics, framing, max_apdu, polls };
         let dir = config.data.dir.join("broker");
         let broker = Broker::bind(&config.broker, address, &dir, session_expiry, intake)
             .await
@@ -239,6 +258,7 @@ fn tcp_options(config: &Config) -> TcpOptions {
         max_connections: config.listen.max_connections,
         max_connections_per_address: config.listen.max_connections_per_address,
         max_apdu: max_apdu(config),
+        identify_after: config.listen.identify_after.0,
         first_byte_timeout: config.listen.first_byte_timeout.0,
         frame_timeout: config.listen.frame_timeout.0,
         idle_timeout: config.listen.idle_timeout.0,
@@ -267,4 +287,50 @@ fn mqtt_options(config: &Config) -> MqttOptions {
         session_expiry: mqtt.session_expiry.0,
         max_apdu: max_apdu(config),
     }
+}
+
+/// Topics of requests and answers; `None` where meters are not asked over MQTT.
+fn poll_topics(config: &Config) -> Result<Option<(NodeTopic, NodeTopic)>> {
+    let mqtt = &config.mqtt;
+    if mqtt.request_topic.is_empty() {
+        return Ok(None);
+    }
+    let request = NodeTopic::parse(&mqtt.request_topic).context("key mqtt.request_topic")?;
+    let response = NodeTopic::parse(&mqtt.response_topic).context("key mqtt.response_topic")?;
+    Ok(Some((request, response)))
+}
+
+/// How meters are asked over the broker that is configured, else over the embedded one that listens at `embedded`.
+fn poll_options(config: &Config, embedded: Option<SocketAddr>) -> Result<Option<PollOptions>> {
+    let Some((request, response)) = poll_topics(config)? else { return Ok(None) };
+    let (mqtt, broker) = (&config.mqtt, &config.broker);
+    let (url, username, password) = match embedded {
+        Some(at) if mqtt.url.is_empty() => {
+            (format!("mqtt://{}", reachable(at)), &broker.username, &broker.password)
+        }
+        None if mqtt.url.is_empty() => return Ok(None),
+        _ => (mqtt.url.clone(), &mqtt.username, &mqtt.password),
+    };
+    Ok(Some(PollOptions {
+        url,
+        client_id: format!("{}-requests", mqtt.client_id),
+        credentials: Some((username.clone(), password.clone())).filter(|(user, _)| !user.is_empty()),
+        request,
+        response,
+        framing: match mqtt.request_framing {
+            RequestFraming::Fragments => PollFraming::Fragments,
+            RequestFraming::Wrapper => PollFraming::Wrapper,
+        },
+        max_publish: usize::try_from(mqtt.request_publish.as_u64()).unwrap_or(usize::MAX),
+    }))
+}
+
+/// Where this machine itself reaches what listens there.
+fn reachable(at: SocketAddr) -> SocketAddr {
+    let ip = match at {
+        SocketAddr::V4(at) if at.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(at) if at.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        at => at.ip(),
+    };
+    SocketAddr::new(ip, at.port())
 }

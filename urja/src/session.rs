@@ -8,7 +8,7 @@ use codec::cosem::india::{control, identity, prepaid, profile, register, scaler,
 use codec::cosem::profile_generic::{self, CaptureObject, RangeDescriptor, Selection};
 use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
-use codec::session::client::{Effect, OwnedData};
+use codec::session::client::{Effect, Error, OwnedData};
 use ingest::{Client, MeterSession, SessionError};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -167,30 +167,50 @@ pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> 
     let done = switch(&mut session, request.command).await;
     let status = relay_state(&mut session).await;
     session.close().await;
-    let text = |failed: SessionError| {
-        let hint = failed.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        format!("{failed}{hint}")
-    };
     match (done, status) {
-        (Ok(()), Ok(mut state)) => {
-            tracing::info!(meter = serial, command = ?request.command, %state, "relay");
-            if let Json::Object(state) = &mut state {
-                state.insert("meter".to_owned(), json!(serial));
-            }
-            Ok(state)
+        (Ok(()), Ok(state)) => Ok(switched(&serial, request.command, state, None)),
+        // Its answer was lost, and what it did is seen.
+        (Err(failed), Ok(state)) if failed.effect() == Effect::Unknown && request.command.is_done(&state) => {
+            Ok(switched(&serial, request.command, state, Some(text(failed))))
         }
-        (Err(failed), Ok(state)) => {
-            Err(Problem::conflict("the relay was not switched", text(failed)).with(json!({ "relay": state })))
-        }
+        (Err(failed), Ok(state)) => Err(Problem::conflict(
+            "the relay was not switched",
+            format!("{}; it is {}", text(failed), state["words"].as_str().unwrap_or_default()),
+        )
+        .with(json!({ "relay": state }))),
         (Err(failed), Err(_)) if failed.effect() == Effect::Unknown => Err(Problem::conflict(
             "whether the relay was switched is not known",
             format!("{}; ask with `urja relay {serial} status` before anything else", text(failed)),
         )),
         (Err(failed), Err(_)) => Err(problem(failed)),
+        (Ok(()), Err(failed)) if request.command == RelayCommand::Status => Err(problem(failed)),
         (Ok(()), Err(failed)) => Err(Problem::conflict(
             "the relay was switched, but cannot be read back",
             format!("{}; ask with `urja relay {serial} status`", text(failed)),
         )),
+    }
+}
+
+/// What became of a relay; `unconfirmed` says why the meter did not say so itself.
+fn switched(serial: &str, command: RelayCommand, mut state: Json, unconfirmed: Option<String>) -> Json {
+    tracing::info!(meter = serial, ?command, %state, unconfirmed, "relay");
+    if let Json::Object(state) = &mut state {
+        state.insert("meter".to_owned(), json!(serial));
+        if let Some(unconfirmed) = unconfirmed {
+            state.insert("unconfirmed".to_owned(), json!(unconfirmed));
+        }
+    }
+    state
+}
+
+impl RelayCommand {
+    /// Whether a relay in this state has done what was asked.
+    fn is_done(self, state: &Json) -> bool {
+        match self {
+            RelayCommand::Status => true,
+            RelayCommand::Disconnect => state["supplied"] == false,
+            RelayCommand::Connect => state["state"] == "connected" || state["state"] == "ready",
+        }
     }
 }
 
@@ -230,16 +250,38 @@ async fn open(node: &Node, name: &str, address: Option<&str>) -> Result<(MeterSe
             format!("{name:?} is neither serial number, system title nor id of a registered meter"),
         )
     })?;
-    let session = node.sessions.dial(&meter, Client::Utility, address).await.map_err(problem)?;
+    let session = node.sessions.open(&meter, Client::Utility, address).await.map_err(problem)?;
     Ok((session, meter.serial.clone()))
 }
 
 fn problem(error: SessionError) -> Problem {
-    let detail = match error.hint() {
-        Some(hint) => format!("{error}; {hint}"),
-        None => format!("{:#}", anyhow::Error::from(error)),
-    };
-    Problem::conflict("the meter was not asked or did not answer", detail)
+    Problem::conflict(title(&error), text(error))
+}
+
+/// Who is at fault, in a few words.
+const fn title(error: &SessionError) -> &'static str {
+    match error {
+        SessionError::Busy(_) => "the meter is being asked already",
+        SessionError::Meter { error, .. } => match error {
+            Error::Timeout { .. } | Error::Disconnected | Error::Closed => "the meter did not answer",
+            Error::Rejected { .. }
+            | Error::Service(_)
+            | Error::Exception(_)
+            | Error::Access(_)
+            | Error::Action(_)
+            | Error::NotAdmitted(_) => "the meter refused",
+            Error::Counter(_) | Error::Seal(_) | Error::NoRoom(_) => "the meter was not asked",
+            _ => "the meter's answer cannot be used",
+        },
+        SessionError::Command(_) => "the meter cannot be asked that",
+        _ => "the meter was not asked",
+    }
+}
+
+/// What is wrong, with its cause, and what to try.
+fn text(error: SessionError) -> String {
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{:#}{hint}", anyhow::Error::from(error))
 }
 
 fn whole(class: u16, instance: LogicalName, attribute: i8) -> SelectedAttribute<'static> {

@@ -1,15 +1,24 @@
 //! MQTT 5, quality of service 1. The broker's acknowledgement says that it has taken the push on.
+//!
+//! A meter that answers subscribes to the topic of its requests; requests and answers are fragments of frames.
 
 use std::io;
 
+use bytes::Bytes;
+use codec::fragment::{self, Assembly, Fragment};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time;
 
+use super::Answering;
 use crate::encode::{Frame, Kind};
+use crate::meter::Session;
 use crate::options::MqttTarget;
 
 const KEEP_ALIVE_S: u16 = 30;
+/// Requests that wait for a meter; more are lost, as what is published at quality of service 0 may be.
+const REQUESTS: usize = 16;
 
 /// One client. It never reconnects: a link that lost its client makes another, and sends again what was under way.
 #[derive(Debug)]
@@ -19,10 +28,28 @@ pub(super) struct Mqtt {
     driver: AbortHandle,
     /// What is under way; each gives its ticket when the broker has acknowledged it.
     notices: JoinSet<Option<u64>>,
+    station: Option<Station>,
+}
+
+/// A meter that answers.
+#[derive(Debug)]
+struct Station {
+    answering: Answering,
+    session: Session,
+    requests: mpsc::Receiver<Bytes>,
+    assembly: Assembly,
+    /// Where its answers go.
+    topic: String,
 }
 
 impl Mqtt {
-    pub(super) async fn connect(target: MqttTarget, link: usize, window: usize) -> io::Result<Mqtt> {
+    /// The meter behind it answers, where there is one that does.
+    pub(super) async fn connect(
+        target: MqttTarget,
+        link: usize,
+        window: usize,
+        answering: Option<&Answering>,
+    ) -> io::Result<Mqtt> {
         let mut options =
             MqttOptions::new(format!("{}-{link}", target.client_id), (target.host.clone(), target.port));
         options.set_keep_alive(KEEP_ALIVE_S);
@@ -32,10 +59,29 @@ impl Mqtt {
         }
         let (client, events) = AsyncClient::builder(options).capacity(window).build();
         let (told, connected) = oneshot::channel();
-        let driver = tokio::spawn(drive(events, told)).abort_handle();
-        let mqtt = Mqtt { target, client, driver, notices: JoinSet::new() };
+        let (requested, requests) = mpsc::channel(REQUESTS);
+        let station = answering.map(|answering| {
+            let node = answering.node();
+            let topic = target.response_topic.replace("{node}", &node);
+            let (answering, session) = (answering.clone(), answering.session());
+            let station = Station { answering, session, requests, assembly: Assembly::default(), topic };
+            (station, target.request_topic.replace("{node}", &node))
+        });
+        let listening = station.is_some();
+        let driver = tokio::spawn(drive(events, told, requested, listening)).abort_handle();
+        let mut mqtt = Mqtt { target, client, driver, notices: JoinSet::new(), station: None };
+        if let Some((station, requests)) = station {
+            let subscribed = mqtt.client.subscribe(requests, QoS::AtLeastOnce).await;
+            subscribed.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            mqtt.station = Some(station);
+        }
         connected.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(mqtt)
+    }
+
+    /// Whether requests are answered on it.
+    pub(super) fn answers(&self) -> bool {
+        self.station.is_some()
     }
 
     /// Whether the connection to the broker has ended.
@@ -56,11 +102,47 @@ impl Mqtt {
         Ok(())
     }
 
+    /// The ticket of the next push that the broker has acknowledged; meanwhile requests are answered.
     pub(super) async fn receive(&mut self) -> io::Result<u64> {
-        match self.notices.join_next().await {
-            Some(Ok(Some(ticket))) => Ok(ticket),
-            _ => Err(io::ErrorKind::ConnectionAborted.into()),
+        loop {
+            if self.notices.is_empty() && self.station.is_none() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            let request = tokio::select! {
+                Some(notice) = self.notices.join_next() => {
+                    return match notice {
+                        Ok(Some(ticket)) => Ok(ticket),
+                        _ => Err(io::ErrorKind::ConnectionAborted.into()),
+                    };
+                }
+                request = requested(&mut self.station) => request.ok_or(io::ErrorKind::ConnectionAborted)?,
+            };
+            self.reply(&request).await?;
         }
+    }
+
+    /// Answers a request once it is whole, under its own id.
+    async fn reply(&mut self, publish: &[u8]) -> io::Result<()> {
+        let Some(station) = &mut self.station else { return Ok(()) };
+        let Ok(fragment) = Fragment::new_checked(publish) else { return Ok(()) };
+        let Some(frame) = station.assembly.take(&fragment) else { return Ok(()) };
+        let reply = station.answering.answer(&mut station.session, &frame)?;
+        time::sleep(reply.delay).await;
+        let answers = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish);
+        for answer in answers.unwrap_or_default() {
+            let sent =
+                self.client.publish(station.topic.as_str(), answer, PublishOptions::at_most_once()).await;
+            sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        }
+        if reply.ends { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+}
+
+/// The next publish to the meter; for ever where it does not answer.
+async fn requested(station: &mut Option<Station>) -> Option<Bytes> {
+    match station {
+        Some(station) => station.requests.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -76,20 +158,31 @@ pub(super) fn ticket(frame: &Frame) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Turns the client's wheels until the connection ends.
-async fn drive(mut events: EventLoop, told: oneshot::Sender<()>) {
+/// Turns the client's wheels until the connection ends. Tells when it is there, for one that listens when it does.
+async fn drive(
+    mut events: EventLoop,
+    told: oneshot::Sender<()>,
+    requested: mpsc::Sender<Bytes>,
+    listening: bool,
+) {
     let mut told = Some(told);
     loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
-                // Nobody may be waiting for the connection any more.
-                let _gone = told.take().map(|told| told.send(()));
+        let ready = match events.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => !listening,
+            Ok(Event::Incoming(Incoming::SubAck(_))) => true,
+            Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                let _lost_when_full = requested.try_send(publish.payload);
+                false
             }
-            Ok(_) => {}
+            Ok(_) => false,
             Err(error) => {
                 tracing::debug!(%error, "broker connection ended");
                 return;
             }
+        };
+        if ready {
+            // Nobody may be waiting for the connection any more.
+            let _gone = told.take().map(|told| told.send(()));
         }
     }
 }

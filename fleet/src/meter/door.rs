@@ -1,5 +1,5 @@
-//! Where meters can be reached: a port each, over TCP with the wrapper. Those that dial in answer on the connection of their
-//! pushes instead.
+//! Where meters can be reached: a port each, the same one over TCP and UDP, with the wrapper. Those that dial in answer on
+//! the connection of their pushes instead.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use codec::wrapper::{self, Wrapper, WrapperRepr};
 use model::Instant;
 use profiles::Profile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,10 @@ use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
 
 /// The management logical device, the only one.
 const SERVER: u16 = 1;
-/// Connections that a meter has at once at most; another waits.
+/// Connections that a meter has at once at most; another waits. Over UDP, the peers that it knows.
 const CONNECTIONS: usize = 4;
+/// Ports that are tried for one that is free over both TCP and UDP.
+const PORTS_TRIED: usize = 16;
 /// A connection on which nothing comes for so long ends.
 const IDLE: Duration = Duration::from_secs(180);
 
@@ -66,6 +68,8 @@ pub struct Door {
     pub access: Access,
     /// Where it listens; `None` where it dials in.
     pub address: Option<SocketAddr>,
+    /// The node of its topics, where it is asked over a broker.
+    pub node: Option<String>,
     /// What is behind the door.
     pub meter: SharedMeter,
 }
@@ -87,7 +91,7 @@ pub fn doors(
         let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
         let meter = Meter::new(options, Arc::clone(identity), &profiles, how, now)?;
         let meter = Arc::new(Mutex::new(meter));
-        Ok(Door { identity: Arc::clone(identity), access, address: None, meter })
+        Ok(Door { identity: Arc::clone(identity), access, address: None, node: None, meter })
     };
     meters.iter().map(door).collect()
 }
@@ -112,18 +116,32 @@ pub async fn open(
             let port = at.port().checked_add(number);
             address.set_port(port.ok_or(Error::Options("there are not so many ports for meters"))?);
         }
-        let listen = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (listener, socket) = bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
         door.address = Some(address);
-        let serving = serve(listener, Arc::clone(&door.meter), clock, options.shutdown.clone());
+        let (meter, shutdown) = (Arc::clone(&door.meter), options.shutdown.clone());
         tokio::spawn(async move {
-            if let Err(error) = serving.await {
+            let datagrams = serve_udp(socket, Arc::clone(&meter), clock, shutdown.clone());
+            if let Err(error) = tokio::try_join!(serve(listener, meter, clock, shutdown), datagrams) {
                 tracing::warn!(%address, %error, "a meter can be reached no more");
             }
         });
     }
     Ok(())
+}
+
+/// The same port over TCP and UDP.
+async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
+    let mut tries = if address.port() == 0 { PORTS_TRIED } else { 1 };
+    loop {
+        tries -= 1;
+        let listener = TcpListener::bind(address).await?;
+        match UdpSocket::bind(listener.local_addr()?).await {
+            Ok(socket) => return Ok((listener, socket)),
+            Err(_) if tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Writes what a client needs to speak with each of them, secrets included, in the columns that `urja meter import` takes:
@@ -133,12 +151,68 @@ pub async fn open(
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
     writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key")?;
-    for Door { identity, access, address, .. } in doors {
+    for Door { identity, access, address, node, .. } in doors {
         let Access { kek, lls, hls_secret, .. } = access;
-        let address = address.map_or_else(String::new, |address| address.to_string());
+        let node = node.as_ref().map(|node| format!("mqtt://{node}"));
+        let address = address.map(|address| address.to_string()).or(node).unwrap_or_default();
         writeln!(out, "{},{address},{lls},{hls_secret},{}", meter_row(identity), hex::encode(kek))?;
     }
     out.flush()
+}
+
+/// What a meter keeps of a peer that sends it datagrams.
+struct Peer {
+    address: SocketAddr,
+    session: Session,
+    /// The last datagram and the answer to it: the same one again is the network's doing, or says that the answer was
+    /// lost, and to take it for another request would do things twice.
+    last: (Vec<u8>, Vec<u8>),
+}
+
+/// Serves one meter over UDP until `shutdown`, a frame a datagram. What is no frame for it is passed over.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve_udp(
+    socket: UdpSocket,
+    meter: SharedMeter,
+    clock: SimulatedClock,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut datagram = vec![0; usize::from(u16::MAX)];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut datagram) => received,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let (length, address) = match received {
+            Ok(received) => received,
+            // An answer came to a closed port.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+            Err(error) => return Err(error),
+        };
+        let Some(frame) = datagram.get(..length) else { continue };
+        let place = match peers.iter().position(|peer| peer.address == address) {
+            Some(place) => place,
+            None => {
+                if peers.len() == CONNECTIONS {
+                    peers.remove(0);
+                }
+                peers.push(Peer { address, session: locked(&meter).session(), last: Default::default() });
+                peers.len() - 1
+            }
+        };
+        let Some(peer) = peers.get_mut(place) else { continue };
+        if peer.last.0 != frame {
+            let Ok(reply) = answered(frame, &meter, &mut peer.session, clock.now()) else { continue };
+            time::sleep(reply.delay).await;
+            peer.last = (frame.to_vec(), reply.apdu);
+        }
+        if !peer.last.1.is_empty() {
+            socket.send_to(&peer.last.1, address).await?;
+        }
+    }
 }
 
 /// Serves one meter until `shutdown`; connections end with it.

@@ -9,6 +9,9 @@ use codec::wrapper::{HEADER_LEN, VERSION, Wrapper};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::lines::HeldLine;
+use super::polls::PollLine;
+
 /// The management logical device of a meter.
 const SERVER: u16 = codec::cosem::india::association::SERVER_SAP;
 /// A frame: header and the longest APDU that it can announce.
@@ -28,6 +31,12 @@ pub enum LinkError {
     /// It broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
+    /// It would go over a broker, and none is connected.
+    #[error("no MQTT broker is connected over which the meter could be asked")]
+    NoBroker,
+    /// Another meter of the same node is being asked.
+    #[error("a question over MQTT to node {0} goes on")]
+    NodeBusy(String),
     /// What comes is no wrapper: it cannot be synchronised again.
     #[error("what comes is no DLMS wrapper")]
     Framing(codec::Error),
@@ -37,8 +46,18 @@ pub enum LinkError {
 pub struct MeterLink(Kind);
 
 enum Kind {
-    Tcp { stream: TcpStream, buffer: Vec<u8> },
-    Udp { socket: UdpSocket, buffer: Vec<u8> },
+    Tcp {
+        stream: TcpStream,
+        buffer: Vec<u8>,
+    },
+    Udp {
+        socket: UdpSocket,
+        buffer: Vec<u8>,
+    },
+    /// A connection that the meter opened; the listener reads and writes it.
+    Held(HeldLine),
+    /// Topics of a broker.
+    Polled(PollLine),
 }
 
 impl MeterLink {
@@ -61,7 +80,7 @@ impl MeterLink {
                 None => {
                     let stream = TcpStream::connect(to.strip_prefix("tcp://").unwrap_or(to)).await?;
                     stream.set_nodelay(true)?;
-                    Ok(MeterLink::accepted(stream))
+                    Ok(MeterLink(Kind::Tcp { stream, buffer: Vec::new() }))
                 }
             }
         };
@@ -71,10 +90,14 @@ impl MeterLink {
         }
     }
 
-    /// A connection that is there, such as one that the meter dialled.
-    #[must_use]
-    pub const fn accepted(stream: TcpStream) -> MeterLink {
-        MeterLink(Kind::Tcp { stream, buffer: Vec::new() })
+    /// A connection that the meter opened.
+    pub(super) const fn held(line: HeldLine) -> MeterLink {
+        MeterLink(Kind::Held(line))
+    }
+
+    /// Topics of a broker.
+    pub(super) const fn polled(line: PollLine) -> MeterLink {
+        MeterLink(Kind::Polled(line))
     }
 
     /// Where the meter is.
@@ -83,6 +106,16 @@ impl MeterLink {
         match &self.0 {
             Kind::Tcp { stream, .. } => stream.peer_addr().ok(),
             Kind::Udp { socket, .. } => socket.peer_addr().ok(),
+            Kind::Held(line) => Some(line.peer()),
+            Kind::Polled(_) => None,
+        }
+    }
+
+    /// How often an association may be opened before it is given up: what is lost on the way is nobody's fault.
+    pub(super) const fn associations(&self) -> u8 {
+        match &self.0 {
+            Kind::Udp { .. } | Kind::Polled(_) => 2,
+            Kind::Tcp { .. } | Kind::Held(_) => 1,
         }
     }
 
@@ -96,6 +129,8 @@ impl MeterLink {
         match &mut self.0 {
             Kind::Tcp { stream, .. } => stream.write_all(&frame).await?,
             Kind::Udp { socket, .. } => drop(socket.send(&frame).await?),
+            Kind::Held(line) => whether(line.send(frame).await)?,
+            Kind::Polled(line) => whether(line.send(frame))?,
         }
         Ok(())
     }
@@ -118,6 +153,12 @@ impl MeterLink {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
             },
+            Kind::Held(line) => {
+                line.receive().await.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            }
+            Kind::Polled(line) => {
+                line.receive().await.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            }
             // A datagram is a frame or nothing; what is nothing was anybody's.
             Kind::Udp { socket, buffer } => loop {
                 let length = socket.recv(buffer).await?;
@@ -127,4 +168,9 @@ impl MeterLink {
             },
         }
     }
+}
+
+/// A line that does not take a frame has ended.
+fn whether(taken: bool) -> Result<(), LinkError> {
+    if taken { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe).into()) }
 }

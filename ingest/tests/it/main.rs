@@ -5,6 +5,7 @@ mod durable;
 mod fixtures;
 mod frames;
 mod lake;
+mod lines;
 mod mqtt;
 mod pipeline;
 mod puback;

@@ -89,7 +89,7 @@ async fn a_meter_is_dialled_read_and_switched_and_every_session_begins_above_the
     let sessions = Sessions::new(registry.clone(), None, options());
     let mut bounds = vec![];
     for client in [Client::Utility, Client::Reader, Client::Utility] {
-        let mut session = sessions.dial(&access, client, None).await.unwrap();
+        let mut session = sessions.open(&access, client, None).await.unwrap();
         let clock = session.get(whole(8, CLOCK, 2)).await.unwrap();
         assert!(clock.data().value().date_time().is_some());
         if client == Client::Utility {
@@ -114,11 +114,11 @@ async fn a_second_session_with_a_meter_is_told_that_it_is_busy() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, access) = meter.registered(dir.path()).await;
     let sessions = Sessions::new(registry, None, options());
-    let first = sessions.dial(&access, Client::Utility, None).await.unwrap();
-    let second = sessions.clone().dial(&access, Client::Utility, None).await;
+    let first = sessions.open(&access, Client::Utility, None).await.unwrap();
+    let second = sessions.clone().open(&access, Client::Utility, None).await;
     assert!(matches!(second, Err(SessionError::Busy(_))));
     first.close().await;
-    sessions.dial(&access, Client::Utility, None).await.unwrap().close().await;
+    sessions.open(&access, Client::Utility, None).await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -127,13 +127,13 @@ async fn what_stands_in_the_way_is_said_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, mut access) = meter.registered(dir.path()).await;
     let sessions = Sessions::new(registry, None, options());
-    let nowhere = sessions.dial(&access, Client::Utility, Some("127.0.0.1:1")).await;
+    let nowhere = sessions.open(&access, Client::Utility, Some("127.0.0.1:1")).await;
     assert!(matches!(nowhere, Err(SessionError::Link(LinkError::Connect { .. }))));
     access.address = None;
-    assert!(matches!(sessions.dial(&access, Client::Utility, None).await, Err(SessionError::NoAddress(_))));
+    assert!(matches!(sessions.open(&access, Client::Utility, None).await, Err(SessionError::NoAddress(_))));
     access.secrets.hls.clear();
     let to = format!("127.0.0.1:{}", meter.port);
-    let refused = sessions.dial(&access, Client::Utility, Some(&to)).await;
+    let refused = sessions.open(&access, Client::Utility, Some(&to)).await;
     assert!(matches!(refused, Err(SessionError::NoSecret { .. })));
 }
 
@@ -143,7 +143,7 @@ async fn an_action_without_an_answer_says_that_its_effect_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, access) = meter.registered(dir.path()).await;
     let sessions = Sessions::new(registry, None, options());
-    let mut session = sessions.dial(&access, Client::Utility, None).await.unwrap();
+    let mut session = sessions.open(&access, Client::Utility, None).await.unwrap();
     let method = MethodDescriptor { class: ClassId(70), instance: RELAY, method: 1 };
     let failed = session.action(method, Data::new(&[0x0f, 0]).ok()).await.unwrap_err();
     assert_eq!(failed.effect(), Effect::Unknown);

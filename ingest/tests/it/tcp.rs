@@ -25,7 +25,7 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve_tcp(listener, world.pipeline.clone(), options, shutdown.clone()));
+        let task = tokio::spawn(serve_tcp(listener, world.pipeline.clone(), None, options, shutdown.clone()));
         Served { address, shutdown, task }
     }
 

@@ -114,11 +114,15 @@ impl World {
     }
 
     async fn import_meters(&self, lines: &[String]) {
+        let header = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason";
+        self.import_csv(&format!("{header}\n{}\n", lines.join("\n"))).await;
+    }
+
+    /// Registers the meters of a file.
+    pub(crate) async fn import_csv(&self, csv: &str) {
         let profiles = Profile::builtin();
         let known: Vec<(&str, u32)> =
             profiles.iter().map(|profile| (profile.name.as_str(), profile.period_s)).collect();
-        let header = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason";
-        let csv = format!("{header}\n{}\n", lines.join("\n"));
         self.registry.import_meters(csv.as_bytes(), &Known { profiles: &known }).await.unwrap();
         self.pipeline.drain_outbox().await.unwrap();
     }

@@ -28,7 +28,8 @@ pub struct MeterAccess {
     pub keys: MeterKeys,
     /// Number of these keys.
     pub key_epoch: u16,
-    /// Where it is dialled, `host:port`; `None` where it dials itself.
+    /// Where it is dialled, `host:port` or `udp://host:port`, or asked over a broker, `mqtt://node`; `None` where it dials
+    /// itself.
     pub address: Option<String>,
     /// Secrets of its clients, unwrapped.
     pub secrets: MeterSecrets,
@@ -165,17 +166,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn access_is_added_to_a_registered_meter_and_empty_columns_leave_it() {
+    async fn access_is_added_to_a_registered_meter_which_counts_as_updated_and_empty_columns_leave_it() {
         let directory = tempfile::tempdir().unwrap();
         let registry = open(directory.path()).await;
         import(&registry, ",,,").await.unwrap();
         let found = registry.meter_access("PX000001").await.unwrap().unwrap();
         assert_eq!((found.address, found.secrets), (None, MeterSecrets::default()));
-        assert_eq!(
-            import(&registry, "10.0.0.7:4059,,3031323334353637e8f9a0b1c2d3e4f5,").await.unwrap().unchanged,
-            1
-        );
-        assert_eq!(import(&registry, ",secret,,").await.unwrap().unchanged, 1);
+        for (access, updated) in [
+            ("10.0.0.7:4059,,3031323334353637e8f9a0b1c2d3e4f5,", true),
+            (",secret,,", true),
+            ("10.0.0.7:4059,secret,,", false),
+            (",,,", false),
+        ] {
+            let done = import(&registry, access).await.unwrap();
+            let (changed, same) = (usize::from(updated), usize::from(!updated));
+            assert_eq!((done.added, done.updated, done.unchanged), (0, changed, same), "{access}");
+        }
         let found = registry.meter_access("PX000001").await.unwrap().unwrap();
         assert_eq!(found.address.as_deref(), Some("10.0.0.7:4059"));
         assert_eq!((found.secrets.password.len(), found.secrets.hls.len()), (6, 16));
@@ -188,6 +194,10 @@ mod tests {
         for (access, column) in [
             ("nowhere,,,", "address"),
             (":4059,,,", "address"),
+            ("udp://:4059,,,", "address"),
+            ("mqtt://,,,", "address"),
+            ("mqtt://a/b,,,", "address"),
+            ("mqtt://+,,,", "address"),
             ("host:99999,,,", "address"),
             (",pass\tword,,", "lls"),
             (",,12345678901234567,", "hls"),

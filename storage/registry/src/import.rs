@@ -2,8 +2,8 @@
 //!
 //! The file is read in chunks, so that memory does not grow with it but for what finds repeats within it. Every fault
 //! is told by line, column and reason; after the first one nothing is written any more, but the rest of the file is
-//! still checked. A line that says what is registered already counts as unchanged; one that says something else of a
-//! registered account or meter is refused: terms are changed by orders, not by an import, and keys by a file of new keys.
+//! still checked. A line that says what is registered already counts as unchanged, one with another address or
+//! other secrets of a registered meter as updated; one that says anything else of a registered account or meter is refused: terms are changed by orders, not by an import, and keys by a file of new keys.
 
 mod accounts;
 mod decimal;
@@ -38,6 +38,8 @@ pub struct Known<'a> {
 pub struct Imported {
     /// Accounts or meters that are new, or have new keys.
     pub added: usize,
+    /// Registered meters whose address or secrets are other ones now: that is no fact, and in force at once.
+    pub updated: usize,
     /// Lines that say what is registered already.
     pub unchanged: usize,
     /// The last fact that was written: the import is in force once the fold has applied it. `None` when nothing was

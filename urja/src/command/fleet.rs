@@ -75,7 +75,7 @@ async fn answer(fleet: &mut Fleet, args: &cli::Fleet, now: Instant, stop: &Cance
     let mut doors = fleet::meter::doors(&options, fleet.meters(), &args.meter_fault, now)?;
     match args.serve {
         Some(at) => fleet::meter::open(&options, &mut doors, at, clock).await?,
-        None => fleet.dial_in(&doors, clock),
+        None => fleet.dial_in(&mut doors, clock),
     }
     let (path, unfinished) = (args.out.join("access.csv"), args.out.join("access.csv.new"));
     let file = std::fs::File::create(&unfinished).with_context(|| unfinished.display().to_string())?;
@@ -165,7 +165,9 @@ fn target(to: &str, args: &cli::Fleet) -> Result<Target> {
         "udp" => Target::Udp { address: address()?, meters_per_connection },
         "mqtt" => {
             let (host, port) = place.rsplit_once(':').with_context(|| format!("--to {to}: no port"))?;
-            Target::Mqtt(MqttTarget::new(host, port.parse().with_context(|| format!("--to {to}: bad port"))?))
+            let broker = MqttTarget::new(host, port.parse().with_context(|| format!("--to {to}: bad port"))?);
+            let alone = if args.dial_in { 1 } else { broker.meters_per_connection };
+            Target::Mqtt(MqttTarget { meters_per_connection: alone, ..broker })
         }
         other => bail!("--to {to}: no transport {other}; there are tcp, udp and mqtt"),
     })

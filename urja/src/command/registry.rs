@@ -14,7 +14,14 @@ use crate::config::Config;
 use crate::owner::Owner;
 
 pub(super) async fn import_meters(config: &Config, file: &Path, as_json: bool) -> Result<ExitCode> {
-    import(config, "/admin/meters", "meters", file, as_json).await
+    let answer = import(config, "/admin/meters", file).await?;
+    print(as_json, &answer, || {
+        let (added, updated, unchanged) = (&answer["added"], &answer["updated"], &answer["unchanged"]);
+        format!(
+            "meters: {added} added, {updated} with another address or other secrets, {unchanged} unchanged"
+        )
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn rekey_meters(config: &Config, file: &Path, as_json: bool) -> Result<ExitCode> {
@@ -29,17 +36,16 @@ pub(super) async fn rekey_meters(config: &Config, file: &Path, as_json: bool) ->
 }
 
 pub(super) async fn import_accounts(config: &Config, file: &Path, as_json: bool) -> Result<ExitCode> {
-    import(config, "/admin/accounts", "accounts", file, as_json).await
-}
-
-async fn import(config: &Config, path: &str, what: &str, file: &Path, as_json: bool) -> Result<ExitCode> {
-    let csv = read_input(file)?;
-    let answer =
-        request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())?;
+    let answer = import(config, "/admin/accounts", file).await?;
     print(as_json, &answer, || {
-        format!("{what}: {} added, {} unchanged", answer["added"], answer["unchanged"])
+        format!("accounts: {} added, {} unchanged", answer["added"], answer["unchanged"])
     });
     Ok(ExitCode::SUCCESS)
+}
+
+async fn import(config: &Config, path: &str, file: &Path) -> Result<Value> {
+    let csv = read_input(file)?;
+    request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())
 }
 
 pub(super) async fn tariff(config: &Config, args: &cli::Tariff, as_json: bool) -> Result<ExitCode> {

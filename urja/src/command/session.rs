@@ -37,7 +37,10 @@ pub(super) async fn relay(config: &Config, args: &cli::Relay, as_json: bool) -> 
     let answer = request(config, "/admin/relay", &body).await?;
     print(as_json, &answer, || {
         let contacts = if answer["supplied"] == true { "closed" } else { "open" };
-        format!("{}: {} (contacts {contacts})", shown(&answer["meter"]), shown(&answer["words"]))
+        let unconfirmed = answer["unconfirmed"].as_str();
+        let unconfirmed =
+            unconfirmed.map_or_else(String::new, |why| format!("\nas it was read back, for {why}"));
+        format!("{}: {} (contacts {contacts}){unconfirmed}", shown(&answer["meter"]), shown(&answer["words"]))
     });
     Ok(ExitCode::SUCCESS)
 }

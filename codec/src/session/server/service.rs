@@ -244,15 +244,18 @@ impl Association {
     fn get_next(&mut self, invoke_id: InvokeId, number: u32, answer: &mut Vec<u8>) {
         let room = self.room().saturating_sub(BLOCK_HEAD);
         let failed = match &mut self.transfer {
-            Transfer::Get(outgoing) if outgoing.number() == number => {
-                let DataBlock { last, number, raw } = outgoing.next(room);
-                emit_get(invoke_id, GetResponseBody::Block(GetBlock { last, number, raw: Ok(raw) }), answer);
-                if last {
-                    self.transfer = Transfer::None;
+            Transfer::Get(outgoing) => {
+                let through = outgoing.is_done();
+                if let Some(DataBlock { last, number, raw }) = outgoing.behind(number, room) {
+                    let block = GetBlock { last, number, raw: Ok(raw) };
+                    return emit_get(invoke_id, GetResponseBody::Block(block), answer);
                 }
-                return;
+                if through {
+                    DataAccessResult::NoLongGetInProgress
+                } else {
+                    DataAccessResult::DataBlockNumberInvalid
+                }
             }
-            Transfer::Get(_) => DataAccessResult::DataBlockNumberInvalid,
             _ => DataAccessResult::NoLongGetInProgress,
         };
         self.transfer = Transfer::None;
@@ -462,16 +465,17 @@ impl Association {
     fn act_next(&mut self, invoke_id: InvokeId, number: u32, answer: &mut Vec<u8>) {
         let room = self.room().saturating_sub(BLOCK_HEAD);
         let failed = match &mut self.transfer {
-            Transfer::ActionOut(outgoing) if outgoing.number() == number => {
-                let block = outgoing.next(room);
-                let last = block.last;
-                ActionResponse { invoke_id, body: ActionResponseBody::Block(block) }.emit(answer);
-                if last {
-                    self.transfer = Transfer::None;
+            Transfer::ActionOut(outgoing) => {
+                let through = outgoing.is_done();
+                if let Some(block) = outgoing.behind(number, room) {
+                    return ActionResponse { invoke_id, body: ActionResponseBody::Block(block) }.emit(answer);
                 }
-                return;
+                if through {
+                    ActionResult::NoLongActionInProgress
+                } else {
+                    ActionResult::DataBlockUnavailable
+                }
             }
-            Transfer::ActionOut(_) => ActionResult::DataBlockUnavailable,
             _ => ActionResult::NoLongActionInProgress,
         };
         self.transfer = Transfer::None;

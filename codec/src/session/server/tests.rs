@@ -590,13 +590,44 @@ fn a_long_value_goes_out_in_blocks_that_fit() {
         pair.associate();
         let long = pair.meter.values[&LONG].clone();
         assert_eq!(pair.read(LONG), long);
-        let answer = pair.ask(&get(ID, GetRequestBody::Next(5)));
+        let answer = pair.ask(&get(ID, GetRequestBody::Next(9)));
         let failed = DataAccessResult::NoLongGetInProgress.code();
-        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, 5, 1, failed]);
+        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, 9, 1, failed]);
         pair.ask(&get(ID, GetRequestBody::Normal(whole(LONG))));
         let answer = pair.ask(&get(ID, GetRequestBody::Next(2)));
         let failed = DataAccessResult::DataBlockNumberInvalid.code();
         assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, 2, 1, failed]);
+    }
+}
+
+#[test]
+fn a_block_whose_answer_was_lost_is_sent_again_and_an_older_one_is_not() {
+    for client in [PUBLIC, UTILITY] {
+        let mut pair = Pair::new(client);
+        pair.associate();
+        let mut number = 0;
+        let mut answer = pair.ask(&get(ID, GetRequestBody::Normal(whole(LONG))));
+        loop {
+            let Ok(Apdu::GetResponse(GetResponse { body: GetResponseBody::Block(block), .. })) =
+                apdu::parse(&answer)
+            else {
+                panic!("{answer:02x?}")
+            };
+            let last = block.last;
+            if number > 0 {
+                assert_eq!(pair.ask(&get(ID, GetRequestBody::Next(number))), answer);
+            }
+            if last {
+                break;
+            }
+            number += 1;
+            answer = pair.ask(&get(ID, GetRequestBody::Next(number)));
+        }
+        assert!(number > 2, "{number}");
+        let failed = DataAccessResult::NoLongGetInProgress.code();
+        let older = u8::try_from(number - 1).unwrap();
+        let answer = pair.ask(&get(ID, GetRequestBody::Next(number - 1)));
+        assert_eq!(answer, [0xc4, 2, 0xc1, 1, 0, 0, 0, older, 1, failed]);
     }
 }
 
@@ -733,7 +764,9 @@ fn actions_take_and_give_long_values_in_blocks() {
     }
     assert_eq!(data[..3], [0, 1, 0]);
     assert_eq!(data[3..], long);
-    let answer = pair.ask(&action(ID, ActionRequestBody::NextBlock(1)));
+    // Its answer may have been lost.
+    assert_eq!(pair.ask(&action(ID, ActionRequestBody::NextBlock(1)))[..3], [0xc7, 2, 0xc1]);
+    let answer = pair.ask(&action(ID, ActionRequestBody::NextBlock(5)));
     assert_eq!(answer, [0xc7, 1, 0xc1, ActionResult::NoLongActionInProgress.code(), 0]);
 }
 

@@ -27,31 +27,38 @@ pub(super) enum Transfer {
     ActionOut(Outgoing),
 }
 
-/// An encoded answer and how far it went.
+/// An encoded answer and how far it went. It stays when it is through: its last block may have to be sent again.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     data: Vec<u8>,
+    /// Where the last block begins and ends.
+    begun: usize,
     sent: usize,
     number: u32,
 }
 
 impl Outgoing {
     pub(super) const fn new(data: Vec<u8>) -> Self {
-        Self { data, sent: 0, number: 0 }
+        Self { data, begun: 0, sent: 0, number: 0 }
     }
 
-    /// The number of the last block that went out.
-    pub(super) const fn number(&self) -> u32 {
-        self.number
+    /// Whether all of it went out.
+    pub(super) fn is_done(&self) -> bool {
+        self.number > 0 && self.sent == self.data.len()
     }
 
-    /// The next block, of so many bytes at most.
-    pub(super) fn next(&mut self, room: usize) -> DataBlock<'_> {
-        let end = self.data.len().min(self.sent.saturating_add(room.max(1)));
-        let raw = self.data.get(self.sent..end).unwrap_or_default();
-        self.sent = end;
-        self.number = self.number.wrapping_add(1);
-        DataBlock { last: end == self.data.len(), number: self.number, raw }
+    /// The block behind that number, of so many bytes at most: the next one, or the last one again where it was lost on
+    /// the way and is asked for again.
+    pub(super) fn behind(&mut self, number: u32, room: usize) -> Option<DataBlock<'_>> {
+        if number == self.number && !self.is_done() {
+            self.begun = self.sent;
+            self.sent = self.data.len().min(self.sent.saturating_add(room.max(1)));
+            self.number = self.number.wrapping_add(1);
+        } else if self.number == 0 || number != self.number - 1 {
+            return None;
+        }
+        let raw = self.data.get(self.begun..self.sent).unwrap_or_default();
+        Some(DataBlock { last: self.is_done(), number: self.number, raw })
     }
 }
 

@@ -73,7 +73,7 @@ struct Meter {
 }
 
 /// What a line says of how the meter is asked; empty is nothing said.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Access {
     address: String,
     secrets: MeterSecrets,
@@ -105,7 +105,7 @@ impl Registry {
     /// or `transport`), `account_number` (registered, without a meter; empty for none), and where a policy is
     /// `transport` its `policy_reason`. Weak keys and keys in use elsewhere are refused.
     ///
-    /// How a meter is asked is optional: `address` (`host:port` where it is dialled), `lls` (password of the reader),
+    /// How a meter is asked is optional: `address` (`host:port` or `udp://host:port` where it is dialled, `mqtt://node` where it is asked over a broker), `lls` (password of the reader),
     /// `hls` (secret of the utility client: 32 hexadecimal digits, or up to 16 characters), `master_key` (32
     /// hexadecimal digits). It is no fact: said again of a registered meter it replaces what was there, and an empty
     /// column leaves it.
@@ -294,7 +294,7 @@ fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Acce
     };
     let address = line.field(ADDRESS);
     if !address.is_empty() && !is_address(address) {
-        fault(ADDRESS, &"an address is host:port or [IPv6]:port");
+        fault(ADDRESS, &"an address is host:port, [IPv6]:port, udp://host:port or mqtt://node");
     }
     let password = line.field(PASSWORD);
     if password.len() > MAX_PASSWORD || !password.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -326,21 +326,29 @@ fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Acce
     (faults.total == before).then(|| Access { address: address.to_owned(), secrets })
 }
 
-/// Something before the last colon and a port behind it.
+/// Something before the last colon and a port behind it; or a node, which is one level of a topic.
 fn is_address(text: &str) -> bool {
+    if let Some(node) = text.strip_prefix("mqtt://") {
+        let level = |c: char| c.is_ascii_graphic() && !"/+#".contains(c);
+        return text.len() <= MAX_ADDRESS && !node.is_empty() && node.chars().all(level);
+    }
+    let text = text.strip_prefix("udp://").or(text.strip_prefix("tcp://")).unwrap_or(text);
     text.len() <= MAX_ADDRESS
         && text
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Writes how a meter is asked, over what is there.
+/// Writes how a meter is asked, over what is there; whether that changed anything.
 async fn write_access(
     tx: &mut SqliteConnection,
     vault: &Vault,
     id: MeterId,
     meter: &Meter,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    if meter.access.is_empty() {
+        return Ok(false);
+    }
     let row = sqlx::query("SELECT address, wrapped_secrets FROM meter_access WHERE meter_id = ?")
         .bind(i64::from(id.0))
         .fetch_optional(&mut *tx)
@@ -352,6 +360,9 @@ async fn write_access(
         None => Access::default(),
     };
     let access = meter.access.over(&known);
+    if access == known {
+        return Ok(false);
+    }
     sqlx::query(
         "INSERT INTO meter_access (meter_id, address, wrapped_secrets) VALUES (?, ?, ?) ON CONFLICT (meter_id) \
          DO UPDATE SET address = excluded.address, wrapped_secrets = excluded.wrapped_secrets",
@@ -361,7 +372,7 @@ async fn write_access(
     .bind(vault.wrap_secrets(meter.title, &access.secrets))
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// What earlier lines of the file hold, each with its line.
@@ -461,9 +472,10 @@ async fn without_registered(
         match known {
             None => fresh.push(meter),
             Some(before) => {
-                imported.unchanged += usize::from(found.is_empty());
-                if found.is_empty() && !meter.access.is_empty() {
-                    write_access(tx, vault, before.meter, &meter).await?;
+                if found.is_empty() {
+                    let updated = write_access(tx, vault, before.meter, &meter).await?;
+                    imported.updated += usize::from(updated);
+                    imported.unchanged += usize::from(!updated);
                 }
             }
         }

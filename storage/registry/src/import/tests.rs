@@ -86,7 +86,7 @@ fn faults(outcome: Result<Imported, ImportError>) -> Vec<String> {
 async fn an_account_and_its_terms_are_one_change() {
     let fixture = Fixture::new().await;
     let imported = fixture.accounts(&[account_line(7), account_line(3)]).await.unwrap();
-    assert_eq!(imported, Imported { added: 2, unchanged: 0, outbox: Some(OutboxId(2)) });
+    assert_eq!(imported, Imported { added: 2, updated: 0, unchanged: 0, outbox: Some(OutboxId(2)) });
     let facts = fixture.facts().await;
     let [(OutboxId(1), Fact::AccountTerms(first)), (OutboxId(2), Fact::AccountTerms(second))] =
         facts.as_slice()
@@ -109,7 +109,7 @@ async fn a_meter_its_keys_and_its_terms_are_one_change() {
     let transport =
         format!("4858450000000009,SA9,{},{},is15959-d1-15min,transport,,mutual TLS", key(90), key(91));
     let imported = fixture.meters(&[meter_line(4), transport]).await.unwrap();
-    assert_eq!(imported, Imported { added: 2, unchanged: 0, outbox: Some(OutboxId(7)) });
+    assert_eq!(imported, Imported { added: 2, updated: 0, unchanged: 0, outbox: Some(OutboxId(7)) });
 
     let records = fixture.registry.meter_keys(MeterId(0), 10).await.unwrap();
     assert_eq!((records[0].meter, records[1].meter), (MeterId(1), MeterId(2)));
@@ -312,10 +312,10 @@ async fn the_same_file_again_changes_nothing() {
     fixture.meters(&meters).await.unwrap();
     let before = fixture.facts().await;
     let imported = fixture.meters(&meters).await.unwrap();
-    assert_eq!(imported, Imported { added: 0, unchanged: 2, outbox: None });
+    assert_eq!(imported, Imported { added: 0, updated: 0, unchanged: 2, outbox: None });
     let accounts = [account_line(1), account_line(6), account_line(2)];
     let imported = fixture.accounts(&accounts).await.unwrap();
-    assert_eq!(imported, Imported { added: 1, unchanged: 2, outbox: Some(OutboxId(8)) });
+    assert_eq!(imported, Imported { added: 1, updated: 0, unchanged: 2, outbox: Some(OutboxId(8)) });
     assert_eq!(fixture.facts().await.len(), before.len() + 1);
 }
 
@@ -396,7 +396,10 @@ async fn ten_thousand_meters_import_as_one_change() {
     assert_eq!(fixture.accounts(&accounts).await.unwrap().added, 10_000);
     let meters: Vec<String> = (1..=10_000).map(meter_line).collect();
     let imported = fixture.meters(&meters).await.unwrap();
-    assert_eq!(imported, Imported { added: 10_000, unchanged: 0, outbox: Some(OutboxId(20_000)) });
+    assert_eq!(
+        imported,
+        Imported { added: 10_000, updated: 0, unchanged: 0, outbox: Some(OutboxId(20_000)) }
+    );
     let mut after = MeterId(0);
     let mut seen = 0;
     loop {

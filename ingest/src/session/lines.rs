@@ -1,0 +1,272 @@
+//! Connections that meters opened, by meter: what sessions are held over where a meter cannot be dialled.
+//!
+//! Such a connection stays the listener's. It goes on taking pushes and writing their receipts; while a session has
+//! taken the line up, what answers is given to the session instead of the journal. Which is which the tag says
+//! (dlms.md 1.4), for a push may come between a question and its answer.
+//!
+//! Who is behind a connection is known from a push that proved its meter, or from what the meter said when it was asked
+//! ([`Sessions::identify`](super::Sessions)). The second proves nothing: it only says whom to try, and the association
+//! proves the rest. A connection over which two meters came is a concentrator's; nobody can be asked over it, because the
+//! wrapper cannot say who is meant.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use codec::apdu::ciphered::{GENERAL_CIPHERING, GENERAL_DED};
+use codec::apdu::{DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST, GENERAL_BLOCK_TRANSFER, GENERAL_GLO};
+use codec::wrapper::Wrapper;
+use metrics::gauge;
+use model::MeterId;
+use tokio::sync::mpsc;
+
+use crate::tcp::Outgoing;
+use crate::telemetry;
+
+/// Answers that may wait for a session; a meter has one question at a time, and may repeat itself.
+const ANSWERS: usize = 16;
+/// Event-notification-request, ciphered under a global and under a dedicated key.
+const CIPHERED_EVENTS: [u8; 2] = [0xca, 0xd2];
+
+/// The lines that are there; a clone is another handle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines(Arc<Mutex<HashMap<MeterId, Known>>>);
+
+/// Lines of one meter. The newest may be a stranger's who says that he is this meter, so the last one that was proven is
+/// kept too.
+#[derive(Debug)]
+struct Known {
+    newest: Arc<Line>,
+    proven: Option<Arc<Line>>,
+}
+
+impl Lines {
+    /// The meter is behind this line, proven or by its own word. What is over, or a concentrator's, is not kept.
+    pub(crate) fn register(&self, meter: MeterId, line: &Arc<Line>, proven: bool) {
+        let mut lines = lock(&self.0);
+        let mut state = lock(&line.state);
+        if state.over || state.several {
+            return;
+        }
+        if let Some(other) = state.meter.replace(meter).filter(|known| *known != meter) {
+            state.several = true;
+            forget(&mut lines, other, line);
+            return;
+        }
+        let known = lines.entry(meter).or_insert_with(|| Known { newest: Arc::clone(line), proven: None });
+        known.newest = Arc::clone(line);
+        if proven {
+            known.proven = Some(Arc::clone(line));
+        }
+        gauge!(telemetry::METER_LINES).set(lines.len() as f64);
+    }
+
+    /// Lines of a meter in the order in which they are to be tried.
+    pub(crate) fn of(&self, meter: MeterId) -> Vec<Arc<Line>> {
+        let lines = lock(&self.0);
+        let Some(Known { newest, proven }) = lines.get(&meter) else { return Vec::new() };
+        let older = proven.iter().filter(|proven| !Arc::ptr_eq(newest, proven));
+        std::iter::once(newest).chain(older).cloned().collect()
+    }
+
+    /// The connection has ended, and with it a session over it.
+    pub(crate) fn end(&self, line: &Arc<Line>) {
+        let mut lines = lock(&self.0);
+        let mut state = lock(&line.state);
+        state.over = true;
+        state.session = None;
+        if let Some(meter) = state.meter {
+            forget(&mut lines, meter, line);
+        }
+    }
+}
+
+fn forget(lines: &mut HashMap<MeterId, Known>, meter: MeterId, line: &Arc<Line>) {
+    let Some(known) = lines.get_mut(&meter) else { return };
+    known.proven = known.proven.take().filter(|proven| !Arc::ptr_eq(proven, line));
+    if Arc::ptr_eq(&known.newest, line) {
+        match known.proven.clone() {
+            Some(proven) => known.newest = proven,
+            None => drop(lines.remove(&meter)),
+        }
+    }
+    gauge!(telemetry::METER_LINES).set(lines.len() as f64);
+}
+
+/// One connection, as sessions see it.
+#[derive(Debug)]
+pub(crate) struct Line {
+    peer: SocketAddr,
+    writer: Writer,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where answers go while a session goes on.
+    session: Option<mpsc::Sender<(u16, Vec<u8>)>>,
+    meter: Option<MeterId>,
+    /// More than one meter came over it.
+    several: bool,
+    over: bool,
+}
+
+/// Puts frames behind what else the connection has to write. It does not keep the connection open.
+type Writer = mpsc::WeakSender<Outgoing>;
+
+impl Line {
+    pub(crate) fn new(peer: SocketAddr, writer: Writer) -> Arc<Line> {
+        Arc::new(Line { peer, writer, state: Mutex::default() })
+    }
+
+    /// Gives a frame to the session that goes on; false where there is none, or where it is a push.
+    pub(crate) fn takes(&self, frame: &[u8]) -> bool {
+        let mut state = lock(&self.state);
+        let Some(session) = &state.session else { return false };
+        if session.is_closed() {
+            state.session = None;
+            return false;
+        }
+        let Ok(frame) = Wrapper::new_checked(frame) else { return false };
+        is_answer(frame.apdu()) && session.try_send((frame.destination(), frame.apdu().to_vec())).is_ok()
+    }
+
+    /// The line for a session; `None` while another goes on, or when it is over.
+    pub(crate) fn take_up(self: &Arc<Self>) -> Option<HeldLine> {
+        let mut state = lock(&self.state);
+        if state.over || state.session.as_ref().is_some_and(|session| !session.is_closed()) {
+            return None;
+        }
+        let (session, answers) = mpsc::channel(ANSWERS);
+        state.session = Some(session);
+        Some(HeldLine { line: Arc::clone(self), answers })
+    }
+}
+
+/// A line that a session has taken up; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLine {
+    line: Arc<Line>,
+    answers: mpsc::Receiver<(u16, Vec<u8>)>,
+}
+
+impl HeldLine {
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.line.peer
+    }
+
+    /// Whether the connection is still there to take it.
+    pub(crate) async fn send(&self, frame: Vec<u8>) -> bool {
+        let Some(writer) = self.line.writer.upgrade() else { return false };
+        writer.send(Outgoing::Request(Bytes::from(frame))).await.is_ok()
+    }
+
+    /// The next answer; `None` when the connection has ended.
+    pub(crate) async fn receive(&mut self) -> Option<(u16, Vec<u8>)> {
+        self.answers.recv().await
+    }
+}
+
+/// Whether a session may have asked for it. General protection and general-block-transfer are pushes here: sessions do
+/// not agree to them.
+fn is_answer(apdu: &[u8]) -> bool {
+    let pushed = |tag: &u8| {
+        let general = [GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING, GENERAL_BLOCK_TRANSFER];
+        [DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST].contains(tag)
+            || CIPHERED_EVENTS.contains(tag)
+            || general.contains(tag)
+    };
+    apdu.first().is_some_and(|tag| !pushed(tag))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codec::wrapper::WrapperRepr;
+
+    const ONE: MeterId = MeterId(1);
+    const TWO: MeterId = MeterId(2);
+
+    fn line() -> (Arc<Line>, mpsc::Sender<Outgoing>) {
+        let (writer, _) = mpsc::channel(1);
+        (Line::new(([127, 0, 0, 1], 9).into(), writer.downgrade()), writer)
+    }
+
+    fn frame(apdu: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        WrapperRepr { source: 1, destination: 48 }.emit(apdu, &mut frame);
+        frame
+    }
+
+    fn peers(lines: &Lines, meter: MeterId) -> usize {
+        lines.of(meter).len()
+    }
+
+    #[tokio::test]
+    async fn answers_go_to_the_session_and_pushes_to_the_journal() {
+        let (line, _writer) = line();
+        assert!(!line.takes(&frame(&[0xcc, 1])), "nobody asked");
+        let mut held = line.take_up().unwrap();
+        for tag in [0x61, 0x63, 0xc4, 0xcc, 0xcf, 0xd8, 0x0e] {
+            assert!(line.takes(&frame(&[tag, 1])), "{tag:02x}");
+            assert_eq!(held.receive().await, Some((48, vec![tag, 1])));
+        }
+        for tag in [0x0f, 0xc2, 0xca, 0xd2, 0xdb, 0xdc, 0xdd, 0xe0] {
+            assert!(!line.takes(&frame(&[tag, 1])), "{tag:02x}");
+        }
+        drop(held);
+        assert!(!line.takes(&frame(&[0xcc, 1])), "the session is over");
+    }
+
+    #[tokio::test]
+    async fn a_meter_that_floods_its_session_fills_no_memory() {
+        let (line, _writer) = line();
+        let _held = line.take_up().unwrap();
+        let taken = (0..100).filter(|_| line.takes(&frame(&[0xcc, 1]))).count();
+        assert_eq!(taken, ANSWERS);
+    }
+
+    #[tokio::test]
+    async fn a_line_has_one_session_at_a_time_and_none_once_it_is_over() {
+        let (line, _writer) = line();
+        let held = line.take_up().unwrap();
+        assert!(line.take_up().is_none());
+        drop(held);
+        let mut held = line.take_up().unwrap();
+        Lines::default().end(&line);
+        assert_eq!(held.receive().await, None);
+        assert!(line.take_up().is_none());
+    }
+
+    #[test]
+    fn a_claim_is_tried_first_and_does_not_displace_what_is_proven() {
+        let lines = Lines::default();
+        let ((proven, _a), (claimed, _b)) = (line(), line());
+        lines.register(ONE, &proven, true);
+        lines.register(ONE, &claimed, false);
+        let order = lines.of(ONE);
+        assert!(Arc::ptr_eq(&order[0], &claimed) && Arc::ptr_eq(&order[1], &proven));
+        lines.end(&claimed);
+        assert_eq!(peers(&lines, ONE), 1);
+        lines.end(&proven);
+        assert_eq!(peers(&lines, ONE), 0);
+        lines.register(ONE, &proven, true);
+        assert_eq!(peers(&lines, ONE), 0, "it is over");
+    }
+
+    #[test]
+    fn nobody_is_asked_over_the_connection_of_a_concentrator() {
+        let lines = Lines::default();
+        let (line, _writer) = line();
+        lines.register(ONE, &line, true);
+        assert_eq!(peers(&lines, ONE), 1);
+        lines.register(TWO, &line, true);
+        lines.register(ONE, &line, true);
+        assert_eq!((peers(&lines, ONE), peers(&lines, TWO)), (0, 0));
+    }
+}
