@@ -136,7 +136,7 @@ fn write_parquet(
             column,
             field: schema.field(index),
             descriptor: parquet_schema.column(index),
-            owners: table.owner_column() == Some(schema.field(index).name().as_str()),
+            is_owner: table.owner_column() == Some(schema.field(index).name().as_str()),
             other: writers.next(),
         };
         let chunks: Vec<ChunkOf<'_>> = columns.iter().enumerate().map(chunk).collect();
@@ -169,8 +169,8 @@ struct ChunkOf<'a> {
     column: &'a Column<'a>,
     field: &'a Field,
     descriptor: ColumnDescPtr,
-    /// Whether it gets a filter of the owners in it.
-    owners: bool,
+    /// Whether it is of the owners, of whom it gets a filter.
+    is_owner: bool,
     /// What the library writes it with, where it is of text, bytes or flags.
     other: Option<ArrowColumnWriter>,
 }
@@ -186,7 +186,7 @@ impl ChunkOf<'_> {
         if !self.column.is_integers() {
             return self.encode_other(group.runs).map(Encoded::Other);
         }
-        let mut chunk = Chunk::new(self.descriptor, self.owners.then(|| runs_rows(group.runs)))?;
+        let mut chunk = Chunk::new(self.descriptor, self.is_owner.then(|| runs_rows(group.runs)))?;
         let mut gathered = Gathered::default();
         for page in &group.pages {
             gathered.take(self.column, page);
