@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use arrow::record_batch::RecordBatch;
 use benches::head_end;
 use benches::world::{INTERVALS, Meter, World, first_day, morning_after, receipt_len, shuffled};
 use benches::{Figure, Floor, Samples, Void, by_thread, gated, process_cpu, setting};
@@ -13,7 +13,7 @@ use codec::apdu::{self, Apdu};
 use codec::security::{self, Keys, Opened, Policy, Scratch};
 use codec_aws_lc::AwsLc;
 use ingest::{Disposition, Framing, Received, TcpOptions, serve_tcp};
-use lake::Table;
+use lake::{Snapshot, Table};
 use ledger::{Effects, Fold, Limits};
 use model::{
     AcceptedFrame, AccountId, AccountTerms, Calendar, Channel, CivilDay, ConnectionType, Fact, MeterId,
@@ -24,13 +24,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Meters that push.
-const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
-/// Intervals of each meter that come one by one in a round; four rounds make a day.
-const SINGLES: usize = 12;
-/// Days of each load.
+const METERS: (&str, usize) = ("URJA_BENCH_METERS", 60_000);
+/// Civil days of each load, one a round.
 const ROUNDS: (&str, usize) = ("URJA_BENCH_ROUNDS", 3);
+/// The one figure that is wanted, where it is not both.
+const ONLY: &str = "URJA_BENCH_ONLY";
 /// Connections of concentrators.
 const CONNECTIONS: usize = 4;
+/// Of the rows of a load, what has to be in files when the clock stops: work put off is not work saved.
+const IN_FILES: f64 = 0.8;
 /// Frames with a flipped bit of the tag that the gate sends.
 const FLIPPED: usize = 500;
 /// What is asked of any head-end: interval rows a second.
@@ -60,27 +62,13 @@ enum Load {
     Days,
 }
 
-impl Load {
-    /// The intervals of each round that together send a day.
-    fn rounds_of_a_day(self) -> Vec<Range<usize>> {
-        let a_round = if self == Load::Singles { SINGLES } else { INTERVALS };
-        (0..INTERVALS).step_by(a_round).map(|first| first..first + a_round).collect()
-    }
-}
-
-/// What a round sends of every meter.
-struct Part {
-    load: Load,
-    day: CivilDay,
-    intervals: Range<usize>,
-}
-
 /// What a round took.
 struct Round {
     rows: usize,
     seconds: f64,
     /// CPU time of all but the senders, ns.
     cpu_ns: f64,
+    sender_ns: f64,
     threads: Vec<(String, f64)>,
 }
 
@@ -93,19 +81,12 @@ async fn run() -> Result<(), Void> {
     println!("# {meters} meters and accounts registered in {:.1} s", began.elapsed().as_secs_f64());
     let fleet: Vec<Meter> = (1..=meters as u32).map(Meter::new).collect();
     flipped_tags_are_refused(&world, &fleet).await?;
-    let mut day = first_day();
-    let mut counter = 1;
-    let mut whole = None;
-    for (load, id) in [(Load::Singles, "E1p"), (Load::Days, "E1r")] {
-        let mut rounds = Vec::new();
-        for _ in 0..setting(ROUNDS.0, ROUNDS.1) {
-            for intervals in load.rounds_of_a_day() {
-                let part = Part { load, day, intervals };
-                rounds.push(round(&world, &fleet, &part, counter).await?);
-                counter += INTERVALS as u32;
-            }
-            day = day.next();
-        }
+    let (mut days, mut whole) = (first_day().0.., None);
+    let only = std::env::var(ONLY).ok();
+    let loads = [(Load::Singles, "E1p"), (Load::Days, "E1r")];
+    for (load, id) in loads.into_iter().filter(|(_, id)| only.as_ref().is_none_or(|only| only == id)) {
+        let days: Vec<_> = days.by_ref().take(setting(ROUNDS.0, ROUNDS.1)).map(CivilDay).collect();
+        let rounds = rounds(&world, &fleet, load, &days).await?;
         tell(id, load, &rounds);
         compare(id, load, &rounds, &fleet)?;
         if load == Load::Days {
@@ -138,7 +119,8 @@ fn tell(id: &'static str, load: Load, rounds: &[Round]) {
     }
     for round in rounds {
         let per = |ns: f64| ns / round.rows as f64;
-        print!("#   {:.1} s, CPU {:.0} ns/row:", round.seconds, per(round.cpu_ns));
+        print!("#   {:.1} s, CPU {:.0} ns/row", round.seconds, per(round.cpu_ns));
+        print!(" and {:.0} of the senders:", per(round.sender_ns));
         round.threads.iter().for_each(|(name, ns)| print!(" {name} {:.0}", per(*ns)));
         println!();
     }
@@ -158,7 +140,7 @@ fn compare(id: &'static str, load: Load, rounds: &[Round], fleet: &[Meter]) -> R
         meters,
         frames: meters.iter().map(frame).collect(),
         rows: meters.len() * intervals,
-        energy_wh: Contents::sent(meters, day, 0..intervals).energy_wh,
+        energy_wh: Contents::sent(meters, day, intervals).energy_wh,
     };
     let rows = work.rows as f64;
     let mut peer = Vec::new();
@@ -182,23 +164,53 @@ fn compare(id: &'static str, load: Load, rounds: &[Round], fleet: &[Meter]) -> R
     Ok(())
 }
 
-/// Pushes a part of a day of all meters through sockets, waits until all is acknowledged, folded and in the lake's files, and
-/// compares what is there with what was sent.
-async fn round(world: &World, fleet: &[Meter], part: &Part, counter: u32) -> Result<Round, Void> {
-    let &Part { load, day, ref intervals } = part;
-    world.clock.set(morning_after(day));
-    world.pipeline.close_due_days().await.map_err(void)?;
-    let streams = frames(fleet, part, counter);
-    let rows = fleet.len() * intervals.len();
-    let count = if load == Load::Singles { rows } else { fleet.len() };
-    let before = Contents::of(world, day)?;
+/// Pushes days of all meters through sockets, one after the other without a pause: a round is done when all of its day is
+/// acknowledged, folded and there for whoever reads, and what it left to be put into files is in the time of the next.
+/// What can be read is compared with what was sent when the clock has stopped, and again when all of it is in files.
+async fn rounds(world: &World, fleet: &[Meter], load: Load, days: &[CivilDay]) -> Result<Vec<Round>, Void> {
+    let streams: Vec<_> = days.iter().map(|day| frames(fleet, load, *day)).collect();
+    let before: Vec<_> = days.iter().map(|day| Contents::of(world, *day)).collect::<Result<_, _>>()?;
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(void)?;
     let address = listener.local_addr().map_err(void)?;
     let stop = CancellationToken::new();
     let serving =
         tokio::spawn(serve_tcp(listener, world.pipeline.clone(), None, TcpOptions::default(), stop.clone()));
+    let mut rounds = Vec::new();
+    for (day, streams) in days.iter().zip(streams) {
+        rounds.push(round(world, fleet, load, *day, address, streams).await?);
+    }
+    let view = world.lake.freeze();
+    stop.cancel();
+    serving.await.map_err(void)?;
+    let snapshot = view.snapshot();
+    are_there(&snapshot, fleet, days, &before)?;
+    let hot: usize = snapshot.table(Table::IntervalReading).hot.iter().map(RecordBatch::num_rows).sum();
+    let in_files = 1.0 - hot as f64 / rounds.iter().map(|round| round.rows as f64).sum::<f64>();
+    println!("#   {:.0} % of the rows were in files when the clock stopped", in_files * 100.0);
+    if in_files < IN_FILES {
+        return Err(Void("too few rows were in files; push more meters or days".into()));
+    }
+    for day in days {
+        charged(world, fleet, *day).await?;
+    }
+    world.pipeline.checkpoint().await.map_err(void)?;
+    are_there(&world.lake.snapshot(), fleet, days, &before)?;
+    Ok(rounds)
+}
+
+/// One day: what was due of the one before is closed and booked, then all meters push.
+async fn round(
+    world: &World,
+    fleet: &[Meter],
+    load: Load,
+    day: CivilDay,
+    address: SocketAddr,
+    streams: Vec<Vec<u8>>,
+) -> Result<Round, Void> {
     let (cpu, threads) = (process_cpu(), by_thread());
     let began = Instant::now();
+    world.clock.set(morning_after(day));
+    world.pipeline.close_due_days().await.map_err(void)?;
     let senders: Vec<_> = streams
         .into_iter()
         .map(|stream| tokio::task::spawn_blocking(move || send(address, stream)))
@@ -211,24 +223,32 @@ async fn round(world: &World, fleet: &[Meter], part: &Part, counter: u32) -> Res
         sender_ns += sent.cpu_ns;
     }
     world.pipeline.look(|_| ()).await.map_err(void)?;
-    let acknowledged = began.elapsed().as_secs_f64();
-    world.pipeline.checkpoint().await.map_err(void)?;
     let seconds = began.elapsed().as_secs_f64();
     let cpu_ns = process_cpu() - cpu - sender_ns;
     let threads = since(&threads, by_thread());
-    stop.cancel();
-    serving.await.map_err(void)?;
+    let rows = fleet.len() * INTERVALS;
+    let count = if load == Load::Singles { rows } else { fleet.len() };
     if receipts != count {
         return Err(Void(format!("{receipts} of {count} pushes were acknowledged")));
     }
-    let expected = Contents::sent(fleet, day, intervals.clone());
-    let found = Contents::of(world, day)?;
-    if found.since(&before) != expected {
-        return Err(Void(format!("{expected:?} was sent, {:?} found", found.since(&before))));
+    Ok(Round { rows, seconds, cpu_ns, sender_ns, threads })
+}
+
+/// Whether a view of the lake has, beyond what it had `before`, what the meters sent of each day.
+fn are_there(
+    snapshot: &Snapshot,
+    fleet: &[Meter],
+    days: &[CivilDay],
+    before: &[Contents],
+) -> Result<(), Void> {
+    for (day, before) in days.iter().zip(before) {
+        let expected = Contents::sent(fleet, *day, INTERVALS);
+        let found = Contents::in_view(snapshot, *day)?.since(before);
+        if found != expected {
+            return Err(Void(format!("of {day:?} {expected:?} was sent, {found:?} is there")));
+        }
     }
-    charged(world, fleet, day, intervals.end).await?;
-    println!("#   acknowledged and folded after {acknowledged:.1} s, in files after {seconds:.1} s");
-    Ok(Round { rows, seconds, cpu_ns, threads })
+    Ok(())
 }
 
 fn since(before: &[(String, f64)], after: Vec<(String, f64)>) -> Vec<(String, f64)> {
@@ -236,16 +256,17 @@ fn since(before: &[(String, f64)], after: Vec<(String, f64)>) -> Vec<(String, f6
     after.into_iter().map(|(name, ns)| (name.clone(), ns - old(&name))).filter(|(_, ns)| *ns > 1e6).collect()
 }
 
-/// The bytes of each connection.
-fn frames(fleet: &[Meter], part: &Part, counter: u32) -> Vec<Vec<u8>> {
+/// The bytes of each connection on a day; meters count what they send on from the day before.
+fn frames(fleet: &[Meter], load: Load, day: CivilDay) -> Vec<Vec<u8>> {
     let mut streams = vec![Vec::new(); CONNECTIONS];
-    let frames_each = if part.load == Load::Singles { part.intervals.clone() } else { 0..1 };
+    let counter = 1 + (day.0 - first_day().0) as u32 * INTERVALS as u32;
+    let frames_each = if load == Load::Singles { 0..INTERVALS } else { 0..1 };
     for interval in frames_each {
         for (number, index) in shuffled(fleet.len()).enumerate() {
             let meter = &fleet[index];
-            let frame = match part.load {
-                Load::Singles => meter.push_of_interval(counter + interval as u32, part.day, interval),
-                Load::Days => meter.push_of_day(counter, part.day),
+            let frame = match load {
+                Load::Singles => meter.push_of_interval(counter + interval as u32, day, interval),
+                Load::Days => meter.push_of_day(counter, day),
             };
             streams[number % CONNECTIONS].extend_from_slice(&frame);
         }
@@ -293,10 +314,11 @@ struct Contents {
 }
 
 impl Contents {
-    fn sent(fleet: &[Meter], day: CivilDay, intervals: Range<usize>) -> Contents {
+    /// What the meters send of the first `intervals` of a day.
+    fn sent(fleet: &[Meter], day: CivilDay, intervals: usize) -> Contents {
         let mut contents = Contents::default();
         for meter in fleet {
-            for interval in intervals.clone() {
+            for interval in 0..intervals {
                 contents.rows += 1;
                 contents.energy_wh += i64::from(meter.energy_wh(day, interval));
                 contents.voltage_dv += i64::from(meter.voltage_dv(day, interval));
@@ -305,10 +327,15 @@ impl Contents {
         contents
     }
 
-    /// What the lake gives back for a day, from its files and its hot rows.
+    /// What the lake gives back for a day now.
     fn of(world: &World, day: CivilDay) -> Result<Contents, Void> {
+        Contents::in_view(&world.lake.snapshot(), day)
+    }
+
+    /// What a view of the lake has of a day, in files and hot rows.
+    fn in_view(snapshot: &Snapshot, day: CivilDay) -> Result<Contents, Void> {
         let (rows, [energy_wh, voltage_dv]) = benches::read::interval_sums(
-            &world.lake.snapshot(),
+            snapshot,
             day,
             [Channel::ImportWh.name(), Channel::VoltageDv.name()],
         )
@@ -326,10 +353,10 @@ impl Contents {
 }
 
 /// Every account has the energy of its meter and owes money for it.
-async fn charged(world: &World, fleet: &[Meter], day: CivilDay, intervals: usize) -> Result<(), Void> {
+async fn charged(world: &World, fleet: &[Meter], day: CivilDay) -> Result<(), Void> {
     let used: Vec<i64> = fleet
         .iter()
-        .map(|meter| (0..intervals).map(|interval| i64::from(meter.energy_wh(day, interval))).sum())
+        .map(|meter| (0..INTERVALS).map(|interval| i64::from(meter.energy_wh(day, interval))).sum())
         .collect();
     let wrong = world.pipeline.look(move |fold| {
         used.iter().enumerate().find_map(|(index, used)| {
