@@ -54,6 +54,10 @@ pub fn seconds(work: &Work<'_>) -> Result<Option<f64>, BoxError> {
          import_vah int8, export_wh int8, export_vah int8, current int8, neutral_current int8, \
          primary key (meter, interval_end))",
     )?;
+    postgres.query("create table account (meter text primary key, energy_wh int8, balance_paise int8)")?;
+    let accounts: String =
+        work.meters.iter().map(|meter| format!("{}\t0\t50000\n", hex::encode(meter.title.0))).collect();
+    postgres.copy("copy account from stdin", accounts.as_bytes())?;
     let keys = dir.path().join("keys");
     write_keys(&keys, work.meters)?;
     let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/head_end.py"));
@@ -69,8 +73,11 @@ pub fn seconds(work: &Work<'_>) -> Result<Option<f64>, BoxError> {
     publish(&broker, work.frames.clone())?;
     let done: f64 = line()?.strip_prefix("done ").ok_or("the head-end said something else")?.parse()?;
     child.wait()?;
-    let found = postgres.query("select count(*) || ' ' || sum(import_wh) from interval_reading")?;
-    let expected = format!("{} {}", work.rows, work.energy_wh);
+    let found = postgres.query(
+        "select count(*) || ' ' || sum(import_wh) || ' ' || (select sum(energy_wh) from account) \
+         from interval_reading",
+    )?;
+    let expected = format!("{} {} {}", work.rows, work.energy_wh, work.energy_wh);
     if found != expected {
         return Err(format!("{expected} was sent to the peer, {found} is there").into());
     }

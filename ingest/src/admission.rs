@@ -77,7 +77,10 @@ impl Admitted {
     /// Notes whether a frame from this address proved its meter; gives how many in a row did not.
     pub(crate) fn note(&self, proven: bool) -> u32 {
         if proven {
-            self.unproven.store(0, Ordering::Relaxed);
+            // Most frames prove it, and all connections of an address would write to one place.
+            if self.unproven.load(Ordering::Relaxed) != 0 {
+                self.unproven.store(0, Ordering::Relaxed);
+            }
             return 0;
         }
         self.unproven.fetch_add(1, Ordering::Relaxed).saturating_add(1)

@@ -5,6 +5,7 @@
 use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
 use codec::axdr::Known;
 use codec::security::{self, Keys, Opened, Scratch, SecurityError};
+use codec::wrapper::HEADER_LEN;
 use codec::{Error, ErrorKind};
 use codec_aws_lc::AwsLc;
 use model::{
@@ -13,7 +14,7 @@ use model::{
 };
 use profiles::Profile;
 
-use crate::keys::{Entry, KeyTable, ReplacedKeys};
+use crate::keys::{Entry, ReadKeys, ReplacedKeys};
 use crate::normalize::{self, Normalized};
 use crate::parts;
 use crate::received::Received;
@@ -132,7 +133,7 @@ pub(crate) struct Buffers {
 
 /// Checks and decodes frames.
 pub(crate) struct Decoder<'a> {
-    pub(crate) keys: &'a KeyTable,
+    pub(crate) keys: ReadKeys<'a>,
     pub(crate) profiles: &'a [Profile],
     pub(crate) calendar: &'a Calendar,
     /// Longest APDU taken, bytes.
@@ -140,6 +141,11 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
+    /// Asks memory for the keys of frames that are to be decoded next.
+    pub(crate) fn touch<'r>(&self, frames: impl Iterator<Item = &'r Received> + Clone) {
+        self.keys.touch(frames.filter_map(title_at_first_sight));
+    }
+
     pub(crate) fn decode(&self, received: Received, buffers: &mut Buffers) -> Decoded {
         let (title, content) = match self.look(&received, buffers) {
             Ok((title, verified)) => (Some(title), Content::Verified(verified)),
@@ -337,6 +343,14 @@ impl Attempt {
             Ok(verified) => !self.1 && verified.push.is_err(),
             Err(error) => matches!(error, SecurityError::Tag),
         }
+    }
+}
+
+/// The title that a ciphered push in a wrapper bears where most do; it is looked at properly later.
+fn title_at_first_sight(received: &Received) -> Option<SystemTitle> {
+    match received.bytes.get(HEADER_LEN..)? {
+        [apdu::GENERAL_GLO, 8, rest @ ..] => rest.first_chunk().map(|title| SystemTitle(*title)),
+        _ => None,
     }
 }
 

@@ -10,10 +10,13 @@
 //! which of 65,536 buckets its entry is, the lower 48 stand in the entry; so a title is stored whole although nowhere in
 //! one piece. Keys lie in pages that never move, so that a growing table leaves no copies of keys behind. Keys that were
 //! replaced are few, and in a table of their own.
+//!
+//! One lock is over all of it: a task that decodes takes it once for the frames that came together, and looks up the
+//! meters of all of them before it needs the first, so that it waits for memory once and not three times a frame.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use codec::security::{Keys, Policy};
 use model::{Instant, MeterId, SystemTitle};
@@ -22,10 +25,8 @@ use model::{Instant, MeterId, SystemTitle};
 const MAX_ID: u32 = 1 << 24;
 /// Meters of a page.
 const PAGE: usize = 1024;
-/// Locks of an index, so that decoding tasks do not meet at one.
-const SHARDS: usize = 64;
-/// Buckets under one lock.
-const BUCKETS: usize = 65_536 / SHARDS;
+/// Buckets of an index.
+const BUCKETS: usize = 65_536;
 
 /// What is needed to check and read the frames of one meter.
 pub(crate) struct Entry<'a> {
@@ -72,27 +73,26 @@ struct Slot {
     title_bucket: u16,
 }
 
-type Page = RwLock<Box<[Option<Slot>]>>;
-
 /// Titles, serial numbers and what is known of their meters.
-pub(crate) struct KeyTable {
+pub(crate) struct KeyTable(RwLock<Tables>);
+
+struct Tables {
     titles: Index,
     /// For pushes in the clear, which name no title.
     serials: Index,
-    /// By meter id.
-    pages: Box<[OnceLock<Page>]>,
-    replaced: RwLock<HashMap<MeterId, Box<[ReplacedKeys]>>>,
+    /// Of [`PAGE`] meters each, by meter id; one is there once a meter of it is.
+    pages: Vec<Option<Box<[Option<Slot>]>>>,
+    replaced: HashMap<MeterId, Box<[ReplacedKeys]>>,
 }
 
 impl KeyTable {
     pub(crate) fn new() -> KeyTable {
-        let pages = MAX_ID as usize / PAGE + 1;
-        KeyTable {
+        KeyTable(RwLock::new(Tables {
             titles: Index::new(),
             serials: Index::new(),
-            pages: (0..pages).map(|_| OnceLock::new()).collect(),
-            replaced: RwLock::default(),
-        }
+            pages: Vec::new(),
+            replaced: HashMap::new(),
+        }))
     }
 
     /// Puts a meter in force, in place of what its title had. False: its id or its profile is beyond the bound.
@@ -101,59 +101,31 @@ impl KeyTable {
         if !(1..=MAX_ID).contains(&meter.0) || profile > MAX_PROFILE {
             return false;
         }
-        let Some(page) = self.pages.get(meter.0 as usize / PAGE) else { return false };
-        let page = page.get_or_init(|| RwLock::new((0..PAGE).map(|_| None).collect()));
         let number = number_of(title);
         let flag = if replaced.is_empty() { 0 } else { HAS_REPLACED };
-        {
-            let mut table = self.replaced.write().unwrap_or_else(PoisonError::into_inner);
-            if replaced.is_empty() {
-                table.remove(&meter);
-            } else {
-                table.insert(meter, replaced);
-            }
-        }
         let slot = Slot { keys, key_epoch, policy, profile: profile | flag, title_bucket: bucket_of(number) };
-        page.write().unwrap_or_else(PoisonError::into_inner)[meter.0 as usize % PAGE] = Some(slot);
-        self.titles.insert(number, meter);
-        self.serials.insert(serial_hash(serial), meter);
+        let serial = serial_hash(serial);
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if replaced.is_empty() {
+            tables.replaced.remove(&meter);
+        } else {
+            tables.replaced.insert(meter, replaced);
+        }
+        let page = meter.0 as usize / PAGE;
+        if tables.pages.len() <= page {
+            tables.pages.resize_with(page + 1, || None);
+        }
+        let page = tables.pages[page].get_or_insert_with(|| (0..PAGE).map(|_| None).collect());
+        page[meter.0 as usize % PAGE] = Some(slot);
+        tables.titles.insert(number, meter);
+        tables.serials.insert(serial, meter);
         true
     }
 
-    /// Looks at the entry of a title; the lock of its page is held meanwhile.
-    pub(crate) fn with<T>(&self, title: SystemTitle, look: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
-        let meter = self.titles.find(number_of(title))?;
-        self.slot(meter, |slot| {
-            let has_replaced = slot.profile & HAS_REPLACED != 0;
-            let table = has_replaced.then(|| self.replaced.read().unwrap_or_else(PoisonError::into_inner));
-            look(Entry {
-                meter,
-                keys: &slot.keys,
-                key_epoch: slot.key_epoch,
-                policy: slot.policy,
-                profile: slot.profile & MAX_PROFILE,
-                replaced: table.as_ref().and_then(|table| table.get(&meter)).map_or(&[], |keys| keys),
-            })
-        })
-    }
-
-    pub(crate) fn contains(&self, title: SystemTitle) -> bool {
-        self.with(title, |_| ()).is_some()
-    }
-
-    /// The title of the meter that pushes under this device id (0.0.96.1.2): its serial number, with or without the
-    /// three letters of its manufacturer in front.
-    pub(crate) fn title_of_device(&self, device_id: &str) -> Option<SystemTitle> {
-        let of = |serial: &str| self.serials.find(serial_hash(serial));
-        let meter = of(device_id).or_else(|| of(device_id.get(3..)?))?;
-        let bucket = self.slot(meter, |slot| slot.title_bucket)?;
-        self.titles.number_in(bucket, meter).map(title_of)
-    }
-
-    fn slot<T>(&self, meter: MeterId, look: impl FnOnce(&Slot) -> T) -> Option<T> {
-        let page = self.pages.get(meter.0 as usize / PAGE)?.get()?;
-        let page = page.read().unwrap_or_else(PoisonError::into_inner);
-        page.get(meter.0 as usize % PAGE)?.as_ref().map(look)
+    /// The table as it stands; nothing is put into it while this is held, so it is not to be held for long, nor twice by
+    /// one thread.
+    pub(crate) fn read(&self) -> ReadKeys<'_> {
+        ReadKeys(self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -163,14 +135,63 @@ impl fmt::Debug for KeyTable {
     }
 }
 
+/// The table while it is looked at.
+pub(crate) struct ReadKeys<'t>(RwLockReadGuard<'t, Tables>);
+
+impl ReadKeys<'_> {
+    /// Looks at the entry of a title.
+    pub(crate) fn with<T>(&self, title: SystemTitle, look: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
+        let meter = self.0.titles.find(number_of(title))?;
+        let slot = self.0.slot(meter)?;
+        let has_replaced = slot.profile & HAS_REPLACED != 0;
+        let replaced = self.0.replaced.get(&meter).filter(|_| has_replaced);
+        Some(look(Entry {
+            meter,
+            keys: &slot.keys,
+            key_epoch: slot.key_epoch,
+            policy: slot.policy,
+            profile: slot.profile & MAX_PROFILE,
+            replaced: replaced.map_or(&[], |keys| keys),
+        }))
+    }
+
+    pub(crate) fn contains(&self, title: SystemTitle) -> bool {
+        self.with(title, |_| ()).is_some()
+    }
+
+    /// The title of the meter that pushes under this device id (0.0.96.1.2): its serial number, with or without the
+    /// three letters of its manufacturer in front.
+    pub(crate) fn title_of_device(&self, device_id: &str) -> Option<SystemTitle> {
+        let of = |serial: &str| self.0.serials.find(serial_hash(serial));
+        let meter = of(device_id).or_else(|| of(device_id.get(3..)?))?;
+        let bucket = self.0.slot(meter)?.title_bucket;
+        self.0.titles.number_in(bucket, meter).map(title_of)
+    }
+
+    /// Reads what looking up these titles will read, level by level for all of them. Nothing comes of it but that they are
+    /// found sooner.
+    pub(crate) fn touch(&self, titles: impl Iterator<Item = SystemTitle> + Clone) {
+        let numbers = titles.map(number_of);
+        let buckets = numbers.clone().fold(0, |read, number| read ^ self.0.titles.touch(number));
+        let slots = numbers
+            .filter_map(|number| self.0.slot(self.0.titles.find(number)?))
+            .fold(0, |read, slot| read ^ slot.profile);
+        std::hint::black_box((buckets, slots));
+    }
+}
+
+impl Tables {
+    fn slot(&self, meter: MeterId) -> Option<&Slot> {
+        self.pages.get(meter.0 as usize / PAGE)?.as_ref()?.get(meter.0 as usize % PAGE)?.as_ref()
+    }
+}
+
 /// The lower 48 bits of a number, then a meter id less one in 24, both with the highest byte first.
 type IndexEntry = [u8; REST + 3];
 const REST: usize = 6;
 
 /// From numbers of 64 bits to meters; numbers without a pattern fill the buckets evenly.
-struct Index {
-    shards: Box<[RwLock<Box<[Bucket]>>]>,
-}
+struct Index(Box<[Bucket]>);
 
 /// Entries, sorted.
 #[derive(Clone, Default)]
@@ -178,30 +199,29 @@ struct Bucket(Vec<IndexEntry>);
 
 impl Index {
     fn new() -> Index {
-        let shard = || RwLock::new(vec![Bucket::default(); BUCKETS].into_boxed_slice());
-        Index { shards: (0..SHARDS).map(|_| shard()).collect() }
+        Index(vec![Bucket::default(); BUCKETS].into_boxed_slice())
     }
 
     fn find(&self, number: u64) -> Option<MeterId> {
-        let (shard, bucket) = place_of(bucket_of(number));
-        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)[bucket].find(rest_of(number))
+        self.0[usize::from(bucket_of(number))].find(rest_of(number))
     }
 
-    fn insert(&self, number: u64, meter: MeterId) {
-        let (shard, bucket) = place_of(bucket_of(number));
-        let mut shard = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
-        shard[bucket].insert(rest_of(number), meter);
+    fn insert(&mut self, number: u64, meter: MeterId) {
+        self.0[usize::from(bucket_of(number))].insert(rest_of(number), meter);
     }
 
     /// The number of a meter's entry in a bucket.
     fn number_in(&self, bucket: u16, meter: MeterId) -> Option<u64> {
-        let (shard, place) = place_of(bucket);
-        let shard = self.shards[shard].read().unwrap_or_else(PoisonError::into_inner);
-        let entry = shard[place].0.iter().find(|entry| meter_in(entry) == meter)?;
+        let entry = self.0[usize::from(bucket)].0.iter().find(|entry| meter_in(entry) == meter)?;
         let mut number = [0; 8];
         number[..2].copy_from_slice(&bucket.to_be_bytes());
         number[2..].copy_from_slice(&entry[..REST]);
         Some(u64::from_be_bytes(number))
+    }
+
+    /// Reads where the entries of a bucket begin.
+    fn touch(&self, number: u64) -> usize {
+        self.0[usize::from(bucket_of(number))].0.len()
     }
 }
 
@@ -238,10 +258,6 @@ fn meter_in(entry: &IndexEntry) -> MeterId {
 fn bucket_of(number: u64) -> u16 {
     let [high, low, ..] = number.to_be_bytes();
     u16::from_be_bytes([high, low])
-}
-
-fn place_of(bucket: u16) -> (usize, usize) {
-    (usize::from(bucket) % SHARDS, usize::from(bucket) / SHARDS)
 }
 
 fn rest_of(number: u64) -> [u8; REST] {
@@ -296,31 +312,31 @@ mod tests {
             ReplacedKeys { keys: Keys::new([3; 16], [4; 16]), key_epoch: 1, taken_until: Instant(7) };
         let changed = InForce { key_epoch: 2, profile: 5, replaced: Box::new([replaced]), ..in_force() };
         assert!(table.insert(MeterId(7), title, "SA1231166", changed));
-        let found = table.with(title, |entry| {
+        let found = table.read().with(title, |entry| {
             let replaced: Vec<_> =
                 entry.replaced.iter().map(|keys| (keys.key_epoch, keys.taken_until)).collect();
             (entry.key_epoch, entry.profile, replaced)
         });
         assert_eq!(found, Some((2, 5, vec![(1, Instant(7))])));
         assert!(table.insert(MeterId(7), title, "SA1231166", in_force()));
-        assert_eq!(table.with(title, |entry| entry.replaced.len()), Some(0));
+        assert_eq!(table.read().with(title, |entry| entry.replaced.len()), Some(0));
     }
 
     #[test]
     fn a_meter_is_found_by_title_and_by_device_id() {
         let table = KeyTable::new();
         let title = SystemTitle(*b"CRY01234");
-        assert_eq!(table.with(title, |entry| entry.meter), None);
+        assert_eq!(table.read().with(title, |entry| entry.meter), None);
         assert!(table.insert(MeterId(7), title, "SA1231166", in_force()));
-        assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(7)));
-        assert_eq!(table.title_of_device("SA1231166"), Some(title));
-        assert_eq!(table.title_of_device("CRYSA1231166"), Some(title));
+        assert_eq!(table.read().with(title, |entry| entry.meter), Some(MeterId(7)));
+        assert_eq!(table.read().title_of_device("SA1231166"), Some(title));
+        assert_eq!(table.read().title_of_device("CRYSA1231166"), Some(title));
         for unknown in ["", "CR", "SA1231167", "XXXXSA1231166", "ééé"] {
-            assert_eq!(table.title_of_device(unknown), None, "{unknown}");
+            assert_eq!(table.read().title_of_device(unknown), None, "{unknown}");
         }
         assert!(table.insert(MeterId(8), title, "SA1231166", in_force()));
-        assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(8)));
-        assert_eq!(table.title_of_device("SA1231166"), Some(title));
+        assert_eq!(table.read().with(title, |entry| entry.meter), Some(MeterId(8)));
+        assert_eq!(table.read().title_of_device("SA1231166"), Some(title));
     }
 
     #[test]
@@ -335,9 +351,9 @@ mod tests {
             assert!(table.insert(MeterId(number), title(number), &format!("SN{number}"), in_force()));
         }
         for number in 1..=20_000 {
-            assert_eq!(table.with(title(number), |entry| entry.meter), Some(MeterId(number)));
-            assert_eq!(table.title_of_device(&format!("HXESN{number}")), Some(title(number)));
-            assert_eq!(table.with(title(number + 20_000), |entry| entry.meter), None);
+            assert_eq!(table.read().with(title(number), |entry| entry.meter), Some(MeterId(number)));
+            assert_eq!(table.read().title_of_device(&format!("HXESN{number}")), Some(title(number)));
+            assert_eq!(table.read().with(title(number + 20_000), |entry| entry.meter), None);
         }
     }
 
@@ -349,7 +365,7 @@ mod tests {
             assert!(!table.insert(MeterId(id), title, "SA1231166", in_force()), "{id}");
         }
         assert!(table.insert(MeterId(MAX_ID), title, "SA1231166", in_force()));
-        assert_eq!(table.with(title, |entry| entry.meter), Some(MeterId(MAX_ID)));
+        assert_eq!(table.read().with(title, |entry| entry.meter), Some(MeterId(MAX_ID)));
     }
 
     proptest! {

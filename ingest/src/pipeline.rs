@@ -39,7 +39,7 @@ use ledger::{Fold, Outcome};
 use model::{Calendar, Fact, Position};
 use profiles::Profile;
 use registry::Registry;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -254,7 +254,7 @@ impl Pipeline {
     /// A handle for one task that gives many frames.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
-        Submitter { pipeline: self.clone(), buffers: Buffers::default(), max_apdu: usize::from(u16::MAX) }
+        Submitter { pipeline: self.clone(), desk: Desk::new(usize::from(u16::MAX)) }
     }
 
     /// Appends a fact; answers when it is durable and applied.
@@ -345,15 +345,29 @@ impl Pipeline {
 #[derive(Debug)]
 pub struct Submitter {
     pipeline: Pipeline,
-    buffers: Buffers,
+    desk: Desk,
+}
+
+/// What a task keeps from frame to frame.
+#[derive(Debug)]
+struct Desk {
     max_apdu: usize,
+    buffers: Buffers,
+    /// Decoded frames on their way to the queue.
+    items: Vec<FrameItem>,
+}
+
+impl Desk {
+    fn new(max_apdu: usize) -> Desk {
+        Desk { max_apdu, buffers: Buffers::default(), items: Vec::new() }
+    }
 }
 
 impl Submitter {
     /// Quarantines frames with longer APDUs than this.
     #[must_use]
     pub fn with_max_apdu(mut self, bytes: usize) -> Submitter {
-        self.max_apdu = bytes;
+        self.desk.max_apdu = bytes;
         self
     }
 
@@ -362,7 +376,31 @@ impl Submitter {
     /// # Errors
     /// [`Refused::Stopped`].
     pub async fn submit(&mut self, received: Received) -> Result<Ticket, Refused> {
-        self.pipeline.core.submit(received, self.max_apdu, &mut self.buffers).await
+        self.pipeline.core.submit(received, &mut self.desk).await
+    }
+
+    /// Gives frames that came together to the pipeline, in their order; waits while the queue is full. Places in the
+    /// queue, keys and locks are asked for once for all of them.
+    ///
+    /// # Errors
+    /// [`Refused::Stopped`]; then none of them was taken.
+    pub(crate) async fn submit_all(&mut self, frames: Vec<Received>) -> Result<Vec<Ticket>, Refused> {
+        let core = &self.pipeline.core;
+        let permits = frames.iter().map(|received| core.permits(received)).sum();
+        let permit = core.acquire(permits).await?;
+        core.enqueue(frames, permit, &mut self.desk)
+    }
+
+    /// How many of these frames may be given at once.
+    pub(crate) fn together(&self, frames: &[Received]) -> usize {
+        let core = &self.pipeline.core;
+        let most = u32::try_from(core.options.queue_bytes / 4).unwrap_or(u32::MAX);
+        let mut sum: u32 = 0;
+        let fit = frames.iter().take_while(|received| {
+            sum = sum.saturating_add(core.permits(received));
+            sum <= most
+        });
+        fit.count().max(1)
     }
 
     /// Gives a frame to the pipeline; refuses and counts it while the queue is full.
@@ -373,7 +411,7 @@ impl Submitter {
         let core = &self.pipeline.core;
         let permits = core.permits(&received);
         match Arc::clone(&core.frames).try_acquire_many_owned(permits) {
-            Ok(permit) => core.enqueue(received, permit, self.max_apdu, &mut self.buffers),
+            Ok(permit) => core.enqueue_one(received, permit, &mut self.desk),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Refused::Stopped),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 core.gauges.refuse(received.source);
@@ -393,38 +431,55 @@ impl Core {
         u32::try_from(weight).unwrap_or(u32::MAX)
     }
 
-    async fn submit(
-        &self,
-        received: Received,
-        max_apdu: usize,
-        buffers: &mut Buffers,
-    ) -> Result<Ticket, Refused> {
-        let permits = self.permits(&received);
-        let permit =
-            Arc::clone(&self.frames).acquire_many_owned(permits).await.map_err(|_| Refused::Stopped)?;
-        self.enqueue(received, permit, max_apdu, buffers)
+    async fn acquire(&self, permits: u32) -> Result<OwnedSemaphorePermit, Refused> {
+        Arc::clone(&self.frames).acquire_many_owned(permits).await.map_err(|_| Refused::Stopped)
     }
 
-    fn enqueue(
+    async fn submit(&self, received: Received, desk: &mut Desk) -> Result<Ticket, Refused> {
+        let permit = self.acquire(self.permits(&received)).await?;
+        self.enqueue_one(received, permit, desk)
+    }
+
+    fn enqueue_one(
         &self,
         received: Received,
-        permit: tokio::sync::OwnedSemaphorePermit,
-        max_apdu: usize,
-        buffers: &mut Buffers,
+        permit: OwnedSemaphorePermit,
+        desk: &mut Desk,
     ) -> Result<Ticket, Refused> {
+        self.enqueue(vec![received], permit, desk)?.pop().ok_or(Refused::Stopped)
+    }
+
+    /// Decodes frames and queues them; the permit is for all of them.
+    fn enqueue(
+        &self,
+        frames: Vec<Received>,
+        mut permit: OwnedSemaphorePermit,
+        desk: &mut Desk,
+    ) -> Result<Vec<Ticket>, Refused> {
         let decoder = Decoder {
-            keys: &self.keys,
+            keys: self.keys.read(),
             profiles: &self.profiles,
             calendar: &self.options.calendar,
-            max_apdu,
+            max_apdu: desk.max_apdu,
         };
-        let decoded = decoder.decode(received, buffers);
-        let (reply, ticket) = oneshot::channel();
-        let bytes = decoded.record_bytes();
-        let proven = decoded.proven();
-        let item = FrameItem { decoded, bytes, reply, permit };
-        self.queue.push_frame(item).map_err(|_| Refused::Stopped)?;
-        Ok(Ticket { answer: ticket, proven })
+        if frames.len() > 1 {
+            decoder.touch(frames.iter());
+        }
+        let mut tickets = Vec::with_capacity(frames.len());
+        for received in frames {
+            let Some(permit) = permit.split(self.permits(&received) as usize) else { break };
+            let decoded = decoder.decode(received, &mut desk.buffers);
+            let (reply, answer) = oneshot::channel();
+            tickets.push(Ticket { answer, proven: decoded.proven() });
+            desk.items.push(FrameItem { bytes: decoded.record_bytes(), decoded, reply, permit });
+        }
+        drop(decoder);
+        if self.queue.push_frames(&mut desk.items) {
+            Ok(tickets)
+        } else {
+            desk.items.clear();
+            Err(Refused::Stopped)
+        }
     }
 
     async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {

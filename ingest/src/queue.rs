@@ -76,16 +76,17 @@ struct State {
 }
 
 impl Queue {
-    /// Queues a frame; gives it back where the queue is closed.
-    pub(crate) fn push_frame(&self, item: FrameItem) -> Result<(), Box<FrameItem>> {
+    /// Queues frames in their order; false, and they stay where they are, where the queue is closed.
+    pub(crate) fn push_frames(&self, items: &mut Vec<FrameItem>) -> bool {
+        let bytes: usize = items.iter().map(|item| item.bytes).sum();
         let mut state = self.lock();
         if state.closed {
-            return Err(Box::new(item));
+            return false;
         }
-        state.frame_bytes += item.bytes;
-        state.frames.push_back(item);
+        state.frame_bytes += bytes;
+        state.frames.extend(items.drain(..));
         self.wake(state);
-        Ok(())
+        true
     }
 
     /// Queues a control fact; gives it back where the queue is closed.

@@ -317,7 +317,7 @@ impl Connection {
         // What cannot become whole any more is kept as evidence.
         if let Some((bytes, framing)) = decoder.end(&buffer)
             && !matches!(end, End::Stopped | End::Broken)
-            && let Err(instead) = self.submit(bytes, framing, line, &pending).await
+            && let Err(instead) = self.submit(&mut vec![self.received(bytes, framing)], line, &pending).await
         {
             return instead;
         }
@@ -403,22 +403,32 @@ impl Connection {
         shutdown: &CancellationToken,
     ) -> Result<Progress, End> {
         let mut progress = Progress::Nothing;
+        let mut pushes = Vec::new();
         loop {
             match decoder.decode(buffer) {
                 Ok(Some(Item::Push(bytes, Framing::Wrapper))) if line.takes(&bytes) => {
                     progress = Progress::Whole;
                 }
                 Ok(Some(Item::Push(bytes, framing))) => {
-                    self.submit(bytes, framing, line, pending).await?;
-                    self.slow_down(buffer, shutdown).await;
+                    pushes.push(self.received(bytes, framing));
                     progress = Progress::Whole;
+                    if pushes.len() >= self.together() {
+                        self.submit(&mut pushes, line, pending).await?;
+                        self.slow_down(buffer, shutdown).await;
+                    }
                 }
                 Ok(Some(Item::Part)) => progress = progress.max(Progress::Part),
-                Ok(None) => return Ok(progress),
+                Ok(None) if pushes.is_empty() => return Ok(progress),
+                Ok(None) => {
+                    self.submit(&mut pushes, line, pending).await?;
+                    self.slow_down(buffer, shutdown).await;
+                    return Ok(progress);
+                }
                 Err(NoFrame { error, received }) => {
                     // Of no use in a log that strangers could fill: it is in quarantine, and counted.
                     tracing::debug!(peer = %self.peer, %error, "what was received is no frame");
-                    self.submit(received, Framing::Wrapper, line, pending).await?;
+                    pushes.push(self.received(received, Framing::Wrapper));
+                    self.submit(&mut pushes, line, pending).await?;
                     self.slow_down(buffer, shutdown).await;
                     return Err(End::Framing);
                 }
@@ -426,32 +436,56 @@ impl Connection {
         }
     }
 
+    /// Frames that may be submitted together: one before anything was proven, and never more than may prove nothing in a
+    /// row.
+    fn together(&self) -> usize {
+        match self.behind {
+            Behind::Nobody => 1,
+            Behind::One(_) | Behind::Several => (UNPROVEN_ROW.saturating_sub(self.unproven)).max(1) as usize,
+        }
+    }
+
+    fn received(&self, bytes: Bytes, framing: Framing) -> Received {
+        let received_at = self.pipeline.clock().now();
+        Received { source: Source::Tcp, received_at, framing, bytes, identity: None }
+    }
+
+    /// Submits frames in their order, and leaves none.
     async fn submit(
         &mut self,
-        bytes: Bytes,
-        framing: Framing,
+        frames: &mut Vec<Received>,
         line: &Arc<Line>,
         pending: &mpsc::Sender<Outgoing>,
     ) -> Result<(), End> {
-        let path = ReturnPath::of(&bytes);
-        let received = Received {
-            source: Source::Tcp,
-            received_at: self.pipeline.clock().now(),
-            framing,
-            bytes,
-            identity: None,
-        };
-        // A place among the unacknowledged first: a connection that has none is not read.
-        let place = pending.reserve().await.map_err(|_| End::Broken)?;
-        let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
-        let (proven, meter) = (ticket.is_proven(), ticket.meter());
-        place.send(Outgoing::Receipt(ticket, path));
-        if let Some(meter) = meter.filter(|_| framing == Framing::Wrapper) {
-            self.proven(meter, line);
+        while !frames.is_empty() {
+            let count = self.submitter.together(frames).min(self.options.max_unacknowledged.max(1));
+            let rest = frames.split_off(count.min(frames.len()));
+            let frames = std::mem::replace(frames, rest);
+            self.submit_together(frames, line, pending).await?;
         }
-        // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
-        self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
-        self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
+        Ok(())
+    }
+
+    async fn submit_together(
+        &mut self,
+        frames: Vec<Received>,
+        line: &Arc<Line>,
+        pending: &mpsc::Sender<Outgoing>,
+    ) -> Result<(), End> {
+        // Places among the unacknowledged first: a connection that has none is not read.
+        let places = pending.reserve_many(frames.len()).await.map_err(|_| End::Broken)?;
+        let ways: Vec<_> = frames.iter().map(|frame| (ReturnPath::of(&frame.bytes), frame.framing)).collect();
+        let tickets = self.submitter.submit_all(frames).await.map_err(|_| End::Stopped)?;
+        for ((place, ticket), (path, framing)) in places.zip(tickets).zip(ways) {
+            let (proven, meter) = (ticket.is_proven(), ticket.meter());
+            place.send(Outgoing::Receipt(ticket, path));
+            if let Some(meter) = meter.filter(|_| framing == Framing::Wrapper) {
+                self.proven(meter, line);
+            }
+            // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
+            self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
+            self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
+        }
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use model::{Position, Source, SystemTitle};
 use registry::{Put, WaitingFrame};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Core, PipelineError};
-use crate::decode::Buffers;
+use super::{Core, Desk, PipelineError};
+
 use crate::received::{Framing, Lost, Received, Ticket};
 use crate::telemetry;
 
@@ -73,7 +73,11 @@ async fn put(core: &Arc<Core>, frames: Vec<WaitingFrame>) -> bool {
         }
     }
     // Registered between the look-up of its key and now: nobody else will come for it.
-    if frames.iter().any(|frame| core.keys.contains(frame.title)) {
+    let is_known = {
+        let keys = core.keys.read();
+        frames.iter().any(|frame| keys.contains(frame.title))
+    };
+    if is_known {
         let core = Arc::clone(core);
         tokio::spawn(async move {
             if let Err(error) = core.take_waiting_in().await {
@@ -105,7 +109,10 @@ impl Core {
         let mut taken = 0;
         loop {
             let titles = self.registry.waiting_registered(TITLES).await?;
-            let ours: Vec<_> = titles.into_iter().filter(|title| self.keys.contains(*title)).collect();
+            let ours: Vec<_> = {
+                let keys = self.keys.read();
+                titles.into_iter().filter(|title| keys.contains(*title)).collect()
+            };
             let before = taken;
             for title in ours {
                 taken += self.take_title_in(title).await?;
@@ -122,7 +129,7 @@ impl Core {
 
     async fn take_title_in(&self, title: SystemTitle) -> Result<usize, PipelineError> {
         let frames = self.registry.take_waiting(title).await?;
-        let mut buffers = Buffers::default();
+        let mut desk = Desk::new(usize::MAX);
         let mut tickets: Vec<(Position, Ticket)> = Vec::with_capacity(frames.len());
         for frame in frames {
             let received = Received {
@@ -132,8 +139,7 @@ impl Core {
                 bytes: Bytes::from(frame.raw),
                 identity: None,
             };
-            let ticket =
-                self.submit(received, usize::MAX, &mut buffers).await.map_err(|_| PipelineError::Stopped)?;
+            let ticket = self.submit(received, &mut desk).await.map_err(|_| PipelineError::Stopped)?;
             tickets.push((frame.position, ticket));
         }
         let mut positions = Vec::with_capacity(tickets.len());
