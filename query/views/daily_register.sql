@@ -35,7 +35,7 @@ candidate AS (
         CASE WHEN (r.quality & 64) = 64 THEN 1 ELSE 2 END AS rank_class,
         coalesce(f.key_epoch, 0) AS key_epoch,
         coalesce(f.counter, 0) AS counter,
-        coalesce(f.digest, '') AS frame_digest,
+        coalesce(f.digest, X'') AS frame_digest,
         r.import_wh, r.export_wh, r.import_vah, r.export_vah, r.demand_w, r.demand_va, r.reactive_q1_varh,
         r.reactive_q2_varh, r.reactive_q3_varh, r.reactive_q4_varh, r.other_channels
     FROM (SELECT DISTINCT meter_id, interval_end, usage_date FROM revision) AS revised

@@ -45,7 +45,7 @@ candidate AS (
         CASE WHEN (r.quality & 64) = 64 THEN 1 ELSE 2 END AS rank_class,
         coalesce(f.key_epoch, 0) AS key_epoch,
         coalesce(f.counter, 0) AS counter,
-        coalesce(f.digest, '') AS frame_digest,
+        coalesce(f.digest, X'') AS frame_digest,
         r.import_wh, r.export_wh, r.import_vah, r.export_vah, r.voltage_dv, r.voltage_r_dv, r.voltage_y_dv,
         r.voltage_b_dv, r.current_ma, r.neutral_current_ma, r.current_r_ma, r.current_y_ma, r.current_b_ma,
         r.power_factor_milli, r.reactive_q1_varh, r.reactive_q2_varh, r.reactive_q3_varh, r.reactive_q4_varh,

@@ -18,8 +18,8 @@ const PAIRS: [(&str, &str); 5] = [
          FROM {interval_reading} GROUP BY meter_id, usage_date ORDER BY 1, 2",
     ),
     (
-        "SELECT source, count(*), sum(frame_bytes), max(counter), min(digest) FROM frame GROUP BY source",
-        "SELECT source, count(*), sum(frame_bytes), max(counter), min(digest) FROM {frame} GROUP BY source",
+        "SELECT source, count(*), sum(frame_bytes), max(counter), encode(min(digest), 'hex') FROM frame GROUP BY source",
+        "SELECT source, count(*), sum(frame_bytes), max(counter), lower(hex(min(digest))) FROM {frame} GROUP BY source",
     ),
     (
         "SELECT head, count(*), sum(amount_paise) FROM ledger_posting GROUP BY head ORDER BY head",

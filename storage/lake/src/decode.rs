@@ -9,8 +9,8 @@ use arrow::array::{
 use model::reading::RankClass;
 use model::row::{EventRow, FrameRow, QuarantineRow, ReadingRow, RevisionRow};
 use model::{
-    Channel, CivilDay, Instant, MeterId, Position, Quality, QuarantineReason, Rank, ReadingKind, Source,
-    SystemTitle, Values,
+    Channel, CivilDay, Digest, Instant, MeterId, Position, Quality, QuarantineReason, Rank, ReadingKind,
+    Source, SystemTitle, Values,
 };
 
 use crate::rows::kind_name;
@@ -56,7 +56,7 @@ pub(crate) fn revisions(batch: &RecordBatch, day: Option<CivilDay>) -> Result<Ve
     let (meter, end, kind) =
         (columns.integers("meter_id")?, columns.instants("interval_end")?, columns.texts("kind")?);
     let (class, key_epoch) = (columns.shorts("rank_class")?, columns.smalls("key_epoch")?);
-    let (counter, digest) = (columns.integers("counter")?, columns.texts("frame_digest")?);
+    let (counter, digest) = (columns.integers("counter")?, columns.blobs("frame_digest")?);
     let common = ReadingColumns::new(columns)?;
     let days = columns.days(day)?;
     let row = |row| {
@@ -76,7 +76,7 @@ pub(crate) fn revisions(batch: &RecordBatch, day: Option<CivilDay>) -> Result<Ve
                 class: class.ok_or_else(|| columns.value("rank_class", row, class_number))?,
                 key_epoch: columns.narrow("key_epoch", row, key_epoch.value(row))?,
                 counter: columns.narrow("counter", row, counter.value(row))?,
-                digest: columns.parsed("frame_digest", row, digest.value(row))?,
+                digest: columns.digest("frame_digest", row, digest.value(row))?,
             },
             values: common.values(row)?,
         })
@@ -90,7 +90,7 @@ pub(crate) fn frames(batch: &RecordBatch) -> Result<Vec<FrameRow>, Error> {
     let (position, received_at) = (columns.integers("position")?, columns.instants("received_at")?);
     let (source, meter) = (columns.texts("source")?, columns.integers("meter_id")?);
     let (key_epoch, counter) = (columns.smalls("key_epoch")?, columns.integers("counter")?);
-    let (digest, bytes) = (columns.texts("digest")?, columns.integers("frame_bytes")?);
+    let (digest, bytes) = (columns.blobs("digest")?, columns.integers("frame_bytes")?);
     let (repeated, late) = (columns.flags("repeated")?, columns.flags("late")?);
     let row = |row| {
         let counter =
@@ -102,7 +102,7 @@ pub(crate) fn frames(batch: &RecordBatch) -> Result<Vec<FrameRow>, Error> {
             meter: columns.meter(meter, row)?,
             key_epoch: columns.narrow("key_epoch", row, key_epoch.value(row))?,
             counter,
-            digest: columns.parsed("digest", row, digest.value(row))?,
+            digest: columns.digest("digest", row, digest.value(row))?,
             repeated: repeated.value(row),
             late: late.value(row),
             bytes: columns.narrow("frame_bytes", row, bytes.value(row))?,
@@ -241,6 +241,10 @@ impl<'a> Columns<'a> {
 
     fn parsed<T: FromStr>(self, column: &'static str, row: usize, text: &str) -> Result<T, Error> {
         text.parse().map_err(|_| self.value(column, row, text))
+    }
+
+    fn digest(self, column: &'static str, row: usize, bytes: &[u8]) -> Result<Digest, Error> {
+        bytes.try_into().map(Digest).map_err(|_| self.value(column, row, hex::encode(bytes)))
     }
 
     fn meter(self, meters: &Int64Array, row: usize) -> Result<MeterId, Error> {

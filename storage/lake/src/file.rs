@@ -249,7 +249,7 @@ fn properties(table: Table, schema: &SchemaRef, press: &Press) -> WriterProperti
     builder.build()
 }
 
-/// Text with a dictionary, but for digests and what else is hardly ever the same twice.
+/// Text with a dictionary, but for what is hardly ever the same twice. Digests are as they are: nothing makes them shorter.
 fn column_properties(
     builder: WriterPropertiesBuilder,
     name: &str,
@@ -257,12 +257,15 @@ fn column_properties(
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::from(name);
     match data_type {
+        DataType::Binary if matches!(name, "digest" | "frame_digest") => builder
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+            .set_column_statistics_enabled(path, EnabledStatistics::None),
         DataType::Binary => builder
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_statistics_enabled(path, EnabledStatistics::None),
-        DataType::Utf8 if matches!(name, "digest" | "frame_digest" | "payment_id") => {
-            builder.set_column_dictionary_enabled(path, false)
-        }
+        DataType::Utf8 if name == "payment_id" => builder.set_column_dictionary_enabled(path, false),
         _ => builder,
     }
 }

@@ -224,14 +224,9 @@ fn texts<'a, R, T: AsRef<str> + 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -
     Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
 }
 
-/// As text, without the string in between that formatting would make: there is one for each frame.
 fn digests<R>(rows: &[R], value: impl Fn(&R) -> Digest) -> ArrayRef {
-    let mut hexadecimal = [0; 2 * size_of::<Digest>()];
-    let mut builder = StringBuilder::with_capacity(rows.len(), rows.len() * hexadecimal.len());
-    for row in rows {
-        hex::encode_to_slice(value(row).0, &mut hexadecimal).expect("two digits for each byte");
-        builder.append_value(std::str::from_utf8(&hexadecimal).expect("digits are ASCII"));
-    }
+    let mut builder = BinaryBuilder::with_capacity(rows.len(), rows.len() * size_of::<Digest>());
+    rows.iter().for_each(|row| builder.append_value(value(row).0));
     Arc::new(builder.finish())
 }
 

@@ -407,7 +407,7 @@ fn frame_columns() -> Vec<Column> {
         meter_id(),
         column("key_epoch", DataType::Int32, "which of the meter's successive keys verified it"),
         column("counter", DataType::Int64, "invocation counter; empty for a plain frame").nullable(),
-        column("digest", DataType::Utf8, "first 16 bytes of the BLAKE3 hash of the frame, hexadecimal"),
+        column("digest", DataType::Binary, "first 16 bytes of the BLAKE3 hash of the frame"),
         column("repeated", DataType::Boolean, "a redelivery: acknowledged, otherwise without effect"),
         column("late", DataType::Boolean, "its counter lay below the window: readings only, no state"),
         column("frame_bytes", DataType::Int64, "length of the frame").unit("B"),
@@ -481,7 +481,7 @@ fn revision_columns() -> Vec<Column> {
             DataType::Int64,
             "third part of the rank: invocation counter, 0 where there was none",
         ),
-        column("frame_digest", DataType::Utf8, "last part of the rank: digest of the frame, hexadecimal"),
+        column("frame_digest", DataType::Binary, "last part of the rank: digest of the frame"),
     ]);
     columns.extend(REVISION_CHANNELS.into_iter().map(|channel| channel_column(channel, Meaning::OfKind)));
     columns.push(other_channels());
