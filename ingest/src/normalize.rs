@@ -20,7 +20,7 @@ mod stamp;
 
 use std::fmt;
 
-use codec::axdr::{DateTime, Elements, Value};
+use codec::axdr::{DateTime, Elements, Iter, Value};
 use model::{Calendar, Channel, EventWord, Instant, ObisCode, Reading, ReadingKind, Values};
 use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 
@@ -211,8 +211,10 @@ impl<'a> Rest<'a> {
         self.body.len() - HEAD
     }
 
-    fn iter(&self) -> impl Iterator<Item = Value<'a>> {
-        self.body.iter().skip(HEAD)
+    fn iter(&self) -> Iter<'a> {
+        let mut rest = self.body.iter();
+        rest.by_ref().take(HEAD).for_each(|_| {});
+        rest
     }
 
     /// The rows, when the only element is an array of them.
@@ -395,13 +397,22 @@ impl<'p> RowReader<'p> {
     }
 
     /// The channels of one row; its cells stay for the next.
-    fn values<'a>(
-        &mut self,
-        cells: impl Iterator<Item = Value<'a>>,
-        place: impl Fn(usize) -> Place,
-    ) -> Result<Values, Mismatch> {
+    fn values(&mut self, mut cells: Iter<'_>, place: impl Fn(usize) -> Place) -> Result<Values, Mismatch> {
         let (mut set, mut values) = (0, [0; Channel::ALL.len()]);
-        for (index, (cell, column)) in cells.zip(&self.layout.columns).enumerate() {
+        for (index, column) in self.layout.columns.iter().enumerate() {
+            // Nearly every number of a meter is a short integer in the unit of its channel.
+            if let Target::Channel(channel) = column.to
+                && power(column.scaler, channel) == 0
+                && let Some(short) = cells.next_short()
+            {
+                if let Some(kept) = self.cells.get_mut(index) {
+                    *kept = Some(Number::Integer(short.into()));
+                }
+                values[channel.index()] = short;
+                set |= 1 << channel.index();
+                continue;
+            }
+            let Some(cell) = cells.next() else { break };
             let channel = match column.to {
                 Target::Ignore => continue,
                 Target::EventWord => {
@@ -411,25 +422,14 @@ impl<'p> RowReader<'p> {
                 Target::Channel(channel) => channel,
             };
             let unfit = |expected| mismatch(place(index), expected, type_of(&cell));
-            // Nearly every number of a meter is a short integer in the unit of its channel.
-            let value = match number::short(&cell) {
-                Some(short) if power(column.scaler, channel) == 0 => {
-                    if let Some(kept) = self.cells.get_mut(index) {
-                        *kept = Some(Number::Integer(short.into()));
-                    }
-                    short
-                }
-                _ => {
-                    let before = self.cells.get(index).copied().flatten();
-                    let number = number(&cell, before, channel).map_err(unfit)?;
-                    if let Some(kept) = self.cells.get_mut(index) {
-                        *kept = number;
-                    }
-                    let Some(number) = number else { continue };
-                    scaled(number, column, channel).ok_or_else(|| unfit(Expected::InRange(channel)))?
-                }
-            };
-            values[channel.index()] = value;
+            let before = self.cells.get(index).copied().flatten();
+            let number = number(&cell, before, channel).map_err(unfit)?;
+            if let Some(kept) = self.cells.get_mut(index) {
+                *kept = number;
+            }
+            let Some(number) = number else { continue };
+            values[channel.index()] =
+                scaled(number, column, channel).ok_or_else(|| unfit(Expected::InRange(channel)))?;
             set |= 1 << channel.index();
         }
         Ok(Values::of_channels(set, &values))

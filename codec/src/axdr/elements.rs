@@ -3,7 +3,7 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use super::{Shape, Value, value};
+use super::{Shape, Value, tag, value};
 use crate::cursor::Cursor;
 use crate::error::Error;
 
@@ -149,6 +149,27 @@ impl<'a> Iter<'a> {
         cursor.take(row.len()).ok()?;
         self.left = left;
         Some(row)
+    }
+
+    /// The element to come, where it is an integer of at most 32 bits (or an enum) with its tag; then it is passed.
+    ///
+    /// Nearly all that meters push are such numbers, and this makes no [`Value`] of them on the way.
+    #[inline]
+    pub fn next_short(&mut self) -> Option<i64> {
+        let Source::Tagged(cursor) = &mut self.source else { return None };
+        let left = self.left.checked_sub(1)?;
+        let (number, length) = match *cursor.rest() {
+            [tag::U16, a, b, ..] => (i64::from(u16::from_be_bytes([a, b])), 3),
+            [tag::U32, a, b, c, d, ..] => (i64::from(u32::from_be_bytes([a, b, c, d])), 5),
+            [tag::U8 | tag::ENUM, a, ..] => (i64::from(a), 2),
+            [tag::I8, a, ..] => (i64::from(a.cast_signed()), 2),
+            [tag::I16, a, b, ..] => (i64::from(i16::from_be_bytes([a, b])), 3),
+            [tag::I32, a, b, c, d, ..] => (i64::from(i32::from_be_bytes([a, b, c, d])), 5),
+            _ => return None,
+        };
+        cursor.take(length).ok()?;
+        self.left = left;
+        Some(number)
     }
 
     /// Bytes of the elements given so far.

@@ -289,6 +289,29 @@ fn every_type_reads_back_and_every_truncation_of_it_is_refused() {
 }
 
 #[test]
+fn a_short_integer_is_taken_as_its_value_says_and_nothing_else_is_passed() {
+    let all = Owned::Structure(scalars()).encode();
+    let (Value::Structure(elements), _) = parse(&all).unwrap() else { panic!("a structure") };
+    let mut ahead = elements.iter();
+    for value in elements {
+        let expected = match value {
+            Value::I8(number) => Some(i64::from(number)),
+            Value::I16(number) => Some(i64::from(number)),
+            Value::I32(number) => Some(i64::from(number)),
+            Value::U8(number) | Value::Enum(number) => Some(i64::from(number)),
+            Value::U16(number) => Some(i64::from(number)),
+            Value::U32(number) => Some(i64::from(number)),
+            _ => None,
+        };
+        assert_eq!(ahead.next_short(), expected, "{value:?}");
+        if expected.is_none() {
+            assert_eq!(ahead.next(), Some(value));
+        }
+    }
+    assert_eq!((ahead.next_short(), ahead.next()), (None, None));
+}
+
+#[test]
 fn every_tag_without_a_type_is_refused_by_name() {
     let known: Vec<u8> = scalars().iter().map(|scalar| scalar.encode()[0]).collect();
     let containers = [tag::ARRAY, tag::STRUCTURE, tag::COMPACT_ARRAY];

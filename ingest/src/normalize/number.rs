@@ -16,19 +16,6 @@ pub(super) enum Number {
     Float { digits: i128, power: i32 },
 }
 
-/// The integer in a value, where it is one of at most 32 bits: what [`Number::of`] gives, in short.
-pub(super) fn short(value: &Value<'_>) -> Option<i64> {
-    match *value {
-        Value::I8(number) => Some(i64::from(number)),
-        Value::I16(number) => Some(i64::from(number)),
-        Value::I32(number) => Some(i64::from(number)),
-        Value::U8(number) | Value::Enum(number) => Some(i64::from(number)),
-        Value::U16(number) => Some(i64::from(number)),
-        Value::U32(number) => Some(i64::from(number)),
-        _ => None,
-    }
-}
-
 impl Number {
     /// `None` where the value is no number, or a float that is none.
     pub(super) fn of(value: &Value<'_>) -> Option<Number> {
