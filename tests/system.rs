@@ -20,6 +20,7 @@ mod lake;
 mod million;
 mod operation;
 mod powercuts;
+mod relay;
 mod sessions;
 mod storms;
 mod syscalls;
