@@ -17,6 +17,7 @@ mod interop;
 mod interop_session;
 mod kills;
 mod lake;
+mod meter_faults;
 mod million;
 mod operation;
 mod powercuts;
