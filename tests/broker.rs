@@ -244,14 +244,23 @@ fn the_embedded_broker_asks_for_its_password_and_holds_to_its_connections() {
     }
     let (_first, code) = connect(broker, "first", Some(("meters", "secret")));
     assert_eq!(code, Some(0));
-    let (_second, code) = connect(broker, "second", Some(("meters", "secret")));
+    let (second, code) = connect(broker, "second", Some(("meters", "secret")));
     assert_eq!(code, Some(0));
-    // The broker's library counts a connection a moment after it answers it.
-    wait_for("a connection beyond the bound is closed", || {
-        let (_third, code) = connect(broker, "third", Some(("meters", "secret")));
-        code.is_none().then_some(())
-    });
+    // A connection counts a moment after it is answered.
+    wait_for("both are counted", || (connections(&served) == Some(2.0)).then_some(()));
+    let (_third, code) = connect(broker, "third", Some(("meters", "secret")));
+    assert_eq!(code, None, "a connection beyond the bound is closed");
+    drop(second);
+    wait_for("one is gone", || (connections(&served) == Some(1.0)).then_some(()));
+    let (_fourth, code) = connect(broker, "fourth", Some(("meters", "secret")));
+    assert_eq!(code, Some(0));
     assert_eq!(served.terminate(), 0);
+}
+
+/// Clients that the embedded broker says it has.
+fn connections(served: &Served) -> Option<f64> {
+    let (_, page) = served.get("health", "/metrics");
+    page.lines().find_map(|line| line.strip_prefix("urja_broker_connections ")?.parse().ok())
 }
 
 /// CONNECT of MQTT 3.1.1; gives the connection and the return code of the CONNACK, none where it was closed instead.

@@ -9,7 +9,7 @@ use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::Aes128;
 use aes_gcm::{AesGcm, KeyInit};
-use benches::{Figure, Floor, Samples, Seeded, Void, gated, in_turn, setting};
+use benches::{Figure, Floor, Samples, Seeded, Void, gated, in_turn, instructions, setting};
 use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId};
 use codec::axdr::{DateTime, Known, Value, Writer};
 use codec::security::{self, CryptoProvider, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl};
@@ -20,6 +20,8 @@ use codec_aws_lc::AwsLc;
 mod python;
 
 const MESSAGES: usize = 8192;
+/// Messages over which instructions are counted.
+const COUNTED: usize = 512;
 const MESSAGE_LEN: usize = 275;
 const REGISTERS: usize = 12;
 const VALUES: usize = 3 * REGISTERS;
@@ -30,6 +32,10 @@ const MUTATIONS: (&str, usize) = ("URJA_BENCH_MUTATIONS", 200_000);
 const TAG_LEN: usize = 12;
 
 fn main() -> ExitCode {
+    if instructions::are_wanted() {
+        Fleet::sized(1, COUNTED).count();
+        return ExitCode::SUCCESS;
+    }
     gated(|| {
         let fleet = Fleet::new(1);
         fleet.gate()?;
@@ -59,8 +65,36 @@ struct Fleet(Vec<Message>);
 
 impl Fleet {
     fn new(seed: u64) -> Self {
+        Self::sized(seed, MESSAGES)
+    }
+
+    fn sized(seed: u64, messages: usize) -> Self {
         let mut seeded = Seeded::new(seed);
-        Self((0..MESSAGES).map(|_| Message::new(&mut seeded)).collect())
+        Self((0..messages).map(|_| Message::new(&mut seeded)).collect())
+    }
+
+    /// Instructions of the whole decode, and of what of it is no cryptography: the walk over plain bytes.
+    fn count(&self) {
+        let mut walk = || {
+            let mut known = Known::new();
+            for message in &self.0 {
+                let Ok(Apdu::DataNotification(push)) =
+                    apdu::parse_known(black_box(&message.plain), &mut known)
+                else {
+                    return;
+                };
+                black_box(sum(push.body()));
+            }
+        };
+        let mut plain = [0; MESSAGE_LEN];
+        let mut bare = || self.0.iter().for_each(|message| _ = black_box(message.open_bare(&mut plain)));
+        instructions::count("D5", self.0.len(), &mut self.whole(&AwsLc));
+        instructions::count("D5-bare", self.0.len(), &mut bare);
+        instructions::count("D5s", self.0.len(), &mut self.whole(&RustCrypto));
+        let mut bare_safe =
+            || self.0.iter().for_each(|message| _ = black_box(message.open_bare_safe(&mut plain)));
+        instructions::count("D5s-bare", self.0.len(), &mut bare_safe);
+        instructions::count("D5-walk", self.0.len(), &mut walk);
     }
 
     /// Every message says what was put in, and none is believed with a bit of its tag flipped.

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use benches::{Figure, Floor, Samples, Seeded, Void, gated, in_turn};
+use benches::{Figure, Floor, Samples, Seeded, Void, gated, in_turn, instructions};
 use codec::apdu::{
     self, Apdu, AttributeDescriptor, DataNotificationRepr, GetRequest, GetRequestBody, InvokeId,
     LongInvokeId, SelectedAttribute,
@@ -17,6 +17,8 @@ use codec::security::{self, CryptoProvider, Keys, Opened, Policy, RustCrypto, Sc
 use codec_aws_lc::AwsLc;
 
 const MESSAGES: usize = 8192;
+/// Messages over which instructions are counted.
+const COUNTED: usize = 512;
 const ROUNDS: usize = 31;
 const REGISTERS: usize = 12;
 const TITLE: [u8; 8] = *b"URJ\0\0\0\0\x01";
@@ -31,6 +33,11 @@ const REQUEST: GetRequest<'_> = GetRequest {
 };
 
 fn main() -> ExitCode {
+    if instructions::are_wanted() {
+        let mut seeded = Seeded::new(4);
+        count(&(0..COUNTED).map(|_| Meter::new(&mut seeded)).collect::<Vec<_>>());
+        return ExitCode::SUCCESS;
+    }
     gated(|| {
         let mut seeded = Seeded::new(4);
         let meters: Vec<Meter> = (0..MESSAGES).map(|_| Meter::new(&mut seeded)).collect();
@@ -139,6 +146,25 @@ fn seal_bare(provider: &impl CryptoProvider, meter: &Meter, bytes: &[u8], out: &
     out.clear();
     out.extend_from_slice(bytes);
     provider.seal(&meter.guek, &iv, &aad, out)
+}
+
+/// Instructions of what is timed, and of a push before it is sealed.
+fn count(meters: &[Meter]) {
+    let (mut buffers, mut counters) = (Buffers::default(), all_counters());
+    let keys: Vec<AssociationKeys> =
+        meters.iter().map(|meter| AssociationKeys::new(meter.keys.clone())).collect();
+    let mut push = |provider: &dyn Fn(&mut Buffers, &Meter)| {
+        meters.iter().for_each(|meter| provider(&mut buffers, black_box(meter)));
+    };
+    let sealed = |buffers: &mut Buffers, meter: &Meter| _ = black_box(buffers.push(meter, 7, &AwsLc));
+    let sealed_safe =
+        |buffers: &mut Buffers, meter: &Meter| _ = black_box(buffers.push(meter, 7, &RustCrypto));
+    let written = |buffers: &mut Buffers, meter: &Meter| meter.push(&mut buffers.body, &mut buffers.plain);
+    instructions::count("D7", meters.len(), &mut || push(&sealed));
+    instructions::count("D7s", meters.len(), &mut || push(&sealed_safe));
+    instructions::count("D7-write", meters.len(), &mut || push(&written));
+    let mut ask = || keys.iter().for_each(|keys| _ = black_box(request(keys, &mut counters, &mut buffers)));
+    instructions::count("D7r", meters.len(), &mut ask);
 }
 
 fn pushes<P: CryptoProvider>(meters: &[Meter], provider: &P) -> [Samples; 2] {

@@ -4,6 +4,7 @@
 pub mod broker;
 #[cfg(feature = "path")]
 pub mod head_end;
+pub mod instructions;
 #[cfg(feature = "path")]
 pub mod postgres;
 #[cfg(feature = "path")]

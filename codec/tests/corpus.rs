@@ -7,6 +7,8 @@ use proptest::prelude::*;
 mod client_target;
 #[path = "../../fuzz/targets/codec.rs"]
 mod codec_targets;
+#[path = "../../fuzz/targets/meter.rs"]
+mod meter;
 #[path = "../../fuzz/targets/server.rs"]
 mod server_target;
 

@@ -23,6 +23,8 @@ const METER_PORT: u16 = 1;
 const PUSH_CLIENT_PORT: u16 = 64;
 /// Bits of the event status word.
 const WORD_BITS: usize = 128;
+/// The one that says that the load is switched off (dlms.md 6.6).
+const BIT_LOAD_SWITCH: usize = 84;
 /// How far ahead a stamp is that is ahead: its key's own value comes that much later.
 const INTERVAL_AHEAD_S: i64 = 36 * 3600;
 const DAILY_AHEAD_S: i64 = 48 * 3600;
@@ -131,6 +133,8 @@ struct Moment {
     load_limit_w: i64,
     tampers: i64,
     frequency_mhz: i64,
+    /// Whether the relay is closed.
+    supplied: bool,
 }
 
 impl Encoder {
@@ -174,6 +178,7 @@ impl Encoder {
         let mut readings = Vec::with_capacity(rows.len());
         let event_word = match planned.content {
             Content::Event(at, word) => {
+                let word = with_relay(word, measured.used.is_open(at));
                 self.event(layout, self.shown(at), word, &mut body);
                 Some(word)
             }
@@ -514,15 +519,20 @@ impl Encoder {
         let fail_min = over.clone().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
         let since = at.seconds() - self.calendar.start_of(self.meter.from).seconds();
         let before = &measured.before;
+        // A register must not fall when a relay opens later in the interval: where one may, it follows the load.
+        let ((wh, vah), (power_w, power_va)) = match &used.course {
+            Some(course) => (course.part(slot, at.plus_seconds(-part), at), course.power(slot, at)),
+            None => (
+                (now.wh * part / used.period_s, now.vah * part / used.period_s),
+                (now.wh * 3600 / used.period_s, now.vah * 3600 / used.period_s),
+            ),
+        };
         Moment {
-            wh: before.register_wh
-                + whole.iter().map(|interval| interval.wh).sum::<i64>()
-                + now.wh * part / used.period_s,
-            vah: before.register_vah
-                + whole.iter().map(|interval| interval.vah).sum::<i64>()
-                + now.vah * part / used.period_s,
-            power_w: now.wh * 3600 / used.period_s,
-            power_va: now.vah * 3600 / used.period_s,
+            wh: before.register_wh + whole.iter().map(|interval| interval.wh).sum::<i64>() + wh,
+            vah: before.register_vah + whole.iter().map(|interval| interval.vah).sum::<i64>() + vah,
+            power_w,
+            power_va,
+            supplied: !used.is_open(at),
             voltage_dv: now.voltage_dv,
             demand_w: before.demand_w.max(demand),
             power_fails: before.power_fails + over.count() as i64,
@@ -610,11 +620,19 @@ impl Moment {
             Channel::TamperCount => self.tampers,
             Channel::BillingCount => 12 + self.months,
             Channel::ProgrammingCount => 3,
-            Channel::RelayState => 1,
+            Channel::RelayState => i64::from(self.supplied),
             Channel::LoadLimitW => self.load_limit_w,
             other => electrical(other, self.power_w, self.power_va, self.voltage_dv),
         }
     }
+}
+
+/// The word, which says as well that the load is switched off.
+fn with_relay(mut word: EventWord, is_open: bool) -> EventWord {
+    if is_open {
+        word.0[BIT_LOAD_SWITCH / 8] |= 0x80 >> (BIT_LOAD_SWITCH % 8);
+    }
+    word
 }
 
 /// Voltages, currents and power factors that belong to that power.

@@ -55,6 +55,9 @@ impl Fleet {
             Some(path) => Truth::open(path, &options, &meters)?,
             None => Truth::default(),
         };
+        for (meter, moves) in truth.moves()? {
+            meters.get(meter as usize).into_iter().for_each(|meter| meter.supply.restore(moves.clone()));
+        }
         let meters: Vec<Arc<SimulatedMeter>> = meters.into_iter().map(Arc::new).collect();
         let counters = Arc::new(Counters::default());
         let redirect = Redirect::new(options.targets.len());
@@ -159,6 +162,7 @@ impl Fleet {
         until: Instant,
         mut progress: impl FnMut(Stats),
     ) -> Result<Stats, Error> {
+        self.keep_moves();
         let mut running = JoinSet::new();
         let turns = Arc::new(Semaphore::new(self.options.links_at_once));
         for mut link in self.links.drain(..) {
@@ -194,6 +198,7 @@ impl Fleet {
     /// # Errors
     /// When the truth cannot be written. What goes wrong on the way is retried.
     pub async fn live(&mut self, now: Instant, speed: u32) -> Result<Stats, Error> {
+        self.keep_moves();
         let mut running = JoinSet::new();
         for mut link in self.links.drain(..) {
             running.spawn(async move {
@@ -202,6 +207,11 @@ impl Fleet {
             });
         }
         self.gather(running, &mut |_| {}).await
+    }
+
+    /// The truth is told of the relays of meters that answer.
+    fn keep_moves(&self) {
+        self.meters.iter().for_each(|meter| meter.supply.keep(&self.truth, meter.index));
     }
 
     /// Takes the links back as they end, and gives the first error.

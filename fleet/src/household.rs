@@ -3,13 +3,15 @@
 //! The load is made in steps of five minutes, in whole watts: what is always on, a refrigerator that cycles, light
 //! after dark, fans, coolers and air conditioning by the weather, a geyser on cold mornings, and runs of appliances at
 //! the hours they are used. An interval's energy is the whole Wh of its steps; what is left over is carried into the
-//! next interval, so that the intervals of a day add up to the day.
+//! next interval, so that the intervals of a day add up to the day. While the relay of its meter is open it draws nothing,
+//! and the voltage, which is measured before the relay, stays.
 
 use model::{Calendar, CivilDay, Instant};
 
 use crate::options::Faults;
 use crate::provision::{Category, SimulatedMeter};
 use crate::rng::Rng;
+use crate::supply::{Restraint, Supply};
 use crate::weather::{Weather, key};
 
 /// Length of a step, seconds.
@@ -17,6 +19,8 @@ pub(crate) const STEP_S: i64 = 300;
 const STEP_MIN: i64 = STEP_S / 60;
 /// Watt-steps in a watt-hour.
 const STEPS_IN_HOUR: i64 = 3600 / STEP_S;
+/// Watt-seconds in a watt-hour.
+const HOUR_S: i64 = 3600;
 
 const PURPOSE_HOUSEHOLD: u64 = 4;
 const PURPOSE_HABIT: u64 = 5;
@@ -54,6 +58,7 @@ pub struct Household {
     locked: bool,
     power_factor_milli: i64,
     voltage_dv: i64,
+    supply: Supply,
 }
 
 /// What one meter measured on one civil day.
@@ -71,6 +76,19 @@ pub struct DayUse {
     pub outages: Vec<(Instant, Instant)>,
     /// Spans with low voltage.
     pub sags: Vec<(Instant, Instant)>,
+    /// How it was measured, where a relay may have a say in it.
+    pub(crate) course: Option<Box<Course>>,
+}
+
+/// The course of a day: the load step by step, and what held it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Course {
+    start: Instant,
+    /// What the household would draw, W.
+    load: Vec<i64>,
+    restraints: Vec<Restraint>,
+    /// Of each interval, thousandths.
+    power_factors: Vec<i64>,
 }
 
 /// What a meter measured in one interval.
@@ -84,7 +102,69 @@ pub struct IntervalUse {
     pub voltage_dv: i64,
 }
 
+impl Course {
+    /// The load at that moment, and until when it stays.
+    fn load(&self, at: Instant) -> (i64, Instant) {
+        let step = (at.seconds() - self.start.seconds()).div_euclid(STEP_S);
+        let mut until = self.start.plus_seconds((step + 1) * STEP_S);
+        let mut watts = usize::try_from(step).ok().and_then(|step| self.load.get(step)).copied().unwrap_or(0);
+        for restraint in &self.restraints {
+            if restraint.holds(at) {
+                watts = watts.min(restraint.most_w);
+            }
+            let changes = [restraint.from, restraint.until].into_iter().filter(|change| *change > at);
+            until = changes.fold(until, Instant::min);
+        }
+        (watts, until)
+    }
+
+    /// Energy of that span, watt-seconds.
+    fn watt_seconds(&self, from: Instant, until: Instant) -> i64 {
+        let (mut at, mut sum) = (from, 0);
+        while at < until {
+            let (watts, changes) = self.load(at);
+            let end = changes.min(until);
+            sum += watts * (end.seconds() - at.seconds());
+            at = end;
+        }
+        sum
+    }
+
+    /// Active (Wh) and apparent (VAh) energy of an interval that begins at `from`, up to `at`.
+    pub(crate) fn part(&self, slot: usize, from: Instant, at: Instant) -> (i64, i64) {
+        let before = self.watt_seconds(self.start, from);
+        let at = Instant::from_seconds(at.seconds()).max(from);
+        let wh = (before % HOUR_S + self.watt_seconds(from, at)) / HOUR_S;
+        (wh, apparent(wh, self.power_factor(slot)))
+    }
+
+    /// Active (W) and apparent (VA) power at that moment.
+    pub(crate) fn power(&self, slot: usize, at: Instant) -> (i64, i64) {
+        let (watts, _) = self.load(at);
+        (watts, apparent(watts, self.power_factor(slot)))
+    }
+
+    /// Whether the relay is open then.
+    pub(crate) fn is_open(&self, at: Instant) -> bool {
+        self.restraints.iter().any(|restraint| restraint.open && restraint.holds(at))
+    }
+
+    fn power_factor(&self, slot: usize) -> i64 {
+        self.power_factors.get(slot).copied().unwrap_or(1000)
+    }
+}
+
+/// The apparent part of that active one.
+fn apparent(active: i64, power_factor_milli: i64) -> i64 {
+    (active * 1000 + power_factor_milli - 1) / power_factor_milli
+}
+
 impl DayUse {
+    /// Whether the relay is open at that moment of the day.
+    pub(crate) fn is_open(&self, at: Instant) -> bool {
+        self.course.as_ref().is_some_and(|course| course.is_open(at))
+    }
+
     /// End of the interval of that number.
     #[must_use]
     pub fn end_of(&self, slot: usize) -> Instant {
@@ -170,17 +250,22 @@ impl Household {
             locked: rng.chance(15_000),
             power_factor_milli: rng.between(880, 985),
             voltage_dv: rng.between(if urban { 2260 } else { 2120 }, if urban { 2370 } else { 2300 }),
+            supply: meter.supply.clone(),
         }
     }
 
-    /// What the meter measures on that day.
-    #[must_use]
-    pub fn day(&self, day: CivilDay, calendar: &Calendar) -> DayUse {
-        let start = calendar.start_of(day);
-        let length_s = calendar.start_of(day.next()).seconds() - start.seconds();
-        let steps = usize::try_from(length_s / STEP_S).unwrap_or(0);
-        let outage = self.outage(day, steps);
-        let sag = self.sag(day, steps).filter(|sag| outage.is_none_or(|outage| !sag.touches(outage)));
+    /// The same household behind no relay.
+    pub(crate) fn without_relay(self) -> Household {
+        Household { supply: Supply::default(), ..self }
+    }
+
+    /// What it would draw on that day step by step, W, if no relay were in its way.
+    pub(crate) fn load(&self, day: CivilDay, calendar: &Calendar) -> Vec<i64> {
+        let steps = steps_of(day, calendar);
+        self.load_of(day, steps, self.outage(day, steps))
+    }
+
+    fn load_of(&self, day: CivilDay, steps: usize, outage: Option<(usize, usize)>) -> Vec<i64> {
         let mut load = vec![0; steps];
         self.draw(day, weekday(day), &mut load);
         for watts in &mut load {
@@ -189,12 +274,32 @@ impl Household {
         if let Some((from, to)) = outage {
             load[from..to].fill(0);
         }
+        load
+    }
+
+    /// What the meter measures on that day.
+    #[must_use]
+    pub fn day(&self, day: CivilDay, calendar: &Calendar) -> DayUse {
+        let start = calendar.start_of(day);
+        let steps = steps_of(day, calendar);
+        let outage = self.outage(day, steps);
+        let sag = self.sag(day, steps).filter(|sag| outage.is_none_or(|outage| !sag.touches(outage)));
+        let load = self.load_of(day, steps, outage);
         let at = |step: usize| start.plus_seconds(step as i64 * STEP_S);
+        let restraints = self.supply.restraints(start, at(steps));
+        let mut course = restraints.map(|restraints| Course {
+            start,
+            load: Vec::new(),
+            restraints,
+            power_factors: Vec::new(),
+        });
+        let intervals = self.intervals(day, load, outage, sag, course.as_mut());
         DayUse {
             day,
             start,
             period_s: self.period_s,
-            intervals: self.intervals(day, &load, outage, sag),
+            intervals,
+            course: course.map(Box::new),
             outages: outage.map(|(from, to)| (at(from), at(to))).into_iter().collect(),
             sags: sag.map(|sag| (at(sag.from), at(sag.to))).into_iter().collect(),
         }
@@ -343,30 +448,41 @@ impl Household {
     fn intervals(
         &self,
         day: CivilDay,
-        load: &[i64],
+        load: Vec<i64>,
         outage: Option<(usize, usize)>,
         low: Option<Sag>,
+        mut course: Option<&mut Course>,
     ) -> Vec<IntervalUse> {
         let rng = &mut Rng::keyed(self.seed, &[PURPOSE_GRID, self.meter, key(day)]);
         let steps = usize::try_from(self.period_s / STEP_S).unwrap_or(1).max(1);
         let dark = |first: usize| outage.is_some_and(|(from, to)| from <= first && first + steps <= to);
         let mut left = 0;
         let mut sag = rng.around(15);
-        load.chunks(steps)
+        let drawn: Vec<i64> = match &mut course {
+            None => load.chunks(steps).map(|steps| steps.iter().sum::<i64>() * STEP_S).collect(),
+            Some(course) => {
+                let slots = load.len().div_ceil(steps);
+                course.load = load;
+                let at = |slot: usize| course.start.plus_seconds((slot * steps) as i64 * STEP_S);
+                (0..slots).map(|slot| course.watt_seconds(at(slot), at(slot + 1))).collect()
+            }
+        };
+        drawn
+            .into_iter()
             .enumerate()
-            .map(|(slot, steps_of)| {
-                let watt_steps: i64 = steps_of.iter().sum::<i64>() + left;
-                let wh = watt_steps / STEPS_IN_HOUR;
-                left = watt_steps % STEPS_IN_HOUR;
+            .map(|(slot, watt_seconds)| {
+                let wh = (watt_seconds + left) / HOUR_S;
+                left = (watt_seconds + left) % HOUR_S;
                 sag = sag * 4 / 5 + rng.around(12);
                 let hour = (slot * steps) as i64 * STEP_MIN / 60;
                 let peak = if (18..23).contains(&hour) { 60 } else { 0 };
                 let drop = wh * STEPS_IN_HOUR / steps as i64 / 60;
                 let power_factor = self.power_factor_milli + rng.between(-15, 15);
                 let voltage_dv = self.voltage_dv - peak - drop + sag;
+                course.iter_mut().for_each(|course| course.power_factors.push(power_factor));
                 IntervalUse {
                     wh,
-                    vah: (wh * 1000 + power_factor - 1) / power_factor,
+                    vah: apparent(wh, power_factor),
                     voltage_dv: if dark(slot * steps) {
                         0
                     } else {
@@ -381,6 +497,12 @@ impl Household {
     pub(crate) fn power_factor_milli(&self) -> i64 {
         self.power_factor_milli
     }
+}
+
+/// Steps of a day.
+fn steps_of(day: CivilDay, calendar: &Calendar) -> usize {
+    let length_s = calendar.start_of(day.next()).seconds() - calendar.start_of(day).seconds();
+    usize::try_from(length_s / STEP_S).unwrap_or(0)
 }
 
 /// Low voltage from one step up to, not including, another.

@@ -8,7 +8,8 @@
 //! * [`meter::Meter`] answers: sessions, objects, profiles of the same households, relay, keys, images.
 //! * [`Truth`] writes down what was sent, what was acknowledged and what each meter really used.
 //!
-//! The same seed and options give the same meters, the same use and the same bytes, whatever happens on the way.
+//! The same seed and options give the same meters, the same use and the same bytes, whatever happens on the way; but for
+//! meters that answer, whose households use nothing while their relay is open ([`Supply`]).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod encode;
@@ -24,6 +25,7 @@ mod rng;
 mod schedule;
 mod spell;
 mod stats;
+mod supply;
 pub mod truth;
 mod weather;
 
@@ -41,4 +43,5 @@ pub use provision::{
 pub use rng::Rng;
 pub use schedule::{Due, Pace, Schedule};
 pub use stats::{Counters, Planned, Stats};
+pub use supply::Supply;
 pub use truth::Truth;

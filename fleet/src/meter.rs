@@ -4,8 +4,8 @@
 //! same household that its pushes tell of, made again from the seed when it is asked for. A connection has a session
 //! ([`Meter::session`]); [`Meter::answer`] takes an APDU and gives a [`Reply`]. Time is what the caller says.
 //!
-//! What is measured does not depend on what is done to the meter: a cut is seen at the relay and in its log, while the
-//! household of the truth file uses on. Faults of pushes (wrong values, garbage stamps) are not in the buffers.
+//! While its relay is open the household uses nothing: the same [`Supply`](crate::Supply) stands behind what is pushed,
+//! what is read and what the truth tells. Faults of pushes (wrong values, garbage stamps) are not in the buffers.
 
 mod access;
 mod data;
@@ -16,7 +16,6 @@ mod history;
 mod image;
 mod model;
 mod profile;
-mod relay;
 mod stored;
 mod table;
 
@@ -24,7 +23,6 @@ pub use access::Access;
 pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, serve_udp, write_access};
 pub(crate) use door::{answered, locked};
 pub use fault::{Fault, FaultError, Reply, Trouble, When};
-pub use relay::Behaviour;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,14 +40,16 @@ use profiles::Profile;
 
 use crate::Error;
 use crate::encode::Encoder;
+use crate::household::Household;
 use crate::options::FleetOptions;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
+pub use crate::supply::Behaviour;
+use crate::supply::{Relay, Watch};
 use event::Journal;
 use history::History;
 use image::Image;
 use model::{FIRMWARE, Object, PUBLIC, READER, Right, UTILITY};
-use relay::Relay;
 use stored::Stored;
 
 const PURPOSE_CHALLENGE: u64 = 20;
@@ -115,7 +115,6 @@ pub struct Meter {
     objects: Arc<[Object]>,
     stored: Stored,
     journal: Journal,
-    relay: Relay,
     image: Image,
     faults: Vec<Fault>,
     now: Instant,
@@ -155,14 +154,19 @@ impl Meter {
             ServerSecurity::new(meter.title.0, guek, gak, kek, counter, offers(&access, meter.index));
         let mut image = Image::new(image_block);
         image.lose = lose_image_block;
+        let stored = Stored::of(&meter, &profile, encoder.date_time(started));
+        if profile.relay.is_some() {
+            let household = Household::new(fleet.seed, &meter, &fleet.faults).without_relay();
+            let relay = Relay::new(relay_mode, relay, button_after_s);
+            meter.supply.watch(Watch::new(relay, stored.load_limit(), household, calendar.clone(), now));
+        }
         Ok(Meter {
             seed: fleet.seed,
             history: History::new(fleet.seed, &meter, &fleet.faults, calendar.clone()),
             objects: model::objects(&profile).into(),
-            stored: Stored::of(&meter, &profile, encoder.date_time(started)),
+            stored,
             security,
             journal: Journal::default(),
-            relay: Relay::new(relay_mode, relay, button_after_s),
             image,
             faults,
             now,
@@ -248,7 +252,7 @@ impl Meter {
     /// Whether the premises are supplied.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.relay.is_connected()
+        self.meter.supply.is_connected()
     }
 
     /// The image that was activated last, and what identifies it.
@@ -278,9 +282,7 @@ impl Meter {
     /// Time passes.
     fn pass(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if let Some(at) = self.relay.pass(self.now) {
-            self.journal.note(codec::cosem::india::events::EventLog::Control, at, event::CONNECTED);
-        }
+        self.meter.supply.pass(self.now);
     }
 
     fn is_due(&self, trouble: Trouble) -> bool {

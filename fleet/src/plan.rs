@@ -44,6 +44,9 @@ pub struct Planner {
     faults: Faults,
     cadence: Cadence,
     next_day: CivilDay,
+    /// At the start of the day that was planned last.
+    before: Carry,
+    /// At its end.
     carry: Carry,
 }
 
@@ -223,7 +226,17 @@ impl Planner {
     ) -> Planner {
         let carry = Carry::opening(&meter);
         let household = Household::new(seed, &meter, &faults);
-        Planner { seed, household, calendar, faults, cadence, next_day: meter.from, carry, meter }
+        Planner {
+            seed,
+            household,
+            calendar,
+            faults,
+            cadence,
+            next_day: meter.from,
+            before: carry,
+            carry,
+            meter,
+        }
     }
 
     /// The meter.
@@ -241,10 +254,15 @@ impl Planner {
     /// Plans the next day and moves on.
     pub fn plan(&mut self) -> Plan {
         let day = self.next_day;
+        if self.meter.supply.is_live() && day > self.meter.from {
+            // The day before is over, and with it what its relay did.
+            self.carry = self.before.after(&self.household.day(day.previous(), &self.calendar));
+        }
         self.carry = self.carry.into_day(day);
         let rng = &mut Rng::keyed(self.seed, &[PURPOSE_PLAN, u64::from(self.meter.index), key(day)]);
         let used = self.household.day(day, &self.calendar);
         let before = self.carry;
+        self.before = before;
         self.carry = before.after(&used);
         self.next_day = day.next();
         let silence = Silence::of(self.seed, &self.meter, &self.faults, &self.calendar);
@@ -264,6 +282,24 @@ impl Planner {
             day_plan.silence(&silence);
         }
         day_plan.finish()
+    }
+
+    /// What was measured on a day, as it is known by now: a relay that moved since it was planned had a say in it.
+    #[must_use]
+    pub fn measured(&self, planned: &Arc<Measured>) -> Arc<Measured> {
+        if !self.meter.supply.is_live() {
+            return Arc::clone(planned);
+        }
+        let used = self.household.day(planned.used.day, &self.calendar);
+        let less = planned.used.wh() - used.wh();
+        let wrong = planned.wrong.map(|wrong| match wrong {
+            Wrong::Interval { slot, wh } => {
+                let of = |used: &DayUse| used.intervals.get(slot).map_or(0, |interval| interval.wh);
+                Wrong::Interval { slot, wh: (wh - of(&planned.used) + of(&used)).max(0) }
+            }
+            Wrong::Register { wh } => Wrong::Register { wh: (wh - less).max(planned.before.register_wh) },
+        });
+        Arc::new(Measured { used, wrong, ..(**planned).clone() })
     }
 
     /// What the meter measured on the days of a silence that ends with the day before `before` was carried.

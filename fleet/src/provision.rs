@@ -10,6 +10,7 @@ use model::{AccountNumber, CivilDay, Paise, SystemTitle};
 
 use crate::options::Mix;
 use crate::rng::Rng;
+use crate::supply::Supply;
 
 /// One simulated meter and the account it measures for.
 #[derive(Clone)]
@@ -64,6 +65,8 @@ pub struct SimulatedMeter {
     pub confirmed: bool,
     /// What its keys were replaced by, where a head-end did that; clones share it.
     pub replaced: ReplacedKeys,
+    /// Its relay, where it answers, and when that was open; clones share it.
+    pub supply: Supply,
 }
 
 /// The keys that a head-end gave a meter in the place of its own. Clones tell of the same.
@@ -235,6 +238,7 @@ fn make(seed: u64, index: u32, from: CivilDay, mix: &Mix, fleet: &Identity) -> S
         deviation: deviation(mix, rng),
         confirmed: rng.chance(mix.confirmed_ppm),
         replaced: ReplacedKeys::default(),
+        supply: Supply::default(),
     }
 }
 

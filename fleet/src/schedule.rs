@@ -58,6 +58,8 @@ pub struct Schedule {
 struct Worker {
     planner: Planner,
     encoder: Encoder,
+    /// The day that was planned last, until it is over.
+    today: Option<Arc<Measured>>,
 }
 
 /// The way from the meters to the head-end.
@@ -136,7 +138,7 @@ impl Schedule {
             let encoder =
                 Encoder::new(options.seed, Arc::clone(&meter), calendar.clone(), options.faults, profiles)?;
             let planner = Planner::new(options.seed, meter, calendar, options.faults, options.cadence);
-            Ok(Worker { planner, encoder })
+            Ok(Worker { planner, encoder, today: None })
         };
         let newest_first_ppm = if share_concentrator { options.faults.newest_first_ppm } else { 0 };
         Ok(Schedule {
@@ -160,7 +162,8 @@ impl Schedule {
     /// When the truth cannot be written.
     pub fn next(&mut self, until: Instant, pace: Pace) -> Result<Option<Due>, Error> {
         let Some((meter, planned, copy)) = self.advance(until, pace, true)? else { return Ok(None) };
-        let frame = self.meters[meter].encoder.encode(&planned.measured, &planned.frame)?;
+        let Worker { planner, encoder, .. } = &self.meters[meter];
+        let frame = encoder.encode(&planner.measured(&planned.measured), &planned.frame)?;
         Ok(Some(Due { frame, copy }))
     }
 
@@ -185,6 +188,9 @@ impl Schedule {
         pace: Pace,
         note: bool,
     ) -> Result<Option<(usize, Planned, bool)>, Error> {
+        for worker in &self.meters {
+            worker.planner.meter().supply.pass(until);
+        }
         loop {
             if let Some((meter, planned)) = self.ready.pop_front() {
                 return Ok(Some((meter, planned, false)));
@@ -243,6 +249,9 @@ impl Schedule {
                 return Ok(());
             };
             let begins = self.calendar.start_of(day);
+            if note && begins <= until {
+                self.end_day()?;
+            }
             if self.last.is_some_and(|last| day > last) {
                 return Ok(());
             }
@@ -253,13 +262,26 @@ impl Schedule {
         }
     }
 
+    /// The day that was planned last is over: the truth is told of meters with a relay, whose use was not known before.
+    fn end_day(&mut self) -> Result<(), Error> {
+        for worker in &mut self.meters {
+            let meter = worker.planner.meter();
+            let Some(measured) = worker.today.take().filter(|_| meter.supply.is_live()) else { continue };
+            self.truth.used(meter.index, &worker.planner.measured(&measured))?;
+        }
+        Ok(())
+    }
+
     fn plan_day(&mut self, note: bool) -> Result<(), Error> {
         self.plan_uplink(note)?;
         for (place, worker) in self.meters.iter_mut().enumerate() {
             let plan = worker.planner.plan();
             self.counters.planned(&plan.faults);
+            worker.today = Some(Arc::clone(&plan.measured));
             if note {
-                self.truth.used(worker.planner.meter().index, &plan.measured)?;
+                if !worker.planner.meter().supply.is_live() {
+                    self.truth.used(worker.planner.meter().index, &plan.measured)?;
+                }
                 for struck in &plan.struck {
                     self.truth.struck(worker.planner.meter().index, struck)?;
                 }

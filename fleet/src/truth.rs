@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | `fleet` | `format` (1), `seed`, `meters`, `zone`, `from` | first |
 //! | `meter` | `meter` (number in the fleet), `title`, `serial`, `account`, `tariff`, `sanctioned_w`, `from` (first charged day), `opening_register_wh`, `opening_balance_paise`, `period_s`, `profile`, `policy` | then, once a meter |
-//! | `used` | `meter`, `day`, `first_end` (end of the first interval), `period_s`, `wh` (each interval), `register_wh` (at the end of the day) | when a day is planned |
+//! | `used` | `meter`, `day`, `first_end` (end of the first interval), `period_s`, `wh` (each interval), `register_wh` (at the end of the day) | when a day is planned; of a meter that answers, whose relay has a say in it, when the day is over |
+//! | `relay` | `meter`, `at`, `state` (`connected`, `disconnected`, `ready`), `cause` (`remote`: the head-end, `meter`: its load limit, `button`), `limit_w` (the limit that was passed, or null) | before the move is answered |
 //! | `fault` | `kind`, `meter` (for `newest_first` the first of those behind the concentrator), `from`, `until`; the kinds are those whose effect can be looked for one by one: `voltage_sag`, `garbage_time` (until the right stamp), `newest_first` (until the flush), `clock_drift` (until it is set), `key_change`, `silence` (until it is back) | when a day is planned: a silence when it ends, the others when they begin |
 //! | `frame` | (this and the next two only where the options ask for them) `digest` (of the bytes on the wire: BLAKE3, first 16 bytes), `meter`, `key_epoch` (1, or 2 after a change of keys), `counter` (null without ciphering), `kind` (`interval`, `daily`, `instant`, `event`), `transport` (`tcp`, `udp`, `mqtt`), `confirmed` (asks for a confirm), `sent`, `ends` (of its readings), `values` (channel to one value for each end, as they stand on the wire), `word` (event status word, hex), `garbage` (what is wrong with its stamp: `past`, `ahead`, `far_ahead`, and without `ends` and `values` `unspecified` and `impossible`) | before its first byte is sent |
 //! | `again` | `digest`, `sent`, `why` (`duplicate`: a fault; `resent`: not acknowledged in time) | before it is sent again |
@@ -17,15 +18,18 @@
 //! | `day_closed` | `day` | by who drives, when all accounts are closed |
 //!
 //! A fleet that is started again appends to its file and may write `meter`, `used`, `fault` and `frame` lines a second time;
-//! they are equal to the first, and a `frame` is the same frame where the digest is. What is in force of two values of
+//! they are equal to the first, but that the last `used` of a day holds where its meter came to answer on that day, and a
+//! `frame` is the same frame where the digest is. It finds its relays as the `relay` lines leave them. What is in force of two values of
 //! one key is the one whose frame has the higher (key epoch, counter, digest). A stamp more than 15 minutes ahead of
 //! `sent` moves nothing, and one that is no time is not taken at all.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use codec::cosem::disconnect_control::ControlState;
 use model::{AccountNumber, CivilDay, Digest, Instant, Paise, Source};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -34,6 +38,7 @@ use crate::encode::Frame;
 use crate::options::FleetOptions;
 use crate::plan::{Garbage, Measured};
 use crate::provision::SimulatedMeter;
+use crate::supply::{Cause, Move};
 
 /// The truth file of a fleet, or nothing where none is kept. Clones write to the same file.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +117,13 @@ enum Line<'a> {
         period_s: i64,
         wh: Vec<i64>,
         register_wh: i64,
+    },
+    Relay {
+        meter: u32,
+        at: i64,
+        state: &'a str,
+        cause: Cause,
+        limit_w: Option<i64>,
     },
     Fault {
         kind: &'a str,
@@ -238,6 +250,33 @@ impl Truth {
         })
     }
 
+    /// A relay moves.
+    pub(crate) fn relay(&self, meter: u32, moved: &Move) -> Result<(), Error> {
+        let Move { at, state, cause, limit_w } = *moved;
+        let state = state_name(state);
+        self.write(&Line::Relay { meter, at: at.seconds(), state, cause, limit_w })
+    }
+
+    /// The moves that the file tells of, by meter.
+    pub(crate) fn moves(&self) -> Result<BTreeMap<u32, Vec<Move>>, Error> {
+        let Some(kept) = &self.0 else { return Ok(BTreeMap::new()) };
+        let failed = |source| Error::Write { path: kept.path.clone(), source };
+        let mut moves: BTreeMap<u32, Vec<Move>> = BTreeMap::new();
+        let mut lines = BufReader::new(File::open(&kept.path).map_err(failed)?);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            if line.starts_with(RELAY_LINE)
+                && let Ok(told) = serde_json::from_slice::<Told>(&line)
+            {
+                let Told { meter, at, state, cause, limit_w } = told;
+                let moved = Move { at: Instant::from_seconds(at), state: state_of(&state), cause, limit_w };
+                moves.entry(meter).or_default().push(moved);
+            }
+            line.clear();
+        }
+        Ok(moves)
+    }
+
     /// A fault of a meter, or of the concentrator whose first meter it is.
     pub(crate) fn struck(&self, meter: u32, struck: &Struck) -> Result<(), Error> {
         let Struck { kind, from, until } = *struck;
@@ -327,6 +366,35 @@ fn line_of(meter: &SimulatedMeter) -> Line<'_> {
 fn write_line(out: &mut Vec<u8>, line: &Line<'_>) {
     serde_json::to_writer(&mut *out, line).expect("numbers and strings are JSON, and memory takes them");
     out.push(b'\n');
+}
+
+/// How the line of a move begins.
+const RELAY_LINE: &[u8] = br#"{"line":"relay","#;
+
+/// A move as the file tells it.
+#[derive(serde::Deserialize)]
+struct Told {
+    meter: u32,
+    at: i64,
+    state: String,
+    cause: Cause,
+    limit_w: Option<i64>,
+}
+
+fn state_name(state: ControlState) -> &'static str {
+    match state {
+        ControlState::Disconnected => "disconnected",
+        ControlState::ReadyForReconnection => "ready",
+        ControlState::Connected | ControlState::Other(_) => "connected",
+    }
+}
+
+fn state_of(name: &str) -> ControlState {
+    match name {
+        "disconnected" => ControlState::Disconnected,
+        "ready" => ControlState::ReadyForReconnection,
+        _ => ControlState::Connected,
+    }
 }
 
 /// Takes out what follows the last whole line; false where the file begins otherwise than it must.

@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../targets/meter.rs"]
+mod meter;
 #[path = "../targets/client.rs"]
 mod client_target;
 

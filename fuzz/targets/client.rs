@@ -23,20 +23,17 @@ use codec::apdu::{
 };
 use codec::axdr::{Data, Value, Writer};
 use codec::cosem::{ClassId, LogicalName};
+use codec::security::RustCrypto;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
-use codec::security::keys::{AssociationKeys, Key};
-use codec::security::{Keys, RustCrypto};
 use codec::session::client::{
     Answer, Authentication, ClientSession, Config, Dropped, Effect, Event, MAX_EVENTS, OwnedData, Phase,
     Protection, RANDOM_LEN,
 };
 use codec::session::server::{Caller, Objects, Offer, ServerSecurity, ServerSession};
 
-const METER: [u8; 8] = *b"URJ\0\0\0\0\x01";
-const HEAD_END: [u8; 8] = *b"HES\0\0\0\0\x09";
-const KEYS: [[u8; 16]; 3] = [[1; 16], [2; 16], [3; 16]];
-const SECRET: &[u8] = b"0123456789ABCDEF";
+use crate::meter::{self, HEAD_END, SECRET};
+
 const MAX_PDU: u16 = 300;
 const CLIENT: u16 = 48;
 /// Most steps of one input: too few for the four bits of an invoke id to come round while answers are held back.
@@ -211,23 +208,11 @@ struct World {
     random: u8,
 }
 
-fn offer(mechanism: Mechanism, secret: &[u8]) -> Offer {
-    Offer {
-        client: CLIENT,
-        plain: true,
-        ciphered: true,
-        mechanism,
-        secret: Secret::new(secret.to_vec()),
-        conformance: Conformance::from_bytes([0xff; 3]),
-    }
-}
-
 /// The ways to associate: what the client brings, and what the meter asks for.
 fn config(choice: u8) -> (Config, Offer) {
-    let [guek, gak, _] = KEYS;
-    let keys = AssociationKeys::new(Keys::new(guek, gak));
     let dedicated = choice & 0x40 != 0;
-    let protection = Protection { dedicated, ..Protection::new(keys) };
+    let protection = Protection { dedicated, ..Protection::new(meter::keys()) };
+    let offer = |mechanism, secret| meter::offer(CLIENT, mechanism, secret);
     let secret = || Secret::new(SECRET.to_vec());
     let (authentication, offer) = match choice & 3 {
         0 => (Authentication::Aes(secret()), offer(Mechanism::Manufacturer, SECRET)),
@@ -267,16 +252,11 @@ fn is_sealed(apdu: &[u8]) -> bool {
 impl World {
     fn new(choice: u8) -> Self {
         let (config, offer) = config(choice);
-        let [guek, gak, master] = KEYS.map(Key::new);
         Self {
             ciphered: config.protection.is_some(),
             session: ClientSession::new(config, SendCounter::resume(10)),
             meter: ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(1 << 20)),
-            toy: Toy {
-                security: ServerSecurity::new(METER, guek, gak, master, 100, vec![offer]),
-                given: 0,
-                done: Vec::new(),
-            },
+            toy: Toy { security: meter::security(vec![offer]), given: 0, done: Vec::new() },
             now: Duration::ZERO,
             stored: 10,
             sent: None,

@@ -12,17 +12,15 @@ use codec::apdu::{
 use codec::axdr::{Data, Writer};
 use codec::cosem::association::{CLASS, CURRENT};
 use codec::cosem::profile_generic::Selection;
+use codec::security::RustCrypto;
 use codec::security::association::{Envelope, Incoming, Outgoing, Protect};
 use codec::security::counter::{RisingCounter, SendCounter};
 use codec::security::hls::{self, Secret};
 use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse};
-use codec::security::{Keys, RustCrypto};
 use codec::session::server::{Caller, Objects, Offer, Outcome, ServerSecurity, ServerSession};
 
-const METER: [u8; 8] = *b"URJ\0\0\0\0\x01";
-const HEAD_END: [u8; 8] = *b"HES\0\0\0\0\x09";
-const KEYS: [[u8; 16]; 3] = [[1; 16], [2; 16], [3; 16]];
-const SECRET: &[u8] = b"0123456789ABCDEF";
+use crate::meter::{self, HEAD_END, METER, SECRET};
+
 const CLIENTS: [u16; 5] = [16, 32, 48, 49, 7];
 const MAX_PDU: u16 = 750;
 /// Most APDUs of one input.
@@ -100,12 +98,9 @@ struct Line {
 impl Line {
     fn new() -> Self {
         let offer = |client, mechanism, secret: &[u8]| Offer {
-            client,
             plain: client < 48,
             ciphered: client > 16,
-            mechanism,
-            secret: Secret::new(secret.to_vec()),
-            conformance: Conformance::from_bytes([0xff; 3]),
+            ..meter::offer(client, mechanism, secret)
         };
         let offers = vec![
             offer(16, Mechanism::Lowest, b""),
@@ -113,10 +108,9 @@ impl Line {
             offer(48, Mechanism::Manufacturer, SECRET),
             offer(49, Mechanism::Gmac, b""),
         ];
-        let [guek, gak, master] = KEYS.map(Key::new);
         Self {
             session: ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(180)),
-            meter: Toy { security: ServerSecurity::new(METER, guek, gak, master, 100, offers), asked: 0 },
+            meter: Toy { security: meter::security(offers), asked: 0 },
             client: 16,
             counter: 1,
             now: Duration::ZERO,
@@ -125,8 +119,7 @@ impl Line {
     }
 
     fn keys() -> AssociationKeys {
-        let [guek, gak, _] = KEYS;
-        let mut keys = AssociationKeys::new(Keys::new(guek, gak));
+        let mut keys = meter::keys();
         keys.set_dedicated(Some(Key::new([9; 16])));
         keys
     }
@@ -205,11 +198,10 @@ impl Line {
         let Some(challenge) = aare.authentication_value.map(<[u8]>::to_vec) else { return };
         let mut counters = SendCounter::resume(self.counter);
         counters.reserved(u32::MAX);
-        let [guek, gak, _] = KEYS;
         let proof = match (self.client, counters.take()) {
             (49, Ok(taken)) => {
                 self.counter += 1;
-                hls::answer_gmac(&RustCrypto, &Keys::new(guek, gak), &HEAD_END, taken, &challenge)
+                hls::answer_gmac(&RustCrypto, &meter::global_keys(), &HEAD_END, taken, &challenge)
                     .map(|proof| proof.to_vec())
             }
             _ => hls::answer_aes(&Secret::new(SECRET.to_vec()), &challenge),

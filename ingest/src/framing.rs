@@ -1,4 +1,5 @@
-//! Pushes out of a byte stream: in the wrapper or in HDLC, told from the first bytes, in one frame or in several.
+//! Pushes out of a byte stream: in the wrapper, in HDLC or in long frames of M-Bus, told from the first bytes, in one frame
+//! or in several.
 //!
 //! Before a frame a vendor's modem may say who it is or that it is alive: up to [`HEARTBEAT`] bytes are passed over, and
 //! counted, if what follows them begins a frame. What never does is evidence, and so are frames of a push whose others do
@@ -7,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use codec::hdlc::{self, Deframer, Step};
 use codec::wrapper::{self, HEADER_LEN, Wrapper};
-use codec::{Error, ErrorKind, apdu};
+use codec::{Error, ErrorKind, apdu, mbus};
 use metrics::counter;
 
 use crate::parts::Parts;
@@ -88,7 +89,8 @@ impl StreamDecoder {
         if let Some(open) = self.open.take() {
             return Some((Bytes::from(open.raw), open.framing));
         }
-        let heartbeat = self.deframer.is_none() && !buffer.is_empty() && !may_be_wrapper(buffer);
+        let mbus = may_be_mbus(buffer) && buffer.len() >= MBUS_HEAD;
+        let heartbeat = self.deframer.is_none() && !buffer.is_empty() && !may_be_wrapper(buffer) && !mbus;
         heartbeat.then(|| (kept(buffer), Framing::Wrapper))
     }
 
@@ -112,6 +114,9 @@ impl StreamDecoder {
             if may_be_wrapper(buffer) {
                 return self.wrapper(buffer);
             }
+            if may_be_mbus(buffer) {
+                return if buffer.len() < MBUS_HEAD { Ok(None) } else { self.mbus(buffer) };
+            }
             let Some(length) = heartbeat(buffer, self.max_apdu)? else { return Ok(None) };
             counter!(telemetry::TCP_HEARTBEATS).increment(1);
             let _passed_over = buffer.split_to(length);
@@ -132,6 +137,27 @@ impl StreamDecoder {
                 Ok(Some(self.part(&bytes, Framing::Wrapper, |parts| parts.wrapper(&frame).ok())))
             }
             Ok(_) => Ok(None),
+            Err(error) => Err(refuse(buffer, error)),
+        }
+    }
+
+    fn mbus(&mut self, buffer: &mut BytesMut) -> Result<Option<Item>, NoFrame> {
+        let length = mbus_len(buffer);
+        match mbus::Frame::new_checked(buffer) {
+            Ok(frame) => {
+                let raw = buffer.get(..frame.total_len()).unwrap_or_default().to_vec();
+                let _taken = buffer.split_to(raw.len());
+                let take = |parts: &mut Parts| parts.mbus(&mbus::Frame::new_checked(&raw).ok()?).ok();
+                Ok(Some(self.part(&raw, Framing::Mbus, take)))
+            }
+            Err(error) if error.kind == ErrorKind::Truncated => Ok(None),
+            // What is spoilt inside says all the same where it ends.
+            Err(error) if matches!(error.kind, ErrorKind::MbusChecksum(_) | ErrorKind::MbusSequence(_)) => {
+                let spoilt = buffer.split_to(length.min(buffer.len()));
+                let mut raw = self.open.take().map(|open| open.raw).unwrap_or_default();
+                raw.extend_from_slice(&spoilt);
+                Ok(Some(Item::Push(Bytes::from(raw), Framing::Mbus)))
+            }
             Err(error) => Err(refuse(buffer, error)),
         }
     }
@@ -205,6 +231,24 @@ fn may_be_wrapper(buffer: &[u8]) -> bool {
     version.iter().zip(buffer).all(|(expected, found)| expected == found)
 }
 
+/// Bytes by which a long frame of M-Bus is told from a message that begins with the same letter.
+const MBUS_HEAD: usize = 4;
+
+/// Whether the head of a long frame of M-Bus stands there, as far as it is there.
+fn may_be_mbus(buffer: &[u8]) -> bool {
+    match *buffer {
+        [mbus::START] | [mbus::START, _] => true,
+        [mbus::START, one, two] => one == two,
+        [mbus::START, one, two, again, ..] => one == two && again == mbus::START,
+        _ => false,
+    }
+}
+
+/// Length of the long frame that begins there: head, what lies between, sum and stop.
+fn mbus_len(buffer: &[u8]) -> usize {
+    MBUS_HEAD + usize::from(buffer.get(1).copied().unwrap_or_default()) + 2
+}
+
 /// Length of a vendor's message with a frame behind it; `None`: it cannot be said yet.
 fn heartbeat(buffer: &mut BytesMut, max_apdu: usize) -> Result<Option<usize>, NoFrame> {
     let found = u16::from_be_bytes([buffer[0], buffer.get(1).copied().unwrap_or_default()]);
@@ -229,6 +273,11 @@ fn begins_frame(bytes: &[u8], max_apdu: usize) -> Option<bool> {
     match *bytes {
         [] => None,
         [hdlc::FLAG, ..] => match hdlc::Frame::new_checked(bytes) {
+            Ok(_) => Some(true),
+            Err(error) if error.kind == ErrorKind::Truncated => None,
+            Err(_) => Some(false),
+        },
+        [mbus::START, ..] if may_be_mbus(bytes) => match mbus::Frame::new_checked(bytes) {
             Ok(_) => Some(true),
             Err(error) if error.kind == ErrorKind::Truncated => None,
             Err(_) => Some(false),
@@ -265,6 +314,20 @@ mod tests {
         bytes
     }
 
+    fn in_mbus(apdu: &[u8]) -> Vec<u8> {
+        let head = mbus::FrameRepr {
+            control: 0x53,
+            address: 0xff,
+            number: 0,
+            last: false,
+            source: 1,
+            destination: 103,
+        };
+        let mut bytes = Vec::new();
+        assert!(mbus::emit_push(head, apdu, &mut bytes));
+        bytes
+    }
+
     fn push(item: Option<Item>) -> Vec<u8> {
         match item {
             Some(Item::Push(bytes, _)) => bytes.to_vec(),
@@ -277,7 +340,7 @@ mod tests {
         let mut in_hdlc = Vec::new();
         let (to, from) = (hdlc::Address::PUBLIC_CLIENT, hdlc::Address::MANAGEMENT);
         hdlc::emit_push(to, from, &[0x0f; 20], 128, &mut in_hdlc);
-        for frame in [frame(&[0x0f; 20]), in_hdlc] {
+        for frame in [frame(&[0x0f; 20]), in_hdlc, in_mbus(&[0x0f; 20])] {
             let mut decoder = StreamDecoder::new(100);
             let mut stream = BytesMut::new();
             for piece in [&b"IMEI 860000000000000"[..], b"\r\n", &frame[..5], &frame[5..]] {
@@ -318,6 +381,53 @@ mod tests {
         out.extend(decoder.end(&stream).into_iter().flat_map(|(bytes, _)| bytes));
         let without_flags = |bytes: &[u8]| bytes.iter().filter(|byte| **byte != hdlc::FLAG).count();
         assert_eq!(without_flags(&out), without_flags(&bytes));
+    }
+
+    #[test]
+    fn long_frames_become_one_push_wherever_they_are_cut_and_a_spoilt_one_is_evidence() {
+        let mut stream = [in_mbus(&[0x0f; 600]), frame(&[0x0f; 9]), in_mbus(&[0x0f; 3])];
+        for cut in 1..stream[0].len() {
+            let mut decoder = StreamDecoder::new(700);
+            let (mut buffer, mut out) = (BytesMut::new(), Vec::new());
+            for piece in stream.concat().chunks(cut) {
+                buffer.extend_from_slice(piece);
+                while let Some(item) = decoder.decode(&mut buffer).unwrap() {
+                    if let Item::Push(bytes, framing) = item {
+                        out.push((bytes.to_vec(), framing));
+                    }
+                }
+            }
+            let framings = [Framing::Mbus, Framing::Wrapper, Framing::Mbus];
+            assert_eq!(out, stream.iter().cloned().zip(framings).collect::<Vec<_>>(), "cut by {cut}");
+        }
+        // The sum of the second of three is wrong: it and the first are evidence, and so is the third, which is alone.
+        stream[0][300] ^= 1;
+        let mut decoder = StreamDecoder::new(700);
+        let mut buffer = BytesMut::from(&stream.concat()[..]);
+        let mut out = Vec::new();
+        while let Some(item) = decoder.decode(&mut buffer).unwrap() {
+            if let Item::Push(bytes, _) = item {
+                out.push(bytes.to_vec());
+            }
+        }
+        assert_eq!(out.len(), 4);
+        assert_eq!(out[..2].concat(), stream[0]);
+        assert_eq!(out[2..], stream[1..]);
+    }
+
+    #[test]
+    fn a_message_that_begins_as_a_long_frame_does_is_passed_over_as_any_other() {
+        let mut decoder = StreamDecoder::new(100);
+        let mut stream = BytesMut::new();
+        for piece in [&b"h"[..], b"i", b" from 17\r\n"] {
+            stream.extend_from_slice(piece);
+            assert_eq!(decoder.decode(&mut stream).unwrap(), None);
+        }
+        stream.extend_from_slice(&frame(&[0x0f; 20]));
+        assert_eq!(push(decoder.decode(&mut stream).unwrap()), frame(&[0x0f; 20]));
+        stream.extend_from_slice(b"h");
+        assert_eq!(decoder.decode(&mut stream).unwrap(), None);
+        assert_eq!(decoder.end(&stream), Some((Bytes::from_static(b"h"), Framing::Wrapper)));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use bytes::Bytes;
-use codec::ErrorKind;
 use codec::apdu::GENERAL_BLOCK_TRANSFER;
 use codec::wrapper::HEADER_LEN;
+use codec::{ErrorKind, mbus};
 use tokio::time::Instant;
 
 use crate::parts;
@@ -53,7 +53,8 @@ impl<S: Copy + Eq + Hash> Gather<S> {
 
     /// Takes a datagram; gives what can be submitted, in order.
     pub(crate) fn take(&mut self, sender: S, bytes: Bytes, framing: Framing, now: Instant) -> Vec<Ready> {
-        if self.is_alone(&bytes, framing) {
+        let is_alone = self.is_alone(&bytes, framing);
+        if is_alone && !self.may_continue(sender, &bytes, framing) {
             return vec![(bytes, framing)];
         }
         let mut ready = Vec::new();
@@ -75,6 +76,10 @@ impl<S: Copy + Eq + Hash> Gather<S> {
                 _ => {
                     open.raw.truncate(before);
                     ready.push(open.ready());
+                    if is_alone {
+                        ready.push((bytes, framing));
+                        return ready;
+                    }
                 }
             }
         }
@@ -103,8 +108,17 @@ impl<S: Copy + Eq + Hash> Gather<S> {
     /// Whether a datagram is all there is: a push, or bytes that no others can make one.
     fn is_alone(&self, bytes: &[u8], framing: Framing) -> bool {
         // Nearly all are, and need no second look.
-        let plain = framing != Framing::Hdlc && bytes.get(HEADER_LEN) != Some(&GENERAL_BLOCK_TRANSFER);
+        let cut = matches!(framing, Framing::Hdlc | Framing::Mbus);
+        let plain = !cut && bytes.get(HEADER_LEN) != Some(&GENERAL_BLOCK_TRANSFER);
         plain || !self.waits(bytes, framing)
+    }
+
+    /// Whether it is a long frame of M-Bus that is not the first of its push, and what is open of its sender is such a push:
+    /// these have numbers, and one by itself says no more than that it is out of its row.
+    fn may_continue(&self, sender: S, bytes: &[u8], framing: Framing) -> bool {
+        framing == Framing::Mbus
+            && self.open.get(&sender).is_some_and(|open| open.framing == framing)
+            && mbus::Frame::new_checked(bytes).is_ok_and(|frame| frame.head().number > 0)
     }
 
     /// Whether frames are missing, and nothing else is.
@@ -209,5 +223,28 @@ mod tests {
         assert_eq!(ready, [(first.clone(), Framing::Wrapper)]);
         assert!(!gather.open.contains_key(&0));
         assert_eq!((gather.open.len(), gather.bytes), (SENDERS, SENDERS * first.len()));
+    }
+
+    #[test]
+    fn long_frames_are_put_together_in_their_row_and_handed_out_where_one_is_missing() {
+        let mut gather = Gather::new(100);
+        let now = Instant::now();
+        let frames: Vec<Bytes> = (0..3)
+            .map(|number| {
+                let (last, mut out) = (number == 2, Vec::new());
+                let (source, destination) = (1, 103);
+                mbus::FrameRepr { control: 0x53, address: 0xff, number, last, source, destination }
+                    .emit(&[0x0f; 9], &mut out);
+                out.into()
+            })
+            .collect();
+        let mut take = |number: usize| gather.take(1, frames[number].clone(), Framing::Mbus, now);
+        assert_eq!((take(0), take(1)), (vec![], vec![]));
+        assert_eq!(take(2), [(Bytes::from(frames.concat()), Framing::Mbus)]);
+        // One that nothing comes before is alone; one that is out of its row ends what is open, and is alone too.
+        assert_eq!(take(1), [(frames[1].clone(), Framing::Mbus)]);
+        assert_eq!(take(0), []);
+        assert_eq!(take(2), [(frames[0].clone(), Framing::Mbus), (frames[2].clone(), Framing::Mbus)]);
+        assert_eq!(gather.end(), []);
     }
 }

@@ -1,4 +1,5 @@
-//! A push that comes in several frames: segments of HDLC, blocks of a general-block-transfer, or both.
+//! A push that comes in several frames: segments of HDLC, long frames of M-Bus, blocks of a general-block-transfer, or
+//! blocks in such frames.
 //!
 //! What the journal keeps of such a push is its frames one behind the other, each from its first byte to its last, in
 //! the order in which they came. So what they make is a function of the bytes that are kept, and can be found out
@@ -10,7 +11,7 @@ use codec::apdu::block_transfer::{Assembly, AssemblyError, Taken};
 use codec::apdu::{self, Apdu, GENERAL_BLOCK_TRANSFER};
 use codec::hdlc::{self, Address, Control, Deframer, ReassemblyError, Step};
 use codec::wrapper::{HEADER_LEN, Wrapper};
-use codec::{Error, ErrorKind};
+use codec::{Error, ErrorKind, mbus};
 
 use crate::received::Framing;
 
@@ -36,6 +37,7 @@ pub(crate) fn apdu_of(
             in_wrappers(bytes, max_apdu)
         }
         Framing::Hdlc => in_hdlc(bytes, max_apdu),
+        Framing::Mbus => in_mbus(bytes, max_apdu),
     }
 }
 
@@ -74,6 +76,20 @@ fn in_hdlc(bytes: &[u8], max_apdu: usize) -> Result<(Cow<'static, [u8]>, usize),
     Err(parts.unfinished(offset))
 }
 
+fn in_mbus(bytes: &[u8], max_apdu: usize) -> Result<(Cow<'static, [u8]>, usize), Error> {
+    let mut parts = Parts::new(max_apdu);
+    let mut offset = 0;
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        let frame = mbus::Frame::new_checked(rest).map_err(|error| shifted(error, offset))?;
+        let whole = parts.mbus(&frame).map_err(|part| part.error(offset))?;
+        offset += frame.total_len();
+        if whole {
+            return parts.finish(bytes.len() - offset, offset);
+        }
+    }
+    Err(parts.unfinished(offset))
+}
+
 /// Whether an APDU is a block of another.
 fn is_block(apdu: &[u8]) -> bool {
     apdu.first() == Some(&GENERAL_BLOCK_TRANSFER)
@@ -88,6 +104,8 @@ fn shifted(error: Error, by: usize) -> Error {
 enum Between {
     Ports(u16, u16),
     Stations(Address, Address),
+    /// Access points of M-Bus; its frames have no prefix before the APDU.
+    Points(u8, u8),
 }
 
 /// Why a frame does not continue the push.
@@ -134,6 +152,7 @@ pub(crate) struct Parts {
     max_apdu: usize,
     between: Option<Between>,
     segments: hdlc::Reassembly,
+    long_frames: mbus::Reassembly,
     information: Vec<u8>,
     blocks: Option<Assembly>,
 }
@@ -141,7 +160,8 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn new(max_apdu: usize) -> Parts {
         let segments = hdlc::Reassembly::new(max_apdu.saturating_add(hdlc::LLC_RESPONSE.len()));
-        Parts { max_apdu, between: None, segments, information: Vec::new(), blocks: None }
+        let long_frames = mbus::Reassembly::new();
+        Parts { max_apdu, between: None, segments, long_frames, information: Vec::new(), blocks: None }
     }
 
     /// Takes a frame in the wrapper; true: the push is whole.
@@ -172,6 +192,29 @@ impl Parts {
             }
             Ok(false) => Ok(false),
             Err(refused) => Err(refused),
+        };
+        self.information = information;
+        taken
+    }
+
+    /// Takes a long frame of M-Bus; true: the push is whole.
+    pub(crate) fn mbus(&mut self, frame: &mbus::Frame<'_>) -> Result<bool, NoPart> {
+        let mbus::FrameRepr { source, destination, number, last, .. } = frame.head();
+        if last && number == 0 && frame.data().is_empty() {
+            return Err(NoPart::Empty);
+        }
+        self.same(Between::Points(source, destination))?;
+        let mut information = std::mem::take(&mut self.information);
+        let before = if self.long_frames.is_open() { information.len() } else { 0 };
+        let length = before + frame.data().len();
+        let taken = if length > self.max_apdu {
+            Err(NoPart::Segment(ReassemblyError::TooLong(length)))
+        } else {
+            match self.long_frames.push(frame, &mut information) {
+                Ok(true) => self.apdu(&information),
+                Ok(false) => Ok(false),
+                Err(error) => Err(NoPart::Apdu(error)),
+            }
         };
         self.information = information;
         taken
@@ -210,6 +253,7 @@ impl Parts {
         let unfinished = self.unfinished(offset);
         let apdu = match self.blocks {
             Some(blocks) => blocks.into_apdu().ok_or(unfinished)?,
+            None if matches!(self.between, Some(Between::Points(..))) => self.information,
             None => hdlc::strip_llc(&self.information).to_vec(),
         };
         Ok((Cow::Owned(apdu), 0))
@@ -277,5 +321,27 @@ mod tests {
         bytes[40] ^= 1;
         let first = bytes.len() - 60;
         assert!(apdu_of(&bytes[..first], Framing::Hdlc, 300).is_err());
+    }
+
+    #[test]
+    fn long_frames_give_their_apdu_and_a_missing_one_is_named() {
+        let head = mbus::FrameRepr {
+            control: 0x53,
+            address: 0xff,
+            number: 0,
+            last: false,
+            source: 1,
+            destination: 103,
+        };
+        let apdu: Vec<u8> = (0..600_u32).map(|at| if at == 0 { 0x0f } else { at as u8 }).collect();
+        let mut bytes = Vec::new();
+        assert!(mbus::emit_push(head, &apdu, &mut bytes));
+        assert_eq!(apdu_of(&bytes, Framing::Mbus, 600).unwrap(), (Cow::Owned(apdu), 0));
+        let error = |bytes: &[u8]| apdu_of(bytes, Framing::Mbus, 600).unwrap_err();
+        let first = mbus::Frame::new_checked(&bytes).unwrap().total_len();
+        assert_eq!(error(&bytes[..first]), Error { kind: ErrorKind::Segments, offset: first });
+        assert_eq!(error(&bytes[first..]).kind, ErrorKind::MbusSequence(1));
+        assert_eq!(error(&[&bytes[..], &bytes[..first]].concat()).kind, ErrorKind::TrailingBytes);
+        assert_eq!(apdu_of(&bytes, Framing::Mbus, 599).unwrap_err().kind, ErrorKind::FrameTooLong(600));
     }
 }

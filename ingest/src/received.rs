@@ -31,26 +31,31 @@ pub enum Framing {
     Wrapper,
     /// Frames of IEC 62056-46.
     Hdlc,
+    /// Long frames of M-Bus (EN 13757).
+    Mbus,
     /// Nothing.
     Apdu,
 }
 
 impl Framing {
-    /// The framing of a frame that was stored as received: a wrapper begins with a zero, HDLC with its flag, no APDU
-    /// with either.
+    /// The framing of a frame that was stored as received: a wrapper begins with a zero, HDLC with its flag, M-Bus with
+    /// its start, no APDU with any of them.
     pub(crate) fn of_stored(bytes: &[u8]) -> Framing {
         match bytes.first() {
             Some(0) => Framing::Wrapper,
             Some(&codec::hdlc::FLAG) => Framing::Hdlc,
+            Some(&codec::mbus::START) => Framing::Mbus,
             _ => Framing::Apdu,
         }
     }
 
-    /// The framing of a datagram or a publish that should have this one: where a wrapper is due and a flag stands, HDLC.
+    /// The framing of a datagram or a publish that should have this one: where a wrapper is due, and the first byte is that
+    /// of HDLC or of M-Bus, that.
     #[must_use]
     pub fn of_publish(self, bytes: &[u8]) -> Framing {
         match (self, bytes.first()) {
             (Framing::Wrapper, Some(&codec::hdlc::FLAG)) => Framing::Hdlc,
+            (Framing::Wrapper, Some(&codec::mbus::START)) => Framing::Mbus,
             (configured, _) => configured,
         }
     }

@@ -2,6 +2,7 @@
 
 use codec::apdu::{self, LongInvokeId};
 use codec::hdlc::{self, Address, Control, LLC_REQUEST};
+use codec::mbus;
 use codec::wrapper::{Wrapper, WrapperRepr};
 
 /// Where the receipt of a frame goes, and how it is framed: as the frame was.
@@ -16,6 +17,8 @@ pub(crate) enum ReturnPath {
         /// Of the frame: the meter.
         source: Address,
     },
+    /// To the access point that a long frame of M-Bus came from.
+    Mbus(mbus::FrameRepr),
 }
 
 impl ReturnPath {
@@ -24,6 +27,9 @@ impl ReturnPath {
         if frame.first() == Some(&hdlc::FLAG) {
             let frame = hdlc::Frame::new_checked(frame).ok()?;
             return Some(ReturnPath::Hdlc { destination: frame.destination(), source: frame.source() });
+        }
+        if frame.first() == Some(&mbus::START) {
+            return mbus::Frame::new_checked(frame).ok().map(|frame| ReturnPath::Mbus(frame.head()));
         }
         Wrapper::new_checked(frame).ok().map(|frame| ReturnPath::Wrapper(WrapperRepr::parse(&frame)))
     }
@@ -42,6 +48,11 @@ impl ReturnPath {
                 let control = Control::UnnumberedInformation { poll: false };
                 let (destination, source) = (source, destination);
                 hdlc::FrameRepr { segmented: false, destination, source, control }.emit(&confirm, out);
+            }
+            ReturnPath::Mbus(head) => {
+                apdu::emit_data_notification_confirm(invoke_id, &mut confirm);
+                let (destination, source) = (head.source, head.destination);
+                mbus::FrameRepr { number: 0, last: true, destination, source, ..head }.emit(&confirm, out);
             }
         }
     }
@@ -70,5 +81,24 @@ mod tests {
         let frame = hdlc::Frame::new_checked(&receipt).unwrap();
         assert_eq!((frame.destination(), frame.source()), (Address::two(1, 17), Address::PUBLIC_CLIENT));
         assert_eq!(frame.information(), [0xe6, 0xe6, 0, 0x10, 0x40, 0, 0, 7, 0]);
+    }
+
+    #[test]
+    fn a_receipt_of_a_push_in_long_frames_goes_back_in_one() {
+        let head = mbus::FrameRepr {
+            control: 0x53,
+            address: 0xff,
+            number: 0,
+            last: false,
+            source: 1,
+            destination: 103,
+        };
+        let mut push = Vec::new();
+        assert!(mbus::emit_push(head, &[0x0f; 300], &mut push));
+        let mut receipt = Vec::new();
+        ReturnPath::of(&push).unwrap().write_confirm(LongInvokeId(0x4000_0007), &mut receipt);
+        let frame = mbus::Frame::new_checked(&receipt).unwrap();
+        assert_eq!(frame.head(), mbus::FrameRepr { source: 103, destination: 1, last: true, ..head });
+        assert_eq!(frame.data(), [0x10, 0x40, 0, 0, 7, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! DLMS wrapper or HDLC over TCP: meters that open a connection and push, and concentrators that push for many.
+//! DLMS wrapper, HDLC or long frames of M-Bus over TCP: meters that open a connection and push, and concentrators that push for many.
 //!
 //! | bound | option | when reached |
 //! |---|---|---|

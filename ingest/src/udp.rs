@@ -1,4 +1,4 @@
-//! DLMS wrapper or HDLC over UDP: a push in one datagram, or its blocks and segments in several of one sender.
+//! DLMS wrapper, HDLC or long frames of M-Bus over UDP: a push in one datagram, or its frames in several of one sender.
 //!
 //! When the queue before the journal is full a datagram is dropped and counted as refused; it is not confirmed, so a
 //! meter that asked for a receipt sends it again. What the system has no room for is lost without a trace here.

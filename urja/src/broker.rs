@@ -11,7 +11,7 @@
 //!
 //! | bound | number | when reached |
 //! |---|---|---|
-//! | connections | `broker.max_connections` | a further one is closed |
+//! | connections | `broker.max_connections`; gauge `urja_broker_connections` | a further one is closed |
 //! | packet | 128 KiB | the connection is closed |
 //! | publishes of one connection before their sync | 1 | the connection is not read |
 //! | CONNECT | 10 s | the connection is closed |
@@ -27,16 +27,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use ingest::{Framing, NodeTopic, Pipeline, Received};
+use metrics::{describe_gauge, gauge};
 use model::Source;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::StorageConfig;
-use mqtt5::broker::{BrokerConfig, BrokerEventHandler, ClientPublishEvent, MqttBroker, PublishAction};
+use mqtt5::broker::{
+    BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent, ClientPublishEvent,
+    MqttBroker, PublishAction,
+};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
+/// Gauge of the clients that there are.
+const CONNECTIONS: &str = "urja_broker_connections";
 /// Largest packet taken: the largest frame with topic and properties.
 const MAX_PACKET: usize = 128 * 1024;
 const MAX_QUEUED_BYTES: usize = 64 << 20;
@@ -83,6 +89,7 @@ impl Broker {
         session_expiry: Duration,
         intake: Intake,
     ) -> Result<Broker> {
+        describe_gauge!(CONNECTIONS, "clients of the embedded broker");
         let storage = StorageConfig::new()
             .with_base_dir(dir.to_owned())
             .with_max_queued_messages_per_client(config.max_queued)
@@ -168,6 +175,17 @@ impl Intake {
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl BrokerEventHandler for Intake {
+    /// Told once the broker counts the client among its connections.
+    fn on_client_connect<'a>(&'a self, _event: ClientConnectEvent) -> Answer<'a, ()> {
+        gauge!(CONNECTIONS).increment(1);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_client_disconnect<'a>(&'a self, _event: ClientDisconnectEvent) -> Answer<'a, ()> {
+        gauge!(CONNECTIONS).decrement(1);
+        Box::pin(std::future::ready(()))
+    }
+
     fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Answer<'a, PublishAction> {
         Box::pin(async move {
             if self.wants(&event.topic) {

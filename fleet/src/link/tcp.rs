@@ -9,9 +9,10 @@ use codec::apdu::{self, Apdu};
 use codec::wrapper::{self, Wrapper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time;
 
 use super::Answering;
-use crate::meter::Session;
+use crate::meter::{Reply, Session};
 
 /// Longest APDU a head-end sends a pushing meter.
 const MAX_APDU: usize = 1024;
@@ -22,6 +23,8 @@ pub(super) struct Tcp {
     outgoing: BytesMut,
     incoming: BytesMut,
     answering: Option<(Answering, Session)>,
+    /// An answer that takes its time; no other request is looked at meanwhile.
+    late: Option<(time::Instant, Reply)>,
 }
 
 impl Tcp {
@@ -30,7 +33,7 @@ impl Tcp {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let answering = answering.map(|answering| (answering.clone(), answering.session()));
-        Ok(Tcp { stream, outgoing: BytesMut::new(), incoming: BytesMut::new(), answering })
+        Ok(Tcp { stream, outgoing: BytesMut::new(), incoming: BytesMut::new(), answering, late: None })
     }
 
     /// Whether requests are answered on it.
@@ -67,24 +70,45 @@ impl Tcp {
     pub(super) async fn receive(&mut self) -> io::Result<u64> {
         loop {
             let length = wrapper::frame_len(&self.incoming, MAX_APDU).map_err(invalid)?;
-            if let Some(length) = length.filter(|length| *length <= self.incoming.len()) {
-                let frame = self.incoming.split_to(length);
-                if let Some(id) = confirmed(&frame) {
-                    return Ok(id);
+            let whole = length.filter(|length| *length <= self.incoming.len());
+            if let Some(id) = whole.and_then(|length| confirmed(self.incoming.get(..length)?)) {
+                self.incoming.advance(whole.unwrap_or_default());
+                return Ok(id);
+            }
+            let now = time::Instant::now();
+            if let Some((_, reply)) = self.late.take_if(|(due, _)| *due <= now) {
+                self.outgoing.extend_from_slice(&reply.apdu);
+                if reply.ends {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
                 }
+            } else if let Some(length) = whole.filter(|_| self.late.is_none()) {
+                let frame = self.incoming.split_to(length);
                 if let Some((answering, session)) = &mut self.answering {
                     let reply = answering.answer(session, &frame)?;
-                    self.outgoing.extend_from_slice(&reply.apdu);
-                    if reply.ends {
-                        return Err(io::ErrorKind::ConnectionAborted.into());
-                    }
+                    self.late = Some((now + reply.delay, reply));
                 }
-                continue;
+            } else {
+                self.flush().await?;
+                self.more(whole.is_some()).await?;
             }
-            self.flush().await?;
-            if self.stream.read_buf(&mut self.incoming).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+
+    /// Waits for more bytes, or for the answer that is late; for that alone where a request waits behind it.
+    async fn more(&mut self, waits: bool) -> io::Result<()> {
+        let due = self.late.as_ref().map(|(due, _)| *due);
+        let late = async {
+            match due {
+                Some(due) => time::sleep_until(due).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            read = self.stream.read_buf(&mut self.incoming), if !waits => match read? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(()),
+            },
+            () = late => Ok(()),
         }
     }
 }

@@ -86,11 +86,14 @@ impl Meter {
                 let events = self.events(log)?.len();
                 Writer::new(out).u32(events as u32);
             }
-            Thing::Relay => match attribute {
-                2 => _ = writer.bool(self.relay.is_connected()),
-                3 => _ = writer.enum_(self.relay.state.code()),
-                _ => _ = writer.enum_(self.relay.mode.code()),
-            },
+            Thing::Relay => {
+                let (state, mode) = self.meter.supply.stands();
+                match attribute {
+                    2 => _ = writer.bool(self.meter.supply.is_connected()),
+                    3 => _ = writer.enum_(state.code()),
+                    _ => _ = writer.enum_(mode.code()),
+                }
+            }
             Thing::Image => self.read_image(attribute, writer),
             Thing::SecuritySetup(client) => match attribute {
                 2 => _ = writer.enum_(3),
@@ -214,7 +217,7 @@ impl Meter {
         if today.as_ref().is_some_and(low) {
             raise(LOW_VOLTAGE);
         }
-        if !self.relay.is_connected() {
+        if !self.meter.supply.is_connected() {
             raise(LOAD_SWITCH);
         }
         word
@@ -239,7 +242,7 @@ impl Meter {
                 if matches!(mode, ControlMode::Other(_)) {
                     return Err(wrong);
                 }
-                self.relay.mode = mode;
+                self.meter.supply.set_mode(mode, self.now);
                 let off = mode == control::LOAD_LIMIT_OFF;
                 self.note(EventLog::Transaction, if off { event::LIMIT_OFF } else { event::LIMIT_ON });
             }
@@ -254,6 +257,9 @@ impl Meter {
                 if (object.name, attribute) == (control::LOAD_LIMIT, 4) {
                     // No emergency is in force: the threshold of normal times is.
                     self.stored.set(object.name, 3, value);
+                }
+                if object.name == control::LOAD_LIMIT {
+                    self.meter.supply.set_limit(self.stored.load_limit(), self.now);
                 }
                 let number = self.stored.number(object.name, attribute);
                 if let Some(code) = event::of_write(object.name, number) {
@@ -279,14 +285,7 @@ impl Meter {
                     1 => Transition::RemoteDisconnect,
                     _ => Transition::RemoteReconnect,
                 };
-                if self.relay.switch(transition, self.now)? {
-                    let connected = self.relay.is_connected();
-                    self.note(
-                        EventLog::Control,
-                        if connected { event::CONNECTED } else { event::DISCONNECTED },
-                    );
-                }
-                Ok(())
+                self.meter.supply.switch(transition, self.now)
             }
             Thing::Image => self.invoke_image(method, parameter),
             Thing::SecuritySetup(_) => {

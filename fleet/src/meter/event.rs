@@ -5,6 +5,7 @@ use codec::cosem::india::{control, events::EventLog, prepaid, push, time};
 use model::Instant;
 
 use crate::plan::Measured;
+use crate::supply::Supply;
 
 /// Most rows of a log.
 pub(super) const CAPACITY: usize = 50;
@@ -58,6 +59,13 @@ pub(super) fn of_day(measured: &Measured, log: EventLog, now: Instant) -> Vec<Ev
     let both =
         |&(from, to): &(Instant, Instant)| [Event { at: from, code: begin }, Event { at: to, code: end }];
     spans.iter().flat_map(both).filter(|event| event.at <= now).collect()
+}
+
+/// What the relay did, up to `now`.
+pub(super) fn of_relay(supply: &Supply, now: Instant) -> impl Iterator<Item = Event> {
+    let code = |supplied| if supplied { CONNECTED } else { DISCONNECTED };
+    let event = move |(at, supplied)| Event { at, code: code(supplied) };
+    supply.switched().into_iter().map(event).filter(move |event| event.at <= now)
 }
 
 /// The code of a setting that was written, for the transaction log.

@@ -9,6 +9,7 @@ use crate::household::Household;
 use crate::options::Faults;
 use crate::plan::{Carry, Measured};
 use crate::provision::SimulatedMeter;
+use crate::supply::Supply;
 
 /// Days whose intervals are kept at hand.
 const DAYS_AT_HAND: usize = 4;
@@ -18,6 +19,7 @@ const DAYS_AT_HAND: usize = 4;
 pub(super) struct History {
     household: Household,
     calendar: Calendar,
+    supply: Supply,
     from: CivilDay,
     /// At the start of the first day, the second, …
     starts: Vec<Carry>,
@@ -29,6 +31,7 @@ impl History {
         History {
             household: Household::new(seed, meter, faults),
             calendar,
+            supply: meter.supply.clone(),
             from: meter.from,
             starts: vec![Carry::opening(meter)],
             at_hand: VecDeque::new(),
@@ -53,6 +56,11 @@ impl History {
             wrong: None,
             power_factor_milli: self.household.power_factor_milli(),
         });
+        // What its relay may still have a say in is made again.
+        if self.supply.is_live() && self.supply.settled().is_none_or(|settled| settled < measured.used.end())
+        {
+            return Some(measured);
+        }
         if self.at_hand.len() >= DAYS_AT_HAND {
             self.at_hand.pop_front();
         }

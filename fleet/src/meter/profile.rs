@@ -205,7 +205,7 @@ impl Meter {
         let Ok(layout) = self.encoder.layout(PushKind::Instant) else { return };
         for (cell, column) in cells.iter_mut().zip(&layout.columns) {
             match column.to {
-                Target::Channel(Channel::RelayState) => *cell = Cell::Bool(self.relay.is_connected()),
+                Target::Channel(Channel::RelayState) => *cell = Cell::Bool(self.is_connected()),
                 Target::Channel(Channel::LoadLimitW) => {
                     let limit = self.stored.number(control::LOAD_LIMIT, 3);
                     *cell = Cell::U32(limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0));
@@ -344,6 +344,9 @@ impl Meter {
                 events.extend(event::of_day(&measured, log, self.now));
             }
             events.sort_by_key(|event| event.at);
+        }
+        if log == EventLog::Control {
+            events.extend(event::of_relay(&self.meter.supply, self.now));
         }
         Ok(events)
     }

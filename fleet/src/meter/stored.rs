@@ -9,6 +9,7 @@ use profiles::Profile;
 
 use super::model::SAP_ASSIGNMENT;
 use crate::provision::SimulatedMeter;
+use crate::supply::{Limit, RELAY_SCRIPTS};
 
 /// Longest value that is stored.
 const MAX_STORED: usize = 4096;
@@ -137,11 +138,17 @@ impl Stored {
         self.put(name, 8, |w| _ = w.structure(3).u16(0).octet_string(&NEVER.0).u32(0));
         self.put(name, 9, |w| _ = w.array(0));
         self.put(name, 10, |w| _ = w.bool(false));
-        let none = LogicalName([0, 0, 10, 0, 106, 255]);
         self.put(name, 11, |w| {
-            w.structure(2).structure(2).octet_string(&none.0).u16(1);
-            w.structure(2).octet_string(&none.0).u16(2);
+            w.structure(2).structure(2).octet_string(&RELAY_SCRIPTS.0).u16(1);
+            w.structure(2).octet_string(&RELAY_SCRIPTS.0).u16(2);
         });
+    }
+
+    /// The limit of the load, as it is set.
+    pub(super) fn load_limit(&self) -> Limit {
+        let number = |attribute| self.number(control::LOAD_LIMIT, attribute).unwrap_or(0);
+        let actions = self.value(control::LOAD_LIMIT, 11).and_then(|actions| Data::new(actions).ok());
+        Limit::of(number(3), number(6), number(7), actions.map(|actions| actions.value()))
     }
 
     /// One season, one week, one day, one zone: the first holds all energy.

@@ -3,10 +3,15 @@
 use bytes::Bytes;
 use codec::apdu::{DataNotificationRepr, LongInvokeId};
 use codec::axdr::{DateTime, Writer};
+use codec::mbus::FrameRepr;
 use codec::security::{self, Keys, RustCrypto, SecurityControl};
 use codec::wrapper::WrapperRepr;
 use ingest::{Framing, Received};
 use model::{Calendar, Instant, Source, SystemTitle};
+
+/// Head of the long frames of a meter.
+const TO_PUSH_CLIENT: FrameRepr =
+    FrameRepr { control: 0x53, address: 0xff, number: 0, last: false, source: 1, destination: 103 };
 
 /// A meter of the profile `is15959-d1`, with keys made from its number.
 #[derive(Clone)]
@@ -109,6 +114,28 @@ impl Meter {
     /// A whole frame, authenticated and encrypted.
     pub(crate) fn frame(&self, counter: u32, apdu: &[u8]) -> Vec<u8> {
         wrap(&self.protect(SecurityControl::AUTHENTICATED_ENCRYPTED, counter, apdu))
+    }
+
+    /// The same in long frames of M-Bus, of so many bytes of the APDU each.
+    pub(crate) fn long_frames(&self, counter: u32, apdu: &[u8], data: usize) -> Vec<u8> {
+        let apdu = self.protect(SecurityControl::AUTHENTICATED_ENCRYPTED, counter, apdu);
+        let mut out = Vec::new();
+        let mut parts = (0..).zip(apdu.chunks(data)).peekable();
+        while let Some((number, data)) = parts.next() {
+            FrameRepr { number, last: parts.peek().is_none(), ..TO_PUSH_CLIENT }.emit(data, &mut out);
+        }
+        out
+    }
+
+    /// The receipt of such a push.
+    pub(crate) fn long_receipt(&self) -> Vec<u8> {
+        let mut apdu = Vec::new();
+        codec::apdu::emit_data_notification_confirm(LongInvokeId::new(self.number, true, false), &mut apdu);
+        let FrameRepr { source, destination, .. } = TO_PUSH_CLIENT;
+        let mut out = Vec::new();
+        FrameRepr { source: destination, destination: source, last: true, ..TO_PUSH_CLIENT }
+            .emit(&apdu, &mut out);
+        out
     }
 
     /// The receipt that a push of this meter is answered with.

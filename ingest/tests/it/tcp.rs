@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::frames::{Meter, june};
 use crate::lake::first_values;
-use crate::world::{World, within};
+use crate::world::{World, assert_conserved, within};
 
 struct Served {
     address: SocketAddr,
@@ -72,6 +72,38 @@ async fn a_frame_split_at_every_byte_is_taken_and_confirmed() {
     }
     served.stop().await;
     assert_eq!(first_values(&world.rows().await).len(), usize::try_from(length).unwrap() - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_in_long_frames_of_m_bus_are_taken_and_confirmed_in_one_between_those_in_the_wrapper() {
+    let (meter, other) = (Meter::new(1), Meter::new(2));
+    let world = World::of(&[&meter, &other]).await;
+    let served = Served::new(&world, TcpOptions::default()).await;
+    let mut stream = served.connect().await;
+    stream.write_all(b"hello from modem 7\r\n").await.unwrap();
+    for counter in 1..=20 {
+        let at = june(5, 0, 0).plus_seconds(1800 * i64::from(counter));
+        // In one frame, in two and so on.
+        let bytes = meter.long_frames(counter, &meter.block(at, counter), 200 / counter as usize);
+        let (head, tail) = bytes.split_at(bytes.len() * counter as usize / 21);
+        stream.write_all(head).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(tail).await.unwrap();
+        let receipt = meter.long_receipt();
+        assert_eq!(exactly(&mut stream, receipt.len()).await, receipt);
+        stream.write_all(&other.frame(counter, &other.block(at, counter))).await.unwrap();
+        assert_eq!(exactly(&mut stream, other.receipt().len()).await, other.receipt());
+    }
+    // The last frame of one does not come: what is there is evidence.
+    let cut = meter.long_frames(21, &meter.block(june(6, 0, 0), 1), 30);
+    stream.write_all(&cut[..cut.len() - 20]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(rest(&mut stream).await.is_empty());
+    served.stop().await;
+    assert_eq!(first_values(&world.rows().await).len(), 40);
+    let tally = world.tally(Source::Tcp).await;
+    assert_eq!((tally.stored, tally.quarantined), (40, 1));
+    assert_conserved(&tally);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,21 +27,30 @@ async fn a_datagram_is_one_frame_and_is_confirmed_to_its_sender() {
         let length = within(sender.recv(&mut receipt)).await.unwrap();
         assert_eq!(receipt[..length], meter.receipt());
     }
+    // In long frames of M-Bus, each in a datagram.
+    let long = meter.long_frames(6, &meter.block(june(5, 12, 30), 6), 60);
+    let mut rest = &long[..];
+    while let Ok(frame) = codec::mbus::Frame::new_checked(rest) {
+        sender.send(&rest[..frame.total_len()]).await.unwrap();
+        rest = &rest[frame.total_len()..];
+    }
+    let length = within(sender.recv(&mut receipt)).await.unwrap();
+    assert_eq!(receipt[..length], meter.long_receipt());
     // Without the confirmed bit there is no receipt, and two frames in one datagram are none.
     sender.send(&quiet.frame(1, &quiet.block(june(5, 11, 30), 1))).await.unwrap();
     let two =
-        [meter.frame(6, &meter.block(june(5, 11, 30), 6)), meter.frame(7, &meter.block(june(5, 12, 0), 7))]
+        [meter.frame(7, &meter.block(june(5, 11, 30), 6)), meter.frame(8, &meter.block(june(5, 12, 0), 7))]
             .concat();
     sender.send(&two).await.unwrap();
     let mut long = vec![0; 1009];
     long[..8].copy_from_slice(&[0, 1, 0, 1, 0, 64, 0x03, 0xe9]);
     sender.send(&long).await.unwrap();
-    world.until("all came", |fold| fold.tallies()[Source::Udp.index()].received == 8).await;
+    world.until("all came", |fold| fold.tallies()[Source::Udp.index()].received == 9).await;
     shutdown.cancel();
     within(task).await.unwrap();
 
     let tally = world.tally(Source::Udp).await;
-    assert_eq!((tally.stored, tally.quarantined), (6, 2));
+    assert_eq!((tally.stored, tally.quarantined), (7, 2));
     assert_conserved(&tally);
     let rows = world.rows().await;
     let kept: Vec<_> = rows
