@@ -325,6 +325,12 @@ pub struct Read {
     /// Rows of a profile up to here
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
+    /// The newest rows of a profile, so many
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "entries"])]
+    pub last: Option<u32>,
+    /// Rows of a profile by the numbers the meter has for them, from 1, both included: A..B, A.. or ..B
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["from", "to"])]
+    pub entries: Option<String>,
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
