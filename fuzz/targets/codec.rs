@@ -133,9 +133,11 @@ pub(crate) fn hdlc(bytes: &[u8]) {
 fn hdlc_frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
     let (mut deframer, mut buffer, mut frames) = (Deframer::default(), Vec::new(), Vec::new());
     let (mut reassembly, mut information) = (hdlc::Reassembly::new(4096), Vec::new());
+    let mut calls = 0;
     for piece in bytes.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
         loop {
+            calls += 1;
             let taken = match deframer.next(&buffer) {
                 Step::Frame { frame, length, shared_flag } => {
                     let mut written = Vec::new();
@@ -156,6 +158,7 @@ fn hdlc_frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
             buffer.drain(..taken);
         }
     }
+    assert!(deframer.examined() <= Deframer::MOST_EXAMINED * (bytes.len() + calls));
     frames
 }
 
