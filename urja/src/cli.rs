@@ -221,6 +221,12 @@ pub struct Decode {
     /// Global authentication key, 32 hexadecimal digits
     #[arg(long, value_name = "HEX", env = "URJA_GAK", hide_env_values = true)]
     pub gak: Option<String>,
+    /// Global broadcast encryption key, 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", env = "URJA_GBEK", hide_env_values = true)]
+    pub gbek: Option<String>,
+    /// Dedicated key of the association, 32 hexadecimal digits: for ded-* and general-ded-ciphering
+    #[arg(long, value_name = "HEX", env = "URJA_DEDICATED_KEY", hide_env_values = true)]
+    pub dedicated_key: Option<String>,
     /// System title of the sender, where the frame does not carry it
     #[arg(long, value_name = "HEX")]
     pub system_title: Option<String>,
