@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{python, root, shared, skip, urja, urja_ok};
+use crate::harness::{Served, python, root, shared, skip, urja, urja_ok, wait_for};
 
 const SERIAL: &str = "PX000001";
 const TITLE: &str = "505852000000aa01";
@@ -29,11 +29,19 @@ fn registered(data: &Path, dir: &Path) -> Option<Meter> {
     start(data, dir, &script, &["--mode", "3"])
 }
 
+/// Whether the packages are there that the meters are made of.
+fn packages() -> bool {
+    let imports = python().args(["-c", "import gurux_dlms, dlms_cosem, cryptography"]).output();
+    let there = imports.is_ok_and(|out| out.status.success());
+    if !there {
+        skip("Python packages of tests/peers/requirements.txt");
+    }
+    there
+}
+
 /// Starts a meter, and registers it where it says that it listens.
 fn start(data: &Path, dir: &Path, script: &Path, args: &[&str]) -> Option<Meter> {
-    let imports = python().args(["-c", "import gurux_dlms, dlms_cosem, cryptography"]).output();
-    if !imports.is_ok_and(|out| out.status.success()) {
-        skip("Python packages of tests/peers/requirements.txt");
+    if !packages() {
         return None;
     }
     let mut child = python()
@@ -51,13 +59,18 @@ fn start(data: &Path, dir: &Path, script: &Path, args: &[&str]) -> Option<Meter>
         // `meter on PORT`
         Err(_) => line.trim().rsplit(' ').next().unwrap().to_owned(),
     };
+    import(data, dir, &format!("127.0.0.1:{port}"));
+    Some(meter)
+}
+
+/// Registers the meter; without an address it is one that dials in.
+fn import(data: &Path, dir: &Path, address: &str) {
     let csv = format!(
         "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls\n\
-         {TITLE},{SERIAL},{GUEK},{GAK},is15959-d1,authenticated,,127.0.0.1:{port},Urja1234,1234567890123456\n",
+         {TITLE},{SERIAL},{GUEK},{GAK},is15959-d1,authenticated,,{address},Urja1234,1234567890123456\n",
     );
     std::fs::write(dir.join("meters.csv"), csv).unwrap();
     urja_ok(data, &["meter", "import", &dir.join("meters.csv").display().to_string()]);
-    Some(meter)
 }
 
 /// What the independent meter must hold, as it says apart from its sessions: lines of its model.
@@ -124,6 +137,44 @@ fn what_a_meter_leaves_out_of_its_profiles_is_what_its_own_model_says() {
         let codes = events["rows"].as_array().unwrap().iter().map(|row| row[1].clone());
         assert_eq!(codes.collect::<Vec<_>>(), [151, 302, 165], "{variant:?}: an event happens once");
     }
+}
+
+#[test]
+fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_line() {
+    let Some(script) = shared("peers/gurux_meter.py") else { return };
+    if !packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(&dir.path().join("data"), &[]);
+    urja_ok(&served.data, &["clock", "2026-06-20T14:07:00+05:30"]);
+    import(&served.data, dir.path(), "");
+    let to = served.address("tcp").to_string();
+    let hello = hex::encode("IMEI 860000000000000\r\n");
+    let child = python()
+        .arg(&script)
+        .args(["0", TITLE, GUEK, GAK, "--serial", SERIAL, "--now", "2026-06-20T14:07:00", "--dial", &to])
+        .args(["--dial-push", "block,esw", "--dial-count", "0", "--dial-interval", "1", "--hello", &hello])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _meter = Meter(child);
+    let daily = wait_for("the meter is read over the line that it opened", || {
+        let out = urja(&served.data, &["--json", "read", SERIAL, "daily"]);
+        out.status.success().then(|| serde_json::from_slice::<Value>(&out.stdout).unwrap())
+    });
+    let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
+    assert_eq!(numbers(&daily["rows"]), held.iter().map(expected).collect::<Vec<_>>());
+    served.wait_number("SELECT count(*) FROM interval_reading", 1);
+    let held = truth("block", "2026-06-20T14:00:00", "2026-06-20T14:00:00");
+    let (wh, vah) = (held[0]["wh"].as_i64().unwrap(), held[0]["vah"].as_i64().unwrap());
+    assert_eq!(served.number("SELECT import_wh FROM interval_reading"), wh);
+    assert_eq!(served.number("SELECT import_vah FROM interval_reading"), vah);
+    assert_eq!(
+        served.number("SELECT count(*) FROM quarantine"),
+        0,
+        "neither greeting nor answers are pushes"
+    );
 }
 
 #[test]
