@@ -5,7 +5,10 @@ use codec::apdu::block_transfer::{Assembly, BlockControl, BlockTransferRepr};
 use codec::apdu::{self, Apdu};
 use codec::hdlc::{self, Deframer, Step};
 use codec::mbus;
-use codec::security::{Keys, Opened, Policy, RustCrypto, Scratch, open};
+use codec::security::association::{Incoming, Protect};
+use codec::security::counter::RisingCounter;
+use codec::security::keys::AssociationKeys;
+use codec::security::{Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl, open, seal};
 use codec::wrapper::{Wrapper, WrapperRepr};
 
 /// Most bytes of memory at once, and most steps, for each byte that came.
@@ -18,7 +21,7 @@ const MAX_APDU: usize = 1 << 16;
 /// The stream through everything that a stream goes through: each way within the bounds.
 #[track_caller]
 pub(crate) fn bounds(stream: &[u8]) {
-    for take_in in [wrappers, segments, long_frames, blocks] {
+    for take_in in [wrappers, segments, long_frames, blocks, ciphered] {
         let mut steps = 0;
         let taken = allocation_counter::measure(|| steps = take_in(stream));
         let most = FIRST + PER_BYTE * stream.len() as u64;
@@ -100,6 +103,30 @@ fn blocks(stream: &[u8]) -> u64 {
             let _taken_or_refused = assembly.push(&block);
         }
         steps += 1 + u64::from(assembly.in_sequence() - before);
+    }
+    steps
+}
+
+/// The bytes as the content of a push, and of an answer in an association, with a right tag and a wrong one; a step is a byte
+/// that a tag covers.
+fn ciphered(stream: &[u8]) -> u64 {
+    let (keys, title, mut sealed) = (Keys::new([7; 16], [9; 16]), *b"FUZ00001", Vec::new());
+    seal(&RustCrypto, SecurityControl::AUTHENTICATED_ENCRYPTED, &title, 1, &keys, stream, &mut sealed);
+    let mut steps = 0;
+    for spoilt in [true, false] {
+        if let Some(last) = sealed.last_mut() {
+            *last ^= 1;
+        }
+        let mut scratch = Scratch::new();
+        if let Ok(Apdu::GeneralGlo(glo)) = apdu::parse(&sealed) {
+            let opened = open(&RustCrypto, &glo, &keys, Policy::Authenticated, &mut scratch);
+            assert_eq!(opened.is_err(), spoilt);
+        }
+        let all = AssociationKeys::new(keys.clone());
+        let mut incoming = Incoming::new(title, Protect::AuthenticatedEncrypted, RisingCounter::new());
+        let mut scratch = Scratch::new();
+        assert_eq!(incoming.receive(&RustCrypto, &all, &sealed, &mut scratch).is_err(), spoilt);
+        steps += 2 * sealed.len() as u64;
     }
     steps
 }

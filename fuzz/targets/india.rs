@@ -39,6 +39,10 @@ const MAX_STEPS: usize = 60;
 /// Nothing that the session waits for takes more turns than this to be over.
 const MAX_TIMEOUTS: usize = 24;
 
+/// Memory at once: what both sides have whatever comes, with the answers that the line holds back, and so much for each byte.
+const ROOM: u64 = 32 * 1024;
+const PER_BYTE: u64 = 8;
+
 /// What the meter says of the counter of its client.
 #[derive(Clone, Copy)]
 enum Counter {
@@ -121,7 +125,13 @@ fn offer(client: u8, mechanism: Mechanism, secret: &[u8]) -> Offer {
 }
 
 pub(crate) fn india(bytes: &[u8]) {
-    let Some((&choice, steps)) = bytes.split_first() else { return };
+    let taken = allocation_counter::measure(|| steps(bytes));
+    let most = ROOM + PER_BYTE * bytes.len() as u64;
+    assert!(taken.bytes_max <= most, "{} bytes at once for {}", taken.bytes_max, bytes.len());
+}
+
+fn steps(bytes: &[u8]) {
+    let Some((&choice, rest)) = bytes.split_first() else { return };
     let counter = match choice & 7 {
         0..=2 => Counter::Genuine,
         3 => Counter::Number(u32::from(choice >> 3)),
@@ -154,7 +164,7 @@ pub(crate) fn india(bytes: &[u8]) {
         opened: false,
         random: 0,
     };
-    let mut steps = steps.iter().copied().take(MAX_STEPS);
+    let mut steps = rest.iter().copied().take(MAX_STEPS);
     while let Some(step) = steps.next() {
         world.take(step, &mut steps);
         world.settle();

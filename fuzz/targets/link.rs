@@ -28,6 +28,11 @@ const MAX_TURNS: usize = 40_000;
 /// Most frames of one end that wait to be sent: a window, a push and what answers a frame.
 const MAX_WAITING: usize = 32;
 
+/// Memory at once: what both ends have of the longest APDU and its answer; and what one step, an APDU of two bytes of input, can
+/// put on the line: its segments with their frames around them.
+const ROOM: u64 = 32 * 1024;
+const PER_STEP: u64 = 8 * 1024;
+
 /// What happens next.
 #[derive(Clone, Copy)]
 enum Step {
@@ -116,7 +121,13 @@ fn parameters(info: u8, windows: u8) -> Parameters {
 }
 
 pub(crate) fn link(bytes: &[u8]) {
-    let Some((&[info, windows, other_info, other_windows], steps)) = bytes.split_first_chunk() else {
+    let taken = allocation_counter::measure(|| steps(bytes));
+    let most = ROOM + PER_STEP * bytes.len() as u64 / 2;
+    assert!(taken.bytes_max <= most, "{} bytes at once for {}", taken.bytes_max, bytes.len());
+}
+
+fn steps(bytes: &[u8]) {
+    let Some((&[info, windows, other_info, other_windows], rest)) = bytes.split_first_chunk() else {
         return;
     };
     let mut world = World {
@@ -129,7 +140,7 @@ pub(crate) fn link(bytes: &[u8]) {
         asked: None,
         pushed: 0,
     };
-    for bytes in steps.chunks(2).take(MAX_STEPS) {
+    for bytes in rest.chunks(2).take(MAX_STEPS) {
         world.take(step(bytes));
     }
     world.rest();

@@ -113,26 +113,26 @@ impl Deframer {
         let Some(bytes) = buffer.get(skip..total) else {
             return Step::More(total);
         };
-        match Frame::between(bytes, skip) {
+        let frame = Frame::between(bytes, skip);
+        self.examined = self.examined.saturating_add(match &frame {
+            Ok(_) => total,
+            // A check stands behind all that it covers; the closing flag is looked at before anything else.
+            Err(Error { kind: ErrorKind::HdlcCheck(_), offset }) => offset - skip.min(*offset) + CHECK_LEN,
+            Err(Error { kind: ErrorKind::HdlcFlag(_), .. }) => 1,
+            Err(_) => MAX_HEAD,
+        });
+        match frame {
             Ok(frame) => {
-                self.examined = self.examined.saturating_add(total);
                 self.after_flag = true;
                 Step::Frame { frame, length: total, shared_flag: skip == 0 }
             }
             // A check this far behind is that of the content, and the one of the head before it was right: so are the
             // length and both flags. What is inside was data, and is not taken for frames.
             Err(error) if is_behind_head(&error, skip) => {
-                self.examined = self.examined.saturating_add(total);
                 self.after_flag = false;
                 Step::Skip { length: total - 1, error: Some(error) }
             }
-            Err(error) => {
-                // The closing flag is looked at first.
-                let head =
-                    if matches!(error.kind, ErrorKind::HdlcFlag(_)) { 1 } else { MAX_HEAD + CHECK_LEN };
-                self.examined = self.examined.saturating_add(head);
-                self.skip(buffer, skip, error)
-            }
+            Err(error) => self.skip(buffer, skip, error),
         }
     }
 
