@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::harness::{Served, urja, urja_ok};
+use serde_json::Value;
+
+use crate::harness::{Served, shared, urja, urja_ok};
 
 const ACCOUNTS: &str = "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection\n\
     PUVVNL1000000001,lmv1-urban,4,2026-04-01,1000.5,500,prepaid\n\
@@ -15,6 +17,13 @@ const METERS: &str = "system_title,serial,guek,gak,profile,policy,account_number
 /// The published example of a ciphered get-request in general-glo form; keys and title are those of the standard.
 const GUEK: &str = "000102030405060708090a0b0c0d0e0f";
 const GAK: &str = "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf";
+
+/// The same question under another key, by the GCM of `cryptography`: as ded-get-request, and in general-glo form with the
+/// broadcast bit.
+const OTHER_KEY: &str = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf";
+const DED_GET: &str = "d01e30000000018ca6df3d168bd6ef125263b1ccd0b4c239766c9ea5e6c20d47";
+const BROADCAST_GET: &str =
+    "db084d4d4d0000bc614e1e70000000018ca6df3d168bd6ef125263b1cc3f267eac18d58a368d5e7f86";
 
 fn text(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
@@ -92,6 +101,67 @@ fn decode_says_whether_a_tag_was_verified() {
     let refused =
         urja(dir.path(), &[&["--json", "decode", "--framing", "apdu"], &keys[..], &[&flipped]].concat());
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+}
+
+#[test]
+fn decode_opens_what_is_under_a_dedicated_or_the_broadcast_key_and_says_where_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let decode = |args: &[&str]| urja(dir.path(), &[&["--json", "decode"], args].concat());
+    for (hex, flag) in [(DED_GET, "--dedicated-key"), (BROADCAST_GET, "--gbek")] {
+        let title = ["--gak", GAK, "--system-title", "4d4d4d0000bc614e"];
+        let opened = decode(&[&[flag, OTHER_KEY], &title[..], &[hex]].concat());
+        assert_eq!(opened.status.code(), Some(0), "{}", text(&opened));
+        assert!(text(&opened).contains("get-request-normal"), "{}", text(&opened));
+        assert!(text(&opened).contains("\"verified\""), "{}", text(&opened));
+        let closed = decode(&[&["--guek", GUEK], &title[..], &[hex]].concat());
+        assert_eq!(closed.status.code(), Some(0), "{}", text(&closed));
+        assert!(text(&closed).contains("not verified"), "{}", text(&closed));
+        let wrong = decode(&[&[flag, GUEK], &title[..], &[hex]].concat());
+        assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
+    }
+    let short = decode(&["--dedicated-key", "00", DED_GET]);
+    assert!(text(&short).contains("--dedicated-key takes 32"), "{}", text(&short));
+}
+
+/// Whether a node of this name is below, with what its tag proved.
+fn found<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
+    let children = node["children"].as_array().into_iter().flatten();
+    if node["name"] == name { Some(node) } else { children.into_iter().find_map(|child| found(child, name)) }
+}
+
+#[test]
+fn every_capture_and_every_push_of_the_fixtures_goes_through_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for file in ["captures.jsonl", "india_push.jsonl"] {
+        let Some(path) = shared(&format!("fixtures/{file}")) else { return };
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let fixture: Value = serde_json::from_str(line).unwrap();
+            let id = &fixture[if file == "captures.jsonl" { "name" } else { "id" }];
+            let (guek, gak) = (fixture["guek"].as_str(), fixture["gak"].as_str());
+            let mut args = vec!["--json", "decode"];
+            for (flag, key) in [("--guek", guek), ("--gak", gak)] {
+                args.extend(key.map(|key| [flag, key]).into_iter().flatten());
+            }
+            args.push(fixture["hex"].as_str().unwrap());
+            let out = urja(dir.path(), &args);
+            assert_eq!(out.status.code(), Some(0), "{id}: {}", text(&out));
+            let root: Value = serde_json::from_slice(&out.stdout).unwrap();
+            let ciphered =
+                found(&root, "general-glo-ciphering").map(|glo| glo["authentication"].as_str().unwrap());
+            let expected = match (fixture["cipher"].as_str(), guek, gak) {
+                (Some("plain"), ..) | (None, None, _) => None,
+                (Some("20"), ..) | (None, Some(_), None) => Some("unauthenticated"),
+                _ => Some("verified"),
+            };
+            assert_eq!(ciphered, expected, "{id}");
+            // One capture is a link without an APDU.
+            let body = found(&root, "data-notification");
+            assert_eq!(body.is_some(), id != "amshan/hdlc_frame_empty_info", "{id}: {root}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 71);
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{python, root, skip, urja, urja_ok};
+use crate::harness::{Served, python, root, shared, skip, urja, urja_ok, wait_for};
 
+const SERIAL: &str = "PX000001";
 const TITLE: &str = "505852000000aa01";
 const GUEK: &str = "411a36e7fa67784cd3d2c52e656e5644";
 const GAK: &str = "5f0017d36bcf9185daaad6cb7271d511";
@@ -24,29 +25,156 @@ impl Drop for Meter {
 
 /// A meter that is registered in `data`; its relay needs the button.
 fn registered(data: &Path, dir: &Path) -> Option<Meter> {
+    let script = root().join("tests/peers/meter.py");
+    start(data, dir, &script, &["--mode", "3"])
+}
+
+/// Whether the packages are there that the meters are made of.
+fn packages() -> bool {
     let imports = python().args(["-c", "import gurux_dlms, dlms_cosem, cryptography"]).output();
-    if !imports.is_ok_and(|out| out.status.success()) {
+    let there = imports.is_ok_and(|out| out.status.success());
+    if !there {
         skip("Python packages of tests/peers/requirements.txt");
+    }
+    there
+}
+
+/// Starts a meter, and registers it where it says that it listens.
+fn start(data: &Path, dir: &Path, script: &Path, args: &[&str]) -> Option<Meter> {
+    if !packages() {
         return None;
     }
     let mut child = python()
-        .arg(root().join("tests/peers/meter.py"))
-        .args(["0", TITLE, GUEK, GAK, "--mode", "3"])
+        .arg(script)
+        .args(["0", TITLE, GUEK, GAK, "--serial", SERIAL])
+        .args(args)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let meter = Meter(child);
-    let said: Value = serde_json::from_str(&line).unwrap();
+    let port = match serde_json::from_str::<Value>(&line) {
+        Ok(said) => said["port"].to_string(),
+        // `meter on PORT`
+        Err(_) => line.trim().rsplit(' ').next().unwrap().to_owned(),
+    };
+    import(data, dir, &format!("127.0.0.1:{port}"));
+    Some(meter)
+}
+
+/// Registers the meter; without an address it is one that dials in.
+fn import(data: &Path, dir: &Path, address: &str) {
     let csv = format!(
         "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls\n\
-         {TITLE},PX000001,{GUEK},{GAK},is15959-d1,authenticated,,127.0.0.1:{},Urja1234,1234567890123456\n",
-        said["port"]
+         {TITLE},{SERIAL},{GUEK},{GAK},is15959-d1,authenticated,,{address},Urja1234,1234567890123456\n",
     );
     std::fs::write(dir.join("meters.csv"), csv).unwrap();
     urja_ok(data, &["meter", "import", &dir.join("meters.csv").display().to_string()]);
-    Some(meter)
+}
+
+/// What the independent meter must hold, as it says apart from its sessions: lines of its model.
+fn truth(profile: &str, from: &str, to: &str) -> Vec<Value> {
+    let model = shared("peers/meter_model.py").unwrap();
+    let out = python()
+        .arg(model)
+        .args([SERIAL, "--period", "1800", "--from", from, "--to", to, "--profile", profile])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A row of the model in the columns of `urja read`, with its scalers: voltage tenths, currents hundredths.
+fn expected(row: &Value) -> Vec<Value> {
+    let time = row["t"].as_str().unwrap().trim_end_matches("+05:30").to_owned();
+    let names = ["v", "wh", "vah", "whx", "vahx", "i", "inn"];
+    let value = |name: &str| {
+        let number = row.get(name)?.as_f64().unwrap();
+        let scale = match name {
+            "v" => 10.0,
+            "i" | "inn" => 100.0,
+            _ => 1.0,
+        };
+        Some(json!(number / scale))
+    };
+    [json!(time)].into_iter().chain(names.into_iter().filter_map(value)).collect()
+}
+
+fn numbers(rows: &Value) -> Vec<Vec<Value>> {
+    let cell = |cell: &Value| cell.as_f64().map_or_else(|| cell.clone(), |number| json!(number));
+    let row = |row: &Value| row.as_array().unwrap().iter().map(cell).collect();
+    rows.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn what_a_meter_leaves_out_of_its_profiles_is_what_its_own_model_says() {
+    let Some(script) = shared("peers/gurux_meter.py") else { return };
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["--null-compress"],
+        &["--null-compress", "--encoding", "float", "--time-tag", "19", "--deviation", "-330"],
+        &["--null-compress", "--deviation", "none", "--max-pdu", "300"],
+    ];
+    for variant in variants {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let args = [&["--now", "2026-06-20T14:07:00", "--days", "3"], variant].concat();
+        let Some(_meter) = start(&data, dir.path(), &script, &args) else { return };
+        let (from, to) = ("2026-06-18T06:00:00", "2026-06-19T06:00:00");
+        let read = urja_ok(&data, &["read", SERIAL, "block", "--from", from, "--to", to]);
+        let held = truth("block", from, to);
+        assert_eq!(held.len(), 49);
+        assert_eq!(numbers(&read["rows"]), held.iter().map(expected).collect::<Vec<_>>(), "{variant:?}");
+        let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
+        let held: Vec<_> = held.iter().map(expected).collect();
+        assert_eq!(numbers(&urja_ok(&data, &["read", SERIAL, "daily"])["rows"]), held, "{variant:?}");
+        let last = urja_ok(&data, &["read", SERIAL, "daily", "--last", "2"]);
+        assert_eq!(numbers(&last["rows"]), held[2..], "{variant:?}");
+        let some = urja_ok(&data, &["read", SERIAL, "daily", "--entries", "2..3"]);
+        assert_eq!(numbers(&some["rows"]), held[1..3], "{variant:?}");
+        let events = urja_ok(&data, &["read", SERIAL, "events-control"]);
+        let codes = events["rows"].as_array().unwrap().iter().map(|row| row[1].clone());
+        assert_eq!(codes.collect::<Vec<_>>(), [151, 302, 165], "{variant:?}: an event happens once");
+    }
+}
+
+#[test]
+fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_line() {
+    let Some(script) = shared("peers/gurux_meter.py") else { return };
+    if !packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(&dir.path().join("data"), &[]);
+    urja_ok(&served.data, &["clock", "2026-06-20T14:07:00+05:30"]);
+    import(&served.data, dir.path(), "");
+    let to = served.address("tcp").to_string();
+    let hello = hex::encode("IMEI 860000000000000\r\n");
+    let child = python()
+        .arg(&script)
+        .args(["0", TITLE, GUEK, GAK, "--serial", SERIAL, "--now", "2026-06-20T14:07:00", "--dial", &to])
+        .args(["--dial-push", "block,esw", "--dial-count", "0", "--dial-interval", "1", "--hello", &hello])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _meter = Meter(child);
+    let daily = wait_for("the meter is read over the line that it opened", || {
+        let out = urja(&served.data, &["--json", "read", SERIAL, "daily"]);
+        out.status.success().then(|| serde_json::from_slice::<Value>(&out.stdout).unwrap())
+    });
+    let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
+    assert_eq!(numbers(&daily["rows"]), held.iter().map(expected).collect::<Vec<_>>());
+    served.wait_number("SELECT count(*) FROM interval_reading", 1);
+    let held = truth("block", "2026-06-20T14:00:00", "2026-06-20T14:00:00");
+    let (wh, vah) = (held[0]["wh"].as_i64().unwrap(), held[0]["vah"].as_i64().unwrap());
+    assert_eq!(served.number("SELECT import_wh FROM interval_reading"), wh);
+    assert_eq!(served.number("SELECT import_vah FROM interval_reading"), vah);
+    assert_eq!(
+        served.number("SELECT count(*) FROM quarantine"),
+        0,
+        "neither greeting nor answers are pushes"
+    );
 }
 
 #[test]

@@ -133,6 +133,49 @@ fn a_meter_is_read_and_switched_over_mosquitto_which_may_be_started_again() {
     assert_eq!(meters.read(0, &["serial"])["value"], meters.serials[0].as_str());
 }
 
+#[test]
+fn rows_of_a_profile_are_chosen_by_its_own_time_by_number_and_from_the_newest_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    let args = ["--meters", "1", "--to", &to, "--serve", "127.0.0.1:0"];
+    let meters = Meters::start(dir.path(), &served.data, &args);
+    meters.read(0, &["clock"]);
+    meters.relay(0, "disconnect");
+    meters.relay(0, "connect");
+    for profile in ["billing", "daily", "events-control", "7:1.0.99.2.0.255"] {
+        let read = |args: &[&str]| {
+            let read = meters.read(0, &[&[profile], args].concat());
+            read["rows"].as_array().unwrap().clone()
+        };
+        let all = read(&[]);
+        assert!(all.len() >= 2 || profile == "billing", "{profile}: {all:?}");
+        // The last row of billing is that of the month which runs: it is never the same twice.
+        let known = all.len() - usize::from(profile == "billing");
+        let all = &all[..known];
+        let named = |rows: Vec<Value>| rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+        let Some(first) = all.first() else { continue };
+        let from_first =
+            read(&["--from", first[0].as_str().unwrap(), "--to", all[known - 1][0].as_str().unwrap()]);
+        assert_eq!(named(from_first), named(all.to_vec()), "{profile}");
+        assert_eq!(read(&["--entries", "1"])[..], all[..1], "{profile}");
+        assert_eq!(read(&["--entries", &format!("..{known}")])[..], *all, "{profile}");
+        let last = read(&["--last", "1"]);
+        assert_eq!(last.len(), 1, "{profile}");
+        if profile != "billing" {
+            assert_eq!(last[..], all[known - 1..], "{profile}");
+        }
+        assert!(read(&["--last", "100000"]).len() >= known, "{profile}");
+    }
+    let said =
+        refusal(&meters.data, &["read", &meters.serials[0], "nameplate", "--from", "2026-01-01T00:00"]);
+    assert!(said.contains("no column of time") && said.contains("--entries"), "{said}");
+    let said = refusal(&meters.data, &["read", &meters.serials[0], "clock", "--last", "1"]);
+    assert!(said.contains("has no rows to choose from"), "{said}");
+    let said = refusal(&meters.data, &["read", &meters.serials[0], "daily", "--entries", "5..3"]);
+    assert!(said.contains("A..B"), "{said}");
+}
+
 /// What a command says that must fail.
 fn refusal(data: &Path, args: &[&str]) -> String {
     let out = urja(data, args);

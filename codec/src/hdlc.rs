@@ -33,7 +33,7 @@ pub use crc::check_sequence;
 pub use link::{Closed, Event, Link, LinkError, LinkOptions, Role};
 pub use parameters::{DEFAULT_MAX_INFO, MAX_INFO, MAX_WINDOW, Parameters};
 pub use reassembly::{Reassembly, ReassemblyError};
-pub use stream::{Deframer, Step};
+pub use stream::{Deframer, MAX_HEAD, Step};
 
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind};

@@ -1,7 +1,7 @@
 //! Received bytes described for a human reader: a tree of named nodes, each with its byte offset.
 //!
-//! This allocates as much as there is to say, and is made for a command that prints it. It opens
-//! general-glo-ciphering APDUs with the keys it is given, and marks each with what that proved.
+//! This allocates as much as there is to say, and is made for a command that prints it. It opens ciphered APDUs of
+//! every form with the keys it is given, and marks each with what that proved.
 //! Plaintext is as long as its ciphertext, so its offsets are those of the ciphertext in the input. What was put
 //! together of segments or blocks hangs below the last of them; its offsets count from the first one's data as if
 //! all of it lay there.
@@ -23,7 +23,12 @@ use crate::axdr::{BitString, DateTime, Elements, Iter, Value};
 use crate::error::{Error, ErrorKind};
 use crate::hdlc::{self, Control, Deframer, Parameters, Step};
 use crate::mbus;
-use crate::security::{self, KEY_LEN, Keys, Opened, Policy, RustCrypto, Scratch, SecurityError};
+use crate::security::association::{Incoming, Protect};
+use crate::security::counter::RisingCounter;
+use crate::security::keys::{AssociationKeys, Key, KeyUse};
+use crate::security::{
+    self, KEY_LEN, Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl, SecurityError,
+};
 use crate::wrapper::{self, Wrapper};
 
 /// Bytes of blocks and segments that are put together, at most.
@@ -69,6 +74,10 @@ pub struct DecodeKeys {
     pub guek: Option<[u8; KEY_LEN]>,
     /// Global authentication key.
     pub gak: Option<[u8; KEY_LEN]>,
+    /// Global broadcast encryption key.
+    pub gbek: Option<[u8; KEY_LEN]>,
+    /// Dedicated key of the association, under which ded-* and general-ded-ciphering stand.
+    pub dedicated: Option<[u8; KEY_LEN]>,
     /// Stands in for a system title that an APDU leaves out.
     pub system_title: Option<[u8; SYSTEM_TITLE_LEN]>,
 }
@@ -358,7 +367,7 @@ fn apdu_node(apdu: &[u8], offset: usize, keys: &DecodeKeys, blocks: &mut Blocks)
     let parsed =
         apdu::parse_with_title(apdu, keys.system_title.as_ref()).map_err(|error| error.shifted(offset))?;
     Ok(match parsed {
-        Apdu::GeneralGlo(glo) => opened_node(&glo, offset, keys),
+        Apdu::GeneralGlo(glo) => opened_node(&glo, apdu, offset, keys),
         Apdu::GeneralBlockTransfer(block) => return blocks_node(&block, offset, keys, blocks),
         plain => association::node(&plain, apdu, offset, Some(keys))
             .unwrap_or_else(|| plain_node(&plain, apdu, offset)),
@@ -386,7 +395,7 @@ fn blocks_node(
             let parsed =
                 apdu::parse_with_title(&apdu, title).map_err(|error| error.shifted(blocks.offset))?;
             node.children.push(match parsed {
-                Apdu::GeneralGlo(glo) => opened_node(&glo, blocks.offset, keys),
+                Apdu::GeneralGlo(glo) => opened_node(&glo, &apdu, blocks.offset, keys),
                 // Blocks in blocks stay as they are: nobody makes them.
                 plain => association::node(&plain, &apdu, blocks.offset, Some(keys))
                     .unwrap_or_else(|| plain_node(&plain, &apdu, blocks.offset)),
@@ -464,21 +473,59 @@ fn glo_node(glo: &GeneralGlo<'_>, offset: usize) -> Node {
     node
 }
 
-fn opened_node(glo: &GeneralGlo<'_>, offset: usize, keys: &DecodeKeys) -> Node {
+fn opened_node(glo: &GeneralGlo<'_>, apdu: &[u8], offset: usize, keys: &DecodeKeys) -> Node {
     let mut node = glo_node(glo, offset);
     let content = offset + glo.ciphered_offset();
     let mut scratch = Scratch::new();
-    let (authentication, child) = match open(glo, keys, &mut scratch) {
+    let control = glo.security_control();
+    let opened = if control.broadcast() {
+        received(apdu, glo.title(), control, KeyUse::Broadcast, keys, &mut scratch)
+    } else {
+        open(glo, keys, &mut scratch).map_err(|error| error.to_string())
+    };
+    let (authentication, child) = match opened {
         Ok((authentication, Some(plaintext))) => (authentication, plaintext_node(plaintext, content)),
         Ok((authentication, None)) => (authentication, Node::new(content, "ciphered", hex(glo.ciphered()))),
         Err(error) => {
-            node.value = error.to_string();
+            node.value = error;
             (Authentication::Failed, Node::new(content, "ciphered", hex(glo.ciphered())))
         }
     };
     node.authentication = Some(authentication);
     node.children.push(child);
     node
+}
+
+/// The content of an APDU under the key of this use, as an association would take it, whatever its counter. Without the key,
+/// or without a tag that could prove something, it stays closed.
+fn received<'s>(
+    apdu: &[u8],
+    title: &[u8; SYSTEM_TITLE_LEN],
+    control: SecurityControl,
+    key: KeyUse,
+    keys: &DecodeKeys,
+    scratch: &'s mut Scratch,
+) -> Result<(Authentication, Option<&'s [u8]>), String> {
+    let protect = match (control.authenticated(), control.encrypted()) {
+        (true, true) => Protect::AuthenticatedEncrypted,
+        (true, false) => Protect::Authenticated,
+        (false, _) => return Ok((Authentication::NotVerified, None)),
+    };
+    let encryption = match key {
+        KeyUse::Unicast => keys.guek,
+        KeyUse::Broadcast => keys.gbek,
+        KeyUse::Dedicated => keys.dedicated,
+    };
+    let (Some(encryption), Some(gak)) = (encryption, keys.gak) else {
+        return Ok((Authentication::NotVerified, None));
+    };
+    let mut all = AssociationKeys::new(Keys::new(encryption, gak)).with_broadcast(Key::new(encryption));
+    all.set_dedicated(Some(Key::new(encryption)));
+    let mut incoming = Incoming::new(*title, protect, RisingCounter::new());
+    match incoming.receive(&RustCrypto, &all, apdu, scratch) {
+        Ok(received) => Ok((Authentication::Verified, Some(received.apdu.into_inner()))),
+        Err(refusal) => Err(refusal.to_string()),
+    }
 }
 
 /// As much of the content as the keys at hand can show, and what that proves.
@@ -784,7 +831,12 @@ mod tests {
 
     #[test]
     fn a_known_system_title_stands_in_for_one_that_is_left_out() {
-        let keys = DecodeKeys { guek: Some([1; 16]), gak: Some([2; 16]), system_title: Some(*b"HXE00005") };
+        let keys = DecodeKeys {
+            guek: Some([1; 16]),
+            gak: Some([2; 16]),
+            system_title: Some(*b"HXE00005"),
+            ..DecodeKeys::default()
+        };
         let mut sealed = vec![];
         security::seal(
             &RustCrypto,
@@ -839,7 +891,7 @@ mod tests {
             at in any::<prop::sample::Index>(),
             byte: u8,
         ) {
-            let keys = DecodeKeys { guek, gak, system_title: None };
+            let keys = DecodeKeys { guek, gak, gbek: guek, dedicated: guek, system_title: None };
             let mut mutated = framed(&push());
             let at = at.index(mutated.len());
             mutated[at] = byte;

@@ -1,20 +1,15 @@
 //! The way of a push from frame to values allocates nothing once the buffer has grown; what strangers send takes at most
-//! eight times its length.
+//! eight times its length, in memory and in steps.
 #![allow(clippy::unwrap_used)]
 
-use codec::apdu::block_transfer::{Assembly, BlockControl, BlockTransferRepr};
 use codec::apdu::{self, Apdu, DataNotificationRepr, LongInvokeId, SetRequest, SetRequestBody};
 use codec::axdr::{Value, Writer};
-use codec::hdlc::{self, Deframer, Step};
-use codec::mbus;
 use codec::security::{Keys, Opened, Policy, RustCrypto, Scratch, SecurityControl, open, seal};
 use codec::wrapper::{Wrapper, WrapperRepr};
 use proptest::prelude::*;
 
-/// What the first element of a list or a map takes, whatever came.
-const FIRST: u64 = 512;
-/// Most bytes that are put together to an APDU.
-const MAX_APDU: usize = 1 << 16;
+#[path = "../../fuzz/targets/bounds.rs"]
+mod bounds_target;
 
 fn keys() -> Keys {
     Keys::new([7; 16], [9; 16])
@@ -99,100 +94,26 @@ fn a_list_is_checked_and_walked_without_allocating() {
     assert_eq!(allocated.count_total, 0);
 }
 
-/// Everything that a stream from a stranger goes through, with buffers that have not grown yet.
-fn take_in(stream: &[u8]) {
-    let mut rest = stream;
-    let mut assembly = Assembly::new(MAX_APDU);
-    while let Ok(frame) = Wrapper::new_checked(rest) {
-        take_in_apdu(frame.apdu(), &mut assembly);
-        rest = &rest[frame.total_len()..];
+#[test]
+fn memory_and_steps_for_a_stream_are_at_most_eight_times_its_length_where_it_is_worst() {
+    for stream in bounds_target::worst() {
+        bounds_target::bounds(&stream);
     }
-    take_in_apdu(stream, &mut Assembly::new(MAX_APDU));
-}
-
-fn take_in_apdu(apdu: &[u8], assembly: &mut Assembly) {
-    match apdu::parse(apdu) {
-        Ok(Apdu::GeneralBlockTransfer(block)) => _ = assembly.push(&block),
-        Ok(Apdu::GeneralGlo(glo)) => {
-            let mut scratch = Scratch::new();
-            let opened = open(&RustCrypto, &glo, &keys(), Policy::Transport, &mut scratch);
-            if let Ok(Opened::Unauthenticated(plain)) = opened {
-                let _read_or_refused = apdu::parse(plain);
-            }
-        }
-        Ok(_) | Err(_) => {}
+    for control in [0x10, 0x20, 0x30] {
+        bounds_target::bounds(&frame(SecurityControl(control)));
     }
-}
-
-fn take_in_hdlc(stream: &[u8]) {
-    let (mut deframer, mut reassembly, mut information) =
-        (Deframer::default(), hdlc::Reassembly::new(MAX_APDU), Vec::new());
-    let mut rest = stream;
-    while !rest.is_empty() {
-        let length = match deframer.next(rest) {
-            Step::Frame { frame, length, .. } => {
-                let _whole_or_not = reassembly.push(&frame, &mut information);
-                length
-            }
-            Step::Skip { length, .. } => length,
-            Step::More(_) => return,
-        };
-        rest = &rest[length..];
-    }
-}
-
-fn take_in_mbus(stream: &[u8]) {
-    let (mut reassembly, mut apdu, mut rest) = (mbus::Reassembly::new(), Vec::new(), stream);
-    while let Ok(frame) = mbus::Frame::new_checked(rest) {
-        let _whole_or_not = reassembly.push(&frame, &mut apdu);
-        rest = &rest[frame.total_len()..];
-    }
-}
-
-#[track_caller]
-fn bounded(stream: &[u8]) {
-    for take_in in [take_in, take_in_hdlc, take_in_mbus] {
-        let allocated = allocation_counter::measure(|| take_in(stream));
-        let most = FIRST + 8 * stream.len() as u64;
-        assert!(allocated.bytes_max <= most, "{} bytes for {}", allocated.bytes_max, stream.len());
-    }
-}
-
-/// A block of a general-block-transfer in a frame of its own.
-fn block_frame(number: u16, data: &[u8], out: &mut Vec<u8>) {
-    let mut apdu = vec![];
-    let control = BlockControl::new(false, true, 0);
-    BlockTransferRepr { control, number, acknowledged: 0 }.emit(data, &mut apdu);
-    WrapperRepr { source: 1, destination: 64 }.emit(&apdu, out);
 }
 
 #[test]
-fn memory_for_a_stream_is_at_most_eight_times_its_length_where_it_is_worst() {
-    // One byte to a block, in order and, as far as is taken, each but the first.
-    for first in [1, 2] {
-        let mut blocks = vec![];
-        (first..2000).for_each(|number| block_frame(number, &[7], &mut blocks));
-        bounded(&blocks);
-    }
-    let mut segments = vec![];
-    for number in 0..200_u8 {
-        let frame = hdlc::FrameRepr {
-            segmented: true,
-            destination: hdlc::Address::one(1),
-            source: hdlc::Address::one(1),
-            control: hdlc::Control::Information { send: number & 7, receive: 0, poll: false },
-        };
-        frame.emit(&[7], &mut segments);
-    }
-    bounded(&segments);
-    for control in [0x10, 0x20, 0x30] {
-        bounded(&frame(SecurityControl(control)));
+fn the_bounds_corpus_holds() {
+    for stream in corpus() {
+        bounds_target::bounds(&stream);
     }
 }
 
 proptest! {
     #[test]
-    fn memory_for_any_stream_is_at_most_eight_times_its_length(
+    fn memory_and_steps_for_any_stream_are_at_most_eight_times_its_length(
         source in prop::sample::select(corpus()),
         changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6),
     ) {
@@ -201,14 +122,14 @@ proptest! {
             let at = at.index(stream.len());
             stream[at] = byte;
         }
-        bounded(&stream);
+        bounds_target::bounds(&stream);
     }
 }
 
-/// The committed inputs of the fuzz targets that take streams and APDUs.
+/// The committed inputs of the fuzz targets that take streams and APDUs, and of the one for the bounds.
 fn corpus() -> Vec<Vec<u8>> {
     let folder = |name| format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
-    let files = ["wrapper", "apdu", "association", "hdlc", "mbus", "axdr"]
+    let files = ["bounds", "wrapper", "apdu", "association", "hdlc", "mbus", "axdr"]
         .into_iter()
         .flat_map(|name| std::fs::read_dir(folder(name)).unwrap());
     files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).filter(|bytes| !bytes.is_empty()).collect()

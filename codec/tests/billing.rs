@@ -108,7 +108,7 @@ fn a_bill_is_what_another_stack_put_in_and_its_tag_is_verified() {
         check(&push, &opened(&push, frame.apdu(), &mut scratch));
         let (guek, gak) = (bytes(&push["guek"]).try_into().ok(), bytes(&push["gak"]).try_into().ok());
         let root =
-            tree::decode(&stream, Framing::Auto, &DecodeKeys { guek, gak, system_title: None }).unwrap();
+            tree::decode(&stream, Framing::Auto, &DecodeKeys { guek, gak, ..DecodeKeys::default() }).unwrap();
         let described = nodes(&root);
         assert!(described.iter().any(|node| node.name == "data-notification"), "{}", push["id"]);
         let proved: Vec<Authentication> = described.iter().filter_map(|node| node.authentication).collect();

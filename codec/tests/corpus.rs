@@ -7,6 +7,10 @@ use proptest::prelude::*;
 mod client_target;
 #[path = "../../fuzz/targets/codec.rs"]
 mod codec_targets;
+#[path = "../../fuzz/targets/india.rs"]
+mod india_target;
+#[path = "../../fuzz/targets/link.rs"]
+mod link_target;
 #[path = "../../fuzz/targets/meter.rs"]
 mod meter;
 #[path = "../../fuzz/targets/server.rs"]
@@ -81,6 +85,28 @@ fn the_client_corpus_holds() {
 #[test]
 fn the_server_corpus_holds() {
     replay("server", server_target::server);
+}
+
+#[test]
+fn the_link_corpus_holds() {
+    replay("link", link_target::link);
+}
+
+#[test]
+fn the_india_corpus_holds() {
+    replay("india", india_target::india);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// Any bytes are steps of the two ends of a link, and of a session that asks for its counter first.
+    #[test]
+    fn whatever_happens_on_the_line_a_link_and_an_indian_session_hold(
+        steps in prop::collection::vec(any::<u8>(), 1..300),
+    ) {
+        link_target::link(&steps);
+        india_target::india(&steps);
+    }
 }
 
 proptest! {

@@ -312,7 +312,7 @@ fn pushes_of_india_in_every_framing_verify_and_equal_their_plaintext() {
         let keys = DecodeKeys {
             guek: Some(array(&push["guek"])),
             gak: Some(array(&push["gak"])),
-            system_title: None,
+            ..DecodeKeys::default()
         };
         let root = tree::decode(&stream, Framing::Auto, &keys).unwrap();
         let expected = tree::decode(&plain, Framing::Apdu, &keys).unwrap();
@@ -467,7 +467,7 @@ fn captures_give_the_values_their_publishers_give() {
 fn check_described(capture: &Json, stream: &[u8]) {
     let name = capture["name"].as_str().unwrap();
     let key = |field: &str| Some(&capture[field]).filter(|key| !key.is_null()).map(array);
-    let keys = DecodeKeys { guek: key("guek"), gak: key("gak"), system_title: None };
+    let keys = DecodeKeys { guek: key("guek"), gak: key("gak"), ..DecodeKeys::default() };
     let root = tree::decode(stream, Framing::Auto, &keys).unwrap();
     let framed = match capture["framing"].as_str() {
         Some("hdlc") => "hdlc",
@@ -523,7 +523,7 @@ fn the_tree_says_what_the_tag_proved() {
     let with = |push: &Json, guek: bool, gak: bool| DecodeKeys {
         guek: guek.then(|| array(&push["guek"])),
         gak: gak.then(|| array(&push["gak"])),
-        system_title: None,
+        ..DecodeKeys::default()
     };
     for (push, guek, gak, authentication, readable) in [
         (sealed, true, true, Authentication::Verified, true),

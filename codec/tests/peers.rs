@@ -27,6 +27,9 @@ use codec::session::client::{
 };
 use codec::session::india::IndianSession;
 
+#[path = "peers/variants.rs"]
+mod variants;
+
 const GUEK: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 const GAK: [u8; 16] =
     [0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf];

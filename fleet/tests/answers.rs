@@ -10,7 +10,7 @@ use codec::apdu::{
 };
 use codec::axdr::{Data, DateTime, Value, Writer};
 use codec::cosem::india::association::{Association, FIRMWARE, PUBLIC, READER, UTILITY};
-use codec::cosem::india::{control, events::EventLog, identity, prepaid, profile, scaler, time};
+use codec::cosem::india::{control, events::EventLog, identity, prepaid, profile, scaler, status, time};
 use codec::cosem::profile_generic::{CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
 use codec::cosem::{ClassId, List, LogicalName};
 use codec::security::Keys;
@@ -260,6 +260,41 @@ fn entries_and_columns_are_chosen_by_number_and_by_name() {
     let access = SelectiveAccess::encode(&wrong, &mut buffer);
     let refused = line.select(7, profile::BLOCK_LOAD, 2, Some(access));
     assert_eq!(refused, Err(Error::Access(DataAccessResult::ScopeOfAccessViolated)));
+}
+
+#[test]
+fn a_range_is_by_the_time_of_its_own_buffer_or_by_the_number_of_an_event() {
+    let (mut line, _) = line(UTILITY);
+    let clock = CaptureObject::clock(time::CLOCK);
+    let of_block = CaptureObject::clock(LogicalName([0, 0, 1, 0, 1, 255]));
+    let billed = CaptureObject::whole(ClassId(1), status::BILLING_DATE, 2);
+    let (from, to) = (stamp(now().plus_seconds(-40 * 86_400)), stamp(now()));
+    let mut within = |name, restricting| {
+        let range = Selection::Range(RangeDescriptor::times(restricting, &from, &to));
+        let mut buffer = Vec::new();
+        let access = SelectiveAccess::encode(&range, &mut buffer);
+        line.select(7, name, 2, Some(access)).map(|read| rows_of(&read).len())
+    };
+    let violated = Err(Error::Access(DataAccessResult::ScopeOfAccessViolated));
+    assert_eq!(within(profile::BILLING, billed), Ok(2), "July, and the month that runs");
+    assert_eq!(within(profile::BILLING, clock), violated.clone());
+    assert_eq!(within(profile::DAILY_LOAD, clock), Ok(40));
+    assert_eq!(within(profile::DAILY_LOAD, of_block), violated.clone());
+    assert_eq!(within(profile::DAILY_LOAD, billed), violated.clone());
+    let serial = CaptureObject::whole(ClassId(1), identity::SERIAL_NUMBER, 2);
+    assert_eq!(within(identity::NAMEPLATE_PROFILE, serial), violated.clone());
+    let codes = line.codes(EventLog::Power);
+    let mut numbered = |class| {
+        let restricting = CaptureObject::whole(ClassId(class), EventLog::Power.sequence_number(), 2);
+        let (from, to) = (2_u32.into(), 4_u32.into());
+        let range = Selection::Range(RangeDescriptor { restricting, from, to, columns: List::new(&[]) });
+        let mut buffer = Vec::new();
+        let access = SelectiveAccess::encode(&range, &mut buffer);
+        let read = line.select(7, EventLog::Power.log(), 2, Some(access))?;
+        Ok(rows_of(&read).iter().map(|row| number(row[1]) as u16).collect::<Vec<_>>())
+    };
+    assert_eq!(numbered(1), Ok(codes[1..4].to_vec()));
+    assert_eq!(numbered(3).map(|_| 0), violated);
 }
 
 #[test]

@@ -71,7 +71,13 @@ pub(crate) fn axdr(bytes: &[u8]) {
 /// An APDU is refused or is what it says; a push is written as it was read, and a service so that it reads back
 /// as the same.
 pub(crate) fn apdu(bytes: &[u8]) {
-    let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
+    let keys = DecodeKeys {
+        guek: Some(GUEK),
+        gak: Some(GAK),
+        gbek: Some(TITLE_KEY),
+        dedicated: Some(TITLE_KEY),
+        system_title: Some(TITLE),
+    };
     let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
     match apdu::parse(bytes) {
         Ok(Apdu::DataNotification(push)) => {
@@ -133,9 +139,11 @@ pub(crate) fn hdlc(bytes: &[u8]) {
 fn hdlc_frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
     let (mut deframer, mut buffer, mut frames) = (Deframer::default(), Vec::new(), Vec::new());
     let (mut reassembly, mut information) = (hdlc::Reassembly::new(4096), Vec::new());
+    let mut calls = 0;
     for piece in bytes.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
         loop {
+            calls += 1;
             let taken = match deframer.next(&buffer) {
                 Step::Frame { frame, length, shared_flag } => {
                     let mut written = Vec::new();
@@ -156,6 +164,7 @@ fn hdlc_frames(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
             buffer.drain(..taken);
         }
     }
+    assert!(deframer.examined() <= Deframer::MOST_EXAMINED * (bytes.len() + calls));
     frames
 }
 
@@ -227,7 +236,13 @@ fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) -> bool {
 
 /// What opens and releases an association is written as it was read.
 pub(crate) fn opening(bytes: &[u8]) {
-    let keys = DecodeKeys { guek: Some(GUEK), gak: Some(GAK), system_title: Some(TITLE) };
+    let keys = DecodeKeys {
+        guek: Some(GUEK),
+        gak: Some(GAK),
+        gbek: Some(TITLE_KEY),
+        dedicated: Some(TITLE_KEY),
+        system_title: Some(TITLE),
+    };
     let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
     let Ok(apdu) = apdu::parse(bytes) else {
         return;

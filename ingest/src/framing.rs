@@ -21,6 +21,9 @@ const EVIDENCE: usize = 4096;
 const HEARTBEAT: usize = 256;
 /// Bytes of frames that one push may take besides its APDU, with the smallest blocks and segments that make sense.
 const FRAMES: usize = 64 * 1024;
+/// Flag and format of HDLC, and the length in that.
+const HDLC_FORMAT: usize = 3;
+const HDLC_LENGTH: u16 = 0x07ff;
 /// What begins so is spoken by something that is no meter, and no frame will follow.
 const STRANGERS: [&[u8]; 8] = [b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"SSH-", b"\x16\x03"];
 
@@ -51,6 +54,29 @@ pub(crate) struct StreamDecoder {
     deframer: Option<Deframer>,
     /// A push of which frames are here and others are not.
     open: Option<Open>,
+    heartbeat: Heartbeat,
+    /// Bytes and places that were looked at; see [`steps`](Self::steps).
+    steps: u64,
+}
+
+/// How far it is known that what stands before a frame is none: nothing is looked at twice for nothing.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    /// Places before this one were looked at.
+    looked: usize,
+    /// Those of them at which a frame may begin, if more comes.
+    open: Vec<u16>,
+    /// So many bytes have to be there for that to be decided.
+    needed: usize,
+}
+
+/// Whether a frame stands somewhere.
+enum Begins {
+    Yes,
+    /// So many bytes were looked at to see that.
+    No(usize),
+    /// So many bytes are needed to say.
+    Needs(usize),
 }
 
 /// Frames of one push, as received.
@@ -63,7 +89,14 @@ struct Open {
 
 impl StreamDecoder {
     pub(crate) fn new(max_apdu: usize) -> StreamDecoder {
-        StreamDecoder { max_apdu, deframer: None, open: None }
+        StreamDecoder { max_apdu, deframer: None, open: None, heartbeat: Heartbeat::default(), steps: 0 }
+    }
+
+    /// The work so far, without a clock: bytes that were looked at, each as often as that was done, and calls.
+    #[allow(dead_code, reason = "asserted by the fuzz target, and by the test that replays its corpus")]
+    pub(crate) fn steps(&self) -> u64 {
+        let examined = self.deframer.as_ref().map_or(0, Deframer::examined);
+        self.steps + u64::try_from(examined).unwrap_or(u64::MAX)
     }
 
     /// Length of the frame that has begun but is not whole, once its header says it.
@@ -98,6 +131,7 @@ impl StreamDecoder {
     /// caller's business.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Item>, NoFrame> {
         loop {
+            self.steps += 1;
             if buffer.is_empty() {
                 return Ok(None);
             }
@@ -117,10 +151,51 @@ impl StreamDecoder {
             if may_be_mbus(buffer) {
                 return if buffer.len() < MBUS_HEAD { Ok(None) } else { self.mbus(buffer) };
             }
-            let Some(length) = heartbeat(buffer, self.max_apdu)? else { return Ok(None) };
+            let Some(length) = self.heartbeat(buffer)? else { return Ok(None) };
             counter!(telemetry::TCP_HEARTBEATS).increment(1);
             let _passed_over = buffer.split_to(length);
         }
+    }
+
+    /// Length of a vendor's message with a frame behind it; `None`: it cannot be said yet.
+    fn heartbeat(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, NoFrame> {
+        let found = u16::from_be_bytes([buffer[0], buffer.get(1).copied().unwrap_or_default()]);
+        let error = Error { kind: ErrorKind::WrapperVersion(found), offset: 0 };
+        if STRANGERS.iter().any(|begins| buffer.starts_with(begins)) {
+            return Err(refuse(buffer, error));
+        }
+        let Heartbeat { looked, open, needed } = &mut self.heartbeat;
+        let end = buffer.len().min(HEARTBEAT + 1);
+        let known = if buffer.len() >= *needed { std::mem::take(open) } else { Vec::new() };
+        let again = known.into_iter().map(usize::from);
+        let fresh = (*looked).max(1)..end;
+        if !open.is_empty() && fresh.is_empty() {
+            return Ok(None);
+        }
+        if open.is_empty() {
+            *needed = usize::MAX;
+        }
+        for place in again.chain(fresh) {
+            self.steps += 1;
+            match begins_frame(&buffer[place..], self.max_apdu) {
+                Begins::Yes => {
+                    self.steps += hdlc_len(&buffer[place..]) as u64;
+                    self.heartbeat = Heartbeat::default();
+                    return Ok(Some(place));
+                }
+                Begins::No(examined) => self.steps += examined as u64,
+                Begins::Needs(more) => {
+                    open.push(u16::try_from(place).unwrap_or(u16::MAX));
+                    *needed = (*needed).min(place + more);
+                }
+            }
+        }
+        *looked = end;
+        if buffer.len() <= HEARTBEAT || !open.is_empty() {
+            return Ok(None);
+        }
+        self.heartbeat = Heartbeat::default();
+        Err(refuse(buffer, error))
     }
 
     fn wrapper(&mut self, buffer: &mut BytesMut) -> Result<Option<Item>, NoFrame> {
@@ -249,45 +324,45 @@ fn mbus_len(buffer: &[u8]) -> usize {
     MBUS_HEAD + usize::from(buffer.get(1).copied().unwrap_or_default()) + 2
 }
 
-/// Length of a vendor's message with a frame behind it; `None`: it cannot be said yet.
-fn heartbeat(buffer: &mut BytesMut, max_apdu: usize) -> Result<Option<usize>, NoFrame> {
-    let found = u16::from_be_bytes([buffer[0], buffer.get(1).copied().unwrap_or_default()]);
-    let error = Error { kind: ErrorKind::WrapperVersion(found), offset: 0 };
-    if STRANGERS.iter().any(|begins| buffer.starts_with(begins)) {
-        return Err(refuse(buffer, error));
+/// Whether a frame stands there: a header with an APDU that can be pushed, a frame of HDLC whose head has its check, or one
+/// of M-Bus that ends where its head says. That its content is spoilt is for those to find who read it.
+fn begins_frame(bytes: &[u8], max_apdu: usize) -> Begins {
+    match *bytes {
+        [hdlc::FLAG] => Begins::Needs(HDLC_FORMAT),
+        [hdlc::FLAG, ..] => match hdlc::Frame::new_checked(bytes) {
+            Ok(_) => Begins::Yes,
+            Err(error) => match error.kind {
+                ErrorKind::Truncated if bytes.len() < hdlc_len(bytes) => Begins::Needs(hdlc_len(bytes)),
+                ErrorKind::HdlcCheck(_) if error.offset > 1 + hdlc::MAX_HEAD => Begins::Yes,
+                ErrorKind::HdlcFormat(_) | ErrorKind::HdlcLength(_) | ErrorKind::HdlcFlag(_) => Begins::No(0),
+                _ => Begins::No(hdlc::MAX_HEAD),
+            },
+        },
+        [mbus::START, ..] if may_be_mbus(bytes) => match bytes.get(mbus_len(bytes) - 1) {
+            _ if bytes.len() < MBUS_HEAD => Begins::Needs(MBUS_HEAD),
+            None => Begins::Needs(mbus_len(bytes)),
+            Some(&mbus::STOP) => Begins::Yes,
+            Some(_) => Begins::No(MBUS_HEAD),
+        },
+        _ if !may_be_wrapper(bytes) => Begins::No(0),
+        _ => match bytes.get(HEADER_LEN) {
+            None => Begins::Needs(HEADER_LEN + 1),
+            Some(tag) => {
+                let pushed = [apdu::DATA_NOTIFICATION, apdu::GENERAL_GLO, apdu::GENERAL_BLOCK_TRANSFER];
+                match wrapper::frame_len(bytes, max_apdu).is_ok() && pushed.contains(tag) {
+                    true => Begins::Yes,
+                    false => Begins::No(0),
+                }
+            }
+        },
     }
-    let mut undecided = buffer.len() <= HEARTBEAT;
-    for length in 1..=buffer.len().min(HEARTBEAT) {
-        match begins_frame(&buffer[length..], max_apdu) {
-            Some(true) => return Ok(Some(length)),
-            Some(false) => {}
-            None => undecided |= buffer.len() <= HEARTBEAT + hdlc::MAX_FRAME_LEN,
-        }
-    }
-    if undecided { Ok(None) } else { Err(refuse(buffer, error)) }
 }
 
-/// Whether a frame stands there: a header with an APDU that can be pushed, or a frame of HDLC with its checks. `None`: not
-/// enough is there to say.
-fn begins_frame(bytes: &[u8], max_apdu: usize) -> Option<bool> {
-    match *bytes {
-        [] => None,
-        [hdlc::FLAG, ..] => match hdlc::Frame::new_checked(bytes) {
-            Ok(_) => Some(true),
-            Err(error) if error.kind == ErrorKind::Truncated => None,
-            Err(_) => Some(false),
-        },
-        [mbus::START, ..] if may_be_mbus(bytes) => match mbus::Frame::new_checked(bytes) {
-            Ok(_) => Some(true),
-            Err(error) if error.kind == ErrorKind::Truncated => None,
-            Err(_) => Some(false),
-        },
-        _ if !may_be_wrapper(bytes) => Some(false),
-        _ => {
-            let tag = *bytes.get(HEADER_LEN)?;
-            let pushed = [apdu::DATA_NOTIFICATION, apdu::GENERAL_GLO, apdu::GENERAL_BLOCK_TRANSFER];
-            Some(wrapper::frame_len(bytes, max_apdu).is_ok() && pushed.contains(&tag))
-        }
+/// Bytes that a frame of HDLC wants to have, as far as it says so already.
+fn hdlc_len(bytes: &[u8]) -> usize {
+    match bytes {
+        [_, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low]) & HDLC_LENGTH) + 2,
+        _ => HDLC_FORMAT,
     }
 }
 
@@ -300,6 +375,10 @@ fn refuse(buffer: &mut BytesMut, error: Error) -> NoFrame {
     buffer.clear();
     NoFrame { error, received }
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/targets/stream.rs"]
+mod stream_target;
 
 #[cfg(test)]
 mod tests {
@@ -356,6 +435,55 @@ mod tests {
         assert_eq!(decoder.end(&stream), Some((Bytes::from(vec![b'a'; HEARTBEAT]), Framing::Wrapper)));
         stream.extend_from_slice(b"a");
         assert!(decoder.decode(&mut stream).is_err());
+    }
+
+    #[test]
+    fn the_stream_corpus_holds() {
+        let folder = format!("{}/../fuzz/corpus/stream", env!("CARGO_MANIFEST_DIR"));
+        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            println!("{}", file.display());
+            stream_target::stream(&std::fs::read(file).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_message_that_ends_in_a_spoilt_frame_is_passed_over_and_the_frame_is_evidence() {
+        let mut spoilt = Vec::new();
+        let (to, from) = (hdlc::Address::PUBLIC_CLIENT, hdlc::Address::MANAGEMENT);
+        hdlc::emit_push(to, from, &[0x0f; 20], 128, &mut spoilt);
+        let last = spoilt.len() - 4;
+        spoilt[last] ^= 1;
+        let mut decoder = StreamDecoder::new(100);
+        let mut stream = BytesMut::from(&[b"IMEI 860000000000000\r\n", &spoilt[..]].concat()[..]);
+        // Its closing flag may open another.
+        assert_eq!(push(decoder.decode(&mut stream).unwrap()), spoilt[..spoilt.len() - 1]);
+    }
+
+    /// Of what streams are made that cost much.
+    const PIECES: [&[u8]; 8] = [
+        &[0x7e],
+        &[0x7e, 0xa0],
+        &[0x7e, 0xa7, 0xff],
+        &[0x7e, 0xa0, 8, 3, 3],
+        &[0, 1],
+        &[0, 1, 0, 1, 0, 1, 0, 9, 0x0f],
+        b"IMEI",
+        &[0xe0, 0x40, 0, 1, 0, 0],
+    ];
+
+    proptest! {
+        #[test]
+        fn whatever_comes_memory_and_steps_are_bounded(
+            pieces in prop::collection::vec(
+                prop::sample::select(&PIECES[..]),
+                0..600,
+            ),
+            cut: u8,
+        ) {
+            stream_target::stream(&[&[cut][..], &pieces.concat()].concat());
+        }
     }
 
     #[test]

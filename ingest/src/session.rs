@@ -36,7 +36,7 @@ use codec::session::client::{
     RANDOM_LEN, Timing,
 };
 use codec::session::india::IndianSession;
-use model::{MeterId, Source};
+use model::{MeterId, SystemTitle};
 use registry::{MeterAccess, Registry};
 
 use crate::{Framing, Pipeline, Received};
@@ -481,7 +481,7 @@ impl MeterSession {
                 }
                 match event {
                     Event::Closed(error) => return Err(error.unwrap_or(Error::Closed).into()),
-                    Event::Pushed(Push::Received(apdu)) => self.pushed(apdu).await,
+                    Event::Pushed(Push::Received(apdu) | Push::Opened(apdu)) => self.pushed(apdu).await,
                     Event::Resynchronised { next } => {
                         tracing::warn!(meter = self.meter(), next, "the sending counter was behind");
                     }
@@ -527,19 +527,29 @@ impl MeterSession {
         self.books.as_ref().map(|books| books.meter.0)
     }
 
-    /// A push has the way of all pushes; without a confirm, for it came on a line of questions.
-    async fn pushed(&self, apdu: Vec<u8>) {
+    /// A push has the way of all pushes; without a confirm, for it came on a line of questions. What was under the
+    /// dedicated key of the session is in the clear now, so that only a policy which takes that takes it; else it is
+    /// evidence, and counted.
+    async fn pushed(&mut self, apdu: Vec<u8>) {
+        let identity = self.identity();
         let Some(pipeline) = &self.pipeline else { return };
         let received = Received {
-            source: Source::Tcp,
+            source: self.link.source(),
             received_at: pipeline.clock().now(),
             framing: Framing::Apdu,
             bytes: Bytes::from(apdu),
-            identity: None,
+            identity,
         };
         if let Err(refused) = pipeline.submit(received).await {
             tracing::warn!(%refused, "a push that came in a session was not taken");
         }
+    }
+
+    /// The meter that the line belongs to, where its keys have shown that it is the one behind it.
+    fn identity(&mut self) -> Option<SystemTitle> {
+        let config = self.session.client().config();
+        let title = config.meter_title.filter(|_| config.protection.is_some() && self.link.is_of_one_meter());
+        title.filter(|_| !matches!(self.session.phase(), Phase::Closed | Phase::Opening)).map(SystemTitle)
     }
 
     /// Where the meter is, if the line knows.

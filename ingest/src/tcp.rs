@@ -28,6 +28,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use codec::apdu::{self, Apdu};
+use codec::wrapper::Wrapper;
 use metrics::{counter, gauge};
 use model::{MeterId, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -409,6 +411,10 @@ impl Connection {
                 Ok(Some(Item::Push(bytes, Framing::Wrapper))) if line.takes(&bytes) => {
                     progress = Progress::Whole;
                 }
+                Ok(Some(Item::Push(bytes, Framing::Wrapper))) if self.is_refused_receipt(&bytes) => {
+                    counter!(telemetry::RECEIPTS_REFUSED).increment(1);
+                    progress = Progress::Whole;
+                }
                 Ok(Some(Item::Push(bytes, framing))) => {
                     pushes.push(self.received(bytes, framing));
                     progress = Progress::Whole;
@@ -434,6 +440,13 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether a meter that proved itself here says that it does not know what a receipt is: it is no push, and brings nothing.
+    fn is_refused_receipt(&self, frame: &[u8]) -> bool {
+        let frame =
+            if matches!(self.behind, Behind::Nobody) { None } else { Wrapper::new_checked(frame).ok() };
+        frame.is_some_and(|frame| matches!(apdu::parse(frame.apdu()), Ok(Apdu::ExceptionResponse(_))))
     }
 
     /// Frames that may be submitted together: one before anything was proven, and never more than may prove nothing in a

@@ -32,6 +32,7 @@ pub(crate) const TCP_CONNECTIONS: &str = "urja_tcp_connections";
 pub(crate) const TCP_PARTIAL_BYTES: &str = "urja_tcp_partial_bytes";
 pub(crate) const TCP_CLOSED: &str = "urja_tcp_closed_total";
 pub(crate) const TCP_HEARTBEATS: &str = "urja_tcp_heartbeats_total";
+pub(crate) const RECEIPTS_REFUSED: &str = "urja_receipts_refused_total";
 pub(crate) const METER_LINES: &str = "urja_meter_lines";
 pub(crate) const MQTT_CONNECTED: &str = "urja_mqtt_connected";
 
@@ -77,6 +78,10 @@ pub fn describe() {
     );
     describe_counter!(TCP_CLOSED, "TCP connections closed by us, by reason");
     describe_counter!(TCP_HEARTBEATS, "messages of vendors before frames, which are passed over");
+    describe_counter!(
+        RECEIPTS_REFUSED,
+        "exceptions of meters that do not know the receipt of a push, passed over"
+    );
     describe_gauge!(METER_LINES, "meters that can be asked over a connection that they opened");
     describe_gauge!(MQTT_CONNECTED, "1 while the MQTT broker is connected");
 }

@@ -221,6 +221,12 @@ pub struct Decode {
     /// Global authentication key, 32 hexadecimal digits
     #[arg(long, value_name = "HEX", env = "URJA_GAK", hide_env_values = true)]
     pub gak: Option<String>,
+    /// Global broadcast encryption key, 32 hexadecimal digits
+    #[arg(long, value_name = "HEX", env = "URJA_GBEK", hide_env_values = true)]
+    pub gbek: Option<String>,
+    /// Dedicated key of the association, 32 hexadecimal digits: for ded-* and general-ded-ciphering
+    #[arg(long, value_name = "HEX", env = "URJA_DEDICATED_KEY", hide_env_values = true)]
+    pub dedicated_key: Option<String>,
     /// System title of the sender, where the frame does not carry it
     #[arg(long, value_name = "HEX")]
     pub system_title: Option<String>,
@@ -325,6 +331,12 @@ pub struct Read {
     /// Rows of a profile up to here
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
+    /// The newest rows of a profile, so many
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "entries"])]
+    pub last: Option<u32>,
+    /// Rows of a profile by the numbers the meter has for them, from 1, both included: A..B, A.. or ..B
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["from", "to"])]
+    pub entries: Option<String>,
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,

@@ -1,20 +1,22 @@
 //! What `urja read` and `urja relay` ask of a meter, by name, and what it says in JSON.
 
-use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute, SelectiveAccess};
+mod rows;
+
+use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
 use codec::axdr::{Data, DateTime, Value};
 use codec::cosem::disconnect_control::ControlState;
 use codec::cosem::india::events::EventLog;
 use codec::cosem::india::{control, identity, prepaid, profile, register, scaler, time};
-use codec::cosem::profile_generic::{self, CaptureObject, RangeDescriptor, Selection};
 use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
-use codec::session::client::{Effect, Error, OwnedData};
+use codec::session::client::{Effect, Error};
 use ingest::{Client, MeterSession, SessionError};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use crate::node::Node;
 use crate::problem::Problem;
+use rows::Wanted;
 
 const CLOCK_CLASS: u16 = 8;
 const REGISTER_CLASS: u16 = 3;
@@ -80,7 +82,13 @@ impl Target {
         let mut parts = text.split(':');
         let (class, name) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let attribute = parts.next().map_or(Some(2), |attribute| attribute.parse().ok())?;
-        parts.next().is_none().then_some(Target::Object(class, name, attribute))
+        parts.next().is_none().then(|| match (class, attribute) {
+            (PROFILE_CLASS, 2) => {
+                let known = PROFILES.into_iter().find(|(_, known, _)| *known == name);
+                Target::Profile(name, known.and_then(|(.., scalers)| scalers))
+            }
+            _ => Target::Object(class, name, attribute),
+        })
     }
 
     fn unknown(text: &str) -> Problem {
@@ -103,6 +111,8 @@ pub struct ReadRequest {
     what: String,
     from: Option<String>,
     to: Option<String>,
+    last: Option<u32>,
+    entries: Option<String>,
     address: Option<String>,
 }
 
@@ -130,21 +140,19 @@ enum RelayCommand {
 /// With what the meter, the line or the registry says.
 pub async fn read(node: &Node, request: ReadRequest) -> Result<Json, Problem> {
     let target = Target::parse(&request.what).ok_or_else(|| Target::unknown(&request.what))?;
-    let range = match (&request.from, &request.to) {
-        (None, None) => None,
-        (from, to) => {
-            let from = from.as_deref().map_or(Ok(BEGINNING), |text| meter_time(text, "--from"))?;
-            let to = to.as_deref().map_or(Ok(END), |text| meter_time(text, "--to"))?;
-            Some((from, to))
-        }
-    };
+    let wanted = Wanted::of(&request)?;
+    if matches!(target, Target::Object(..)) && wanted != Wanted::All {
+        return Err(Problem::refused("no profile", format!("{:?} has no rows to choose from", request.what)));
+    }
     let (mut session, serial) = open(node, &request.meter, request.address.as_deref()).await?;
     let read = match target {
-        Target::Object(class, name, attribute) => object(&mut session, class, name, attribute).await,
-        Target::Profile(name, scalers) => rows(&mut session, name, scalers, range).await,
+        Target::Object(class, name, attribute) => {
+            object(&mut session, class, name, attribute).await.map_err(problem)
+        }
+        Target::Profile(name, scalers) => rows::read(&mut session, name, scalers, &wanted).await,
     };
     session.close().await;
-    let mut read = read.map_err(problem)?;
+    let mut read = read?;
     if let Json::Object(read) = &mut read {
         read.insert("meter".to_owned(), json!(serial));
         read.insert("object".to_owned(), json!(request.what));
@@ -306,70 +314,6 @@ async fn object(
     Ok(json!({ "value": cell(value.data().value(), scaler), "unit": unit }))
 }
 
-async fn rows(
-    session: &mut MeterSession,
-    name: LogicalName,
-    scalers: Option<LogicalName>,
-    range: Option<(DateTime, DateTime)>,
-) -> Result<Json, SessionError> {
-    let columns = columns(&session.get(whole(PROFILE_CLASS, name, 3)).await?);
-    let scalers = match scalers {
-        Some(scalers) => scalers_of(session, scalers).await.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let mut buffer = Vec::new();
-    let mut attribute = whole(PROFILE_CLASS, name, 2);
-    if let Some((from, to)) = &range {
-        let range = RangeDescriptor::times(CaptureObject::clock(time::CLOCK), from, to);
-        attribute.access = Some(SelectiveAccess::encode(&Selection::Range(range), &mut buffer));
-    }
-    let read = session.get(attribute).await?;
-    let scaler_of = |column: &CaptureObject| {
-        let found = scalers.iter().find(|(of, _)| (of.class, of.name) == (column.class, column.name));
-        found.map(|(_, scaler)| *scaler).filter(|_| column.attribute == 2)
-    };
-    let scalers: Vec<_> = columns.iter().map(scaler_of).collect();
-    let mut rows = Vec::new();
-    if let Value::Array(array) | Value::CompactArray(array) = read.data().value() {
-        for row in array.iter() {
-            let Value::Structure(cells) = row else { continue };
-            let scalers = scalers.iter().copied().chain(std::iter::repeat(None));
-            rows.push(Json::Array(
-                cells.iter().zip(scalers).map(|(value, scaler)| cell(value, scaler)).collect(),
-            ));
-        }
-    }
-    let columns: Vec<Json> = columns
-        .iter()
-        .zip(&scalers)
-        .map(|(column, scaler)| {
-            let CaptureObject { class, name, attribute, .. } = column;
-            let unit = scaler.map(|(_, unit)| unit.symbol());
-            json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit })
-        })
-        .collect();
-    Ok(json!({ "columns": columns, "rows": rows }))
-}
-
-/// The columns of a profile; none where one of them is no column, for the rest would then stand over the wrong cells.
-fn columns(objects: &OwnedData) -> Vec<CaptureObject> {
-    let columns = profile_generic::capture_objects(objects.data().value());
-    columns.map(|columns| columns.iter().collect()).unwrap_or_default()
-}
-
-/// The scalers of a scaler profile: its columns with the one row that it has.
-async fn scalers_of(
-    session: &mut MeterSession,
-    name: LogicalName,
-) -> Result<Vec<(CaptureObject, (i8, Unit))>, SessionError> {
-    let columns = columns(&session.get(whole(PROFILE_CLASS, name, 3)).await?);
-    let row = session.get(whole(PROFILE_CLASS, name, 2)).await?;
-    let Value::Array(rows) = row.data().value() else { return Ok(Vec::new()) };
-    let Some(Value::Structure(cells)) = rows.iter().next() else { return Ok(Vec::new()) };
-    let scalers = cells.iter().map(scaler_unit);
-    Ok(columns.into_iter().zip(scalers).filter_map(|(column, scaler)| Some((column, scaler?))).collect())
-}
-
 fn scaler_unit(value: Value<'_>) -> Option<(i8, Unit)> {
     let Value::Structure(fields) = value else { return None };
     let mut fields = fields.iter();
@@ -389,7 +333,9 @@ fn cell(value: Value<'_>, scaler: Option<(i8, Unit)>) -> Json {
         Value::I8(n) => number(n.to_string()),
         Value::I16(n) => number(n.to_string()),
         Value::I32(n) => number(n.to_string()),
-        Value::I64(n) | Value::Delta(n) => number(n.to_string()),
+        Value::I64(n) => number(n.to_string()),
+        // Of what, only the row before says: no number of its own.
+        Value::Delta(n) => json!(format!("{n:+}")),
         Value::U8(n) | Value::Enum(n) | Value::Bcd(n) => number(n.to_string()),
         Value::U16(n) => number(n.to_string()),
         Value::U32(n) => number(n.to_string()),
@@ -534,6 +480,14 @@ mod tests {
         assert!(matches!(
             Target::parse("3:1.0.1.8.0.255:3"),
             Some(Target::Object(3, register::ENERGY_IMPORT, 3))
+        ));
+        let known = Target::parse("7:1.0.99.1.0.255:2");
+        assert!(matches!(known, Some(Target::Profile(profile::BLOCK_LOAD, Some(scaler::BLOCK_LOAD)))));
+        let unknown = Target::parse("7:1.0.99.128.0.255");
+        assert!(matches!(unknown, Some(Target::Profile(LogicalName([1, 0, 99, 128, 0, 255]), None))));
+        assert!(matches!(
+            Target::parse("7:1.0.99.1.0.255:7"),
+            Some(Target::Object(7, profile::BLOCK_LOAD, 7))
         ));
         for wrong in ["", "clocks", "3:1.0.1.8.0", "3:1.0.1.8.0.255:2:1", "x:1.0.1.8.0.255:2"] {
             assert!(Target::parse(wrong).is_none(), "{wrong}");

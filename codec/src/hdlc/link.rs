@@ -8,6 +8,25 @@
 //! The two sides take turns: who sends a frame with the poll bit waits for the other's. A client has the turn
 //! when it connects; it repeats what is not answered in time, from the first segment that was not acknowledged
 //! on. A server sends only when it has the turn, except for pushes.
+//!
+//! A client:
+//!
+//! | state | command | UA | DM | FRMR | I, RR, RNR | timeout |
+//! |---|---|---|---|---|---|---|
+//! | idle | `connect`: SNRM → connecting | – | – | – | – | – |
+//! | connecting | refused | → open; parameters that cannot be read → idle, protocol | → idle, refused | → idle, rejected | – | SNRM again; then → idle, timed out |
+//! | open | `send`: segments, busy until the answer is whole; `disconnect`: DISC → closing | a late copy: nothing | → idle, refused | → idle, rejected | taken, and asked for more until it is whole; a number of what was never sent, or too long → idle, protocol | what is not acknowledged again, else RR; then → idle, timed out |
+//! | closing | refused | → idle, released | → idle, released | → idle, rejected | – | DISC again; then → idle, timed out |
+//!
+//! A server:
+//!
+//! | state | `send` | SNRM | DISC | FRMR | I, RR, RNR | timeout |
+//! |---|---|---|---|---|---|---|
+//! | idle | refused | UA → open; parameters that cannot be read: DM | DM | – | with the poll bit: DM | – |
+//! | open | segments, once it has the turn; busy until the other side has them | UA → open, numbered anew; parameters that cannot be read: DM | UA → idle, released | → idle, rejected | taken; with the poll bit: what is not acknowledged, else RR; a number of what was never sent, or too long: FRMR → idle, protocol | → idle, timed out |
+//!
+//! In every state a UI frame is a push and changes nothing, and so does a frame that only the other role may send. A segment out
+//! of turn is not taken: the number that is waited for, which goes with every frame, asks for it again.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -1,7 +1,16 @@
 //! Frames out of a byte stream that may hold anything between them.
+//!
+//! Whatever the stream holds, finding the next frame looks at each byte a few times at most
+//! ([`Deframer::examined`], [`Deframer::MOST_EXAMINED`]): behind a frame whose head is right and whose content is spoilt the
+//! search goes on at its closing flag, and not at each flag within, where every one could claim two kilobytes again.
 
-use super::{FLAG, Frame, MAX_FRAME_LEN, MIN_LENGTH, announced};
+use super::{CHECK_LEN, FLAG, Frame, MAX_FRAME_LEN, MIN_LENGTH, announced};
 use crate::error::{Error, ErrorKind};
+
+/// Longest head of a frame: format, two addresses, control.
+pub const MAX_HEAD: usize = 2 + 4 + 4 + 1;
+/// Bytes that are looked at to know how long a frame wants to be: flag and format.
+const FORMAT: usize = 3;
 
 /// Delimits frames in a byte stream, and finds the next one behind bytes that are none.
 ///
@@ -12,6 +21,7 @@ pub struct Deframer {
     max_length: usize,
     /// The byte before the buffer is a flag that closed a frame, and may open the next.
     after_flag: bool,
+    examined: usize,
 }
 
 /// What stands at the front of a buffer.
@@ -47,12 +57,22 @@ impl Deframer {
     /// Takes frames of up to `max_length` bytes, flags included.
     #[must_use]
     pub const fn new(max_length: usize) -> Self {
-        Self { max_length, after_flag: false }
+        Self { max_length, after_flag: false, examined: 0 }
+    }
+
+    /// Most bytes that are looked at for each one that is taken off, and for each call that asks for more.
+    pub const MOST_EXAMINED: usize = 8;
+
+    /// Bytes that were looked at so far, each as often as that was done: the work of it, without a clock.
+    #[must_use]
+    pub const fn examined(&self) -> usize {
+        self.examined
     }
 
     /// Looks at the front of `buffer`. The caller takes off what [`Step::Frame`] and [`Step::Skip`] say before it
     /// looks again.
     pub fn next<'a>(&mut self, buffer: &'a [u8]) -> Step<'a> {
+        self.examined = self.examined.saturating_add(1);
         let Some(&first) = buffer.first() else {
             return Step::More(1);
         };
@@ -80,6 +100,7 @@ impl Deframer {
                 _ => Step::More(skip + 2),
             };
         };
+        self.examined = self.examined.saturating_add(FORMAT);
         let (length, _) = match announced(high, low) {
             Ok(announced) => announced,
             Err(error) => return self.skip(buffer, skip, error.shifted(skip)),
@@ -92,10 +113,24 @@ impl Deframer {
         let Some(bytes) = buffer.get(skip..total) else {
             return Step::More(total);
         };
-        match Frame::between(bytes, skip) {
+        let frame = Frame::between(bytes, skip);
+        self.examined = self.examined.saturating_add(match &frame {
+            Ok(_) => total,
+            // A check stands behind all that it covers; the closing flag is looked at before anything else.
+            Err(Error { kind: ErrorKind::HdlcCheck(_), offset }) => offset - skip.min(*offset) + CHECK_LEN,
+            Err(Error { kind: ErrorKind::HdlcFlag(_), .. }) => 1,
+            Err(_) => MAX_HEAD,
+        });
+        match frame {
             Ok(frame) => {
                 self.after_flag = true;
                 Step::Frame { frame, length: total, shared_flag: skip == 0 }
+            }
+            // A check this far behind is that of the content, and the one of the head before it was right: so are the
+            // length and both flags. What is inside was data, and is not taken for frames.
+            Err(error) if is_behind_head(&error, skip) => {
+                self.after_flag = false;
+                Step::Skip { length: total - 1, error: Some(error) }
             }
             Err(error) => self.skip(buffer, skip, error),
         }
@@ -107,8 +142,15 @@ impl Deframer {
         let from = from.max(1);
         let rest = buffer.get(from..).unwrap_or_default();
         let length = from + rest.iter().position(|&byte| byte == FLAG).unwrap_or(rest.len());
+        self.examined = self.examined.saturating_add(length);
         Step::Skip { length, error: Some(error) }
     }
+}
+
+/// Whether a wrong check is that of the content of a frame with its opening flag before `begin`: the head had its own,
+/// which was right.
+fn is_behind_head(error: &Error, begin: usize) -> bool {
+    matches!(error.kind, ErrorKind::HdlcCheck(_)) && error.offset > begin + MAX_HEAD
 }
 
 #[cfg(test)]
@@ -193,6 +235,52 @@ mod tests {
         assert_eq!(frames, [&b"one"[..], b"three"]);
         assert!(skipped > 0);
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn the_content_of_a_spoilt_frame_is_not_taken_for_frames() {
+        let inner = frame(b"inner");
+        let mut stream = frame(b"one");
+        let mut spoilt = frame(&[b"before", &inner[..], b"behind"].concat());
+        let last = spoilt.len() - 4;
+        spoilt[last] ^= 1;
+        let total = spoilt.len();
+        stream.extend_from_slice(&spoilt);
+        stream.extend_from_slice(&frame(b"three")[1..]);
+        let (frames, skipped, left) = all(&[&stream]);
+        assert_eq!(frames, [&b"one"[..], b"three"]);
+        assert_eq!((skipped, left), (total - 1, 0), "its closing flag opens the next");
+    }
+
+    /// Frames within frames: each has a right head, a closing flag where it should be, and two kilobytes to check.
+    #[test]
+    fn the_work_for_the_worst_stream_is_a_few_times_its_length() {
+        let mut unit = frame(&[0; 4]);
+        let pieces = 2040 / 9;
+        let length = u16::try_from(9 * pieces - 1).unwrap();
+        unit[1..3].copy_from_slice(&(0xa000 | length).to_be_bytes());
+        let check = super::super::check_sequence(&unit[1..6]);
+        unit[6..8].copy_from_slice(&check.to_le_bytes());
+        let unit = [&unit[..8], &[0]].concat();
+        for stream in
+            [unit.repeat(1000), vec![FLAG; 3000], [FLAG, 0xa0].repeat(2000), [FLAG, 0xa7, 0xff].repeat(2000)]
+        {
+            let (mut deframer, mut rest, mut calls) = (Deframer::default(), &stream[..], 0);
+            while let Step::Skip { length, .. } | Step::Frame { length, .. } = deframer.next(rest) {
+                rest = &rest[length..];
+                calls += 1;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let taken = stream.len() - rest.len();
+            assert!(calls > 1 && taken > 900, "{calls} calls, {taken} bytes");
+            assert!(
+                deframer.examined() <= Deframer::MOST_EXAMINED * (taken + 1),
+                "{} for {taken}",
+                deframer.examined()
+            );
+        }
     }
 
     #[test]

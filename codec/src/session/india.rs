@@ -7,6 +7,16 @@
 //! that is too low.
 //!
 //! An [`IndianSession`] is driven as a [`ClientSession`], with the address of the client beside each APDU.
+//!
+//! | state | `associate` | answer | refusal | timeout | disconnected |
+//! |---|---|---|---|---|---|
+//! | closed | the meter shows the client's counter → opening as public client; else → the client's opening | dropped | dropped | – | – |
+//! | opening as public client | busy | AARE → asking | → the client's opening | AARQ again; then → closed, told | → closed, told |
+//! | asking for the counter | busy | a number: raised → leaving, none left → closed, told; something else → leaving | → leaving | asked again; then → closed, told | → closed, told |
+//! | leaving the public client | busy | RLRE → the client's opening | → the client's opening | → the client's opening | → closed, told |
+//! | the client's opening and all behind it | as in the table of [`ClientSession`](super::client) | | | | |
+//!
+//! A push is handed out in every state. What is for the client while the public one is still there changes nothing.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -14,6 +14,26 @@
 //! in is answered with an exception-response in the clear; a counter that was used before with the lowest that would
 //! be taken. Long values go and come in blocks, each direction a state of its own. Requests that do not ask to be
 //! confirmed are done and not answered, but for a get, which would have no sense otherwise.
+//!
+//! Of each client, by what it sends and by what happens besides:
+//!
+//! | state | AARQ | pass 3 | other request | RLRQ | cannot be taken in | `inactivity` without use | new keys in force |
+//! |---|---|---|---|---|---|---|---|
+//! | none | AARE: accepted → open, or → pending where passes follow; refused → none | exception | exception | exception | exception | – | – |
+//! | pending | the same, from none | right: pass 4 → open; wrong: denied → none | exception | RLRE → none | exception | → none | exception → none |
+//! | open | the same, from none | a method like others | answer | RLRE → none | exception | → none | exception → none |
+//!
+//! A cell without an arrow leaves the state as it is. *Cannot be taken in* is whatever does not parse, is not protected as the
+//! association asks, or was sent under a counter that was used: anybody could have sent it, so it ends nothing. New keys are in
+//! force from the next ciphered AARQ of any client on.
+//!
+//! Inside of an open association, by the long value that is under way:
+//!
+//! | long value | answer too long for one APDU | next block asked for | first block | further block |
+//! |---|---|---|---|---|
+//! | none | block 1 → going | refused: none in progress | → coming; whole: done → none | refused: none in progress |
+//! | going | block 1 of the new one → going | the next; the last one again, as often as it is asked for; another number: refused → none | → coming, the other is over | refused: none in progress |
+//! | coming | block 1 → going, the other is over | refused → none | → coming anew | → coming; whole: done → none; wrong number or over [`MAX_LONG_VALUE`]: refused → none |
 
 mod opening;
 mod security;

@@ -5,12 +5,13 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::{Authentication, DecodeKeys, Node, hex, open, plaintext_node};
+use super::{Authentication, DecodeKeys, Node, hex, open, plaintext_node, received};
 use crate::apdu::acse::{self, Aare, Aarq, Fields, Mechanism, Rlre, Rlrq, field};
-use crate::apdu::ciphered::{Ciphered, Content, GeneralCiphering, GeneralDed, Scope};
+use crate::apdu::ciphered::{Ciphered, Content, GeneralCiphering, GeneralDed, KeyInfo, Scope};
 use crate::apdu::initiate::{InitiateRequest, InitiateResponse};
 use crate::apdu::{self, Apdu, SYSTEM_TITLE_LEN};
 use crate::cursor::Cursor;
+use crate::security::keys::KeyUse;
 use crate::security::{Scratch, SecurityControl};
 
 const PRESENT: &str = "present";
@@ -23,7 +24,7 @@ pub(super) fn node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize, keys: Option<&D
         Apdu::InitiateResponse(_) => initiate_response(bytes, offset),
         Apdu::Ciphered(ciphered) => {
             let title = keys.and_then(|keys| keys.system_title);
-            service(ciphered, offset, title.as_ref(), keys)
+            service(ciphered, bytes, offset, title.as_ref(), keys)
         }
         Apdu::AssociationRequest(aarq) => request(aarq, bytes, offset, keys),
         Apdu::AssociationResponse(aare) => response(aare, bytes, offset, keys),
@@ -33,8 +34,8 @@ pub(super) fn node(apdu: &Apdu<'_>, bytes: &[u8], offset: usize, keys: Option<&D
         Apdu::ReleaseResponse(Rlre { reason, .. }) => {
             release("release-response", reason.map(|reason| reason.to_string()), bytes, offset, keys)
         }
-        Apdu::GeneralDed(ded) => general_ded(ded, offset),
-        Apdu::GeneralCiphering(general) => general_ciphering(general, offset),
+        Apdu::GeneralDed(ded) => general_ded(ded, bytes, offset, keys),
+        Apdu::GeneralCiphering(general) => general_ciphering(general, bytes, offset, keys),
         _ => return None,
     })
 }
@@ -141,7 +142,7 @@ fn information(
         Ok(Apdu::InitiateResponse(_)) => node.children.push(initiate_response(bytes, at)),
         Ok(Apdu::Ciphered(ciphered)) => {
             let known = keys.and_then(|keys| keys.system_title);
-            node.children.push(service(&ciphered, at, title.or(known.as_ref()), keys));
+            node.children.push(service(&ciphered, bytes, at, title.or(known.as_ref()), keys));
         }
         _ if bytes.first() == Some(&apdu::initiate::INITIATE_REQUEST) => {
             node.value = format!("undecodable initiate-request of {} bytes", bytes.len());
@@ -203,9 +204,10 @@ fn quality(quality: Option<i8>, version: usize, node: &mut Node) {
     }
 }
 
-/// A glo-* APDU is opened when the title of its sender is known; the key of a ded-* one never is.
+/// A glo-* or ded-* APDU is opened when the title of its sender and its key are known.
 fn service(
     ciphered: &Ciphered<'_>,
+    bytes: &[u8],
     offset: usize,
     title: Option<&[u8; SYSTEM_TITLE_LEN]>,
     keys: Option<&DecodeKeys>,
@@ -214,48 +216,68 @@ fn service(
     node.name = format!("{}-{}", ciphered.prefix(), ciphered.service()).into();
     let content = ciphered.content();
     head(&content, offset, &mut node);
-    match (ciphered.scope(), title, keys) {
-        (Scope::Global, Some(title), Some(keys)) => opened(ciphered, title, offset, keys, &mut node),
-        _ => closed(&content, offset, &mut node),
-    }
+    let (Some(title), Some(keys)) = (title, keys) else {
+        closed(&content, offset, &mut node);
+        return node;
+    };
+    let mut scratch = Scratch::new();
+    let opened = match ciphered.scope() {
+        Scope::Global if !content.control.broadcast() => {
+            open(&ciphered.as_general(title), keys, &mut scratch).map_err(|error| error.to_string())
+        }
+        Scope::Global => received(bytes, title, content.control, KeyUse::Broadcast, keys, &mut scratch),
+        Scope::Dedicated => received(bytes, title, content.control, KeyUse::Dedicated, keys, &mut scratch),
+    };
+    shown(opened, &content, offset, &mut node);
     node
 }
 
-fn opened(
-    ciphered: &Ciphered<'_>,
-    title: &[u8; SYSTEM_TITLE_LEN],
+/// What was opened of a content, or why it was not.
+fn shown(
+    opened: Result<(Authentication, Option<&[u8]>), String>,
+    content: &Content<'_>,
     offset: usize,
-    keys: &DecodeKeys,
     node: &mut Node,
 ) {
-    let content = ciphered.content();
-    let mut scratch = Scratch::new();
-    match open(&ciphered.as_general(title), keys, &mut scratch) {
+    match opened {
         Ok((authentication, Some(plain))) => {
             node.authentication = Some(authentication);
             node.children.push(plaintext_node(plain, offset + content.offset));
         }
         Ok((authentication, None)) => {
-            closed(&content, offset, node);
+            closed(content, offset, node);
             node.authentication = Some(authentication);
         }
         Err(error) => {
-            closed(&content, offset, node);
-            node.value = error.to_string();
+            closed(content, offset, node);
+            node.value = error;
             node.authentication = Some(Authentication::Failed);
         }
     }
 }
 
-fn general_ded(ded: &GeneralDed<'_>, offset: usize) -> Node {
+fn general_ded(ded: &GeneralDed<'_>, bytes: &[u8], offset: usize, keys: Option<&DecodeKeys>) -> Node {
     let mut node = Node::new(offset, "general-ded-ciphering", "");
     node.children.push(Node::new(offset + 1, "system title", hex(ded.system_title())));
-    head(&ded.content(), offset, &mut node);
-    closed(&ded.content(), offset, &mut node);
+    let content = ded.content();
+    head(&content, offset, &mut node);
+    let mut scratch = Scratch::new();
+    let opened = match keys {
+        Some(keys) => {
+            received(bytes, ded.system_title(), content.control, KeyUse::Dedicated, keys, &mut scratch)
+        }
+        None => Ok((Authentication::NotVerified, None)),
+    };
+    shown(opened, &content, offset, &mut node);
     node
 }
 
-fn general_ciphering(general: &GeneralCiphering<'_>, offset: usize) -> Node {
+fn general_ciphering(
+    general: &GeneralCiphering<'_>,
+    bytes: &[u8],
+    offset: usize,
+    keys: Option<&DecodeKeys>,
+) -> Node {
     let mut node = Node::new(offset, "general-ciphering", "");
     let fields = [
         ("transaction id", general.transaction_id()),
@@ -272,8 +294,21 @@ fn general_ciphering(general: &GeneralCiphering<'_>, offset: usize) -> Node {
     }
     let key = general.key_info().map_or_else(|| "absent".to_string(), |key| key.to_string());
     node.children.push(Node::new(offset + 1 + cursor.position(), "key", key));
-    head(&general.content(), offset, &mut node);
-    closed(&general.content(), offset, &mut node);
+    let content = general.content();
+    head(&content, offset, &mut node);
+    let key = match general.key_info() {
+        Some(KeyInfo::Unicast) => Some(KeyUse::Unicast),
+        Some(KeyInfo::Broadcast) => Some(KeyUse::Broadcast),
+        _ => None,
+    };
+    let mut scratch = Scratch::new();
+    let opened = match (keys, key) {
+        (Some(keys), Some(key)) => {
+            received(bytes, general.originator(), content.control, key, keys, &mut scratch)
+        }
+        _ => Ok((Authentication::NotVerified, None)),
+    };
+    shown(opened, &content, offset, &mut node);
     node
 }
 
@@ -323,13 +358,13 @@ mod tests {
     use crate::apdu::initiate::{Conformance, DedicatedKey};
     use crate::security::association::{Envelope, Outgoing, Protect};
     use crate::security::counter::SendCounter;
-    use crate::security::keys::{AssociationKeys, KeyUse};
+    use crate::security::keys::{AssociationKeys, Key};
     use crate::security::{Keys, RustCrypto};
 
     const TITLE: [u8; 8] = *b"HXE00005";
 
     fn keys() -> DecodeKeys {
-        DecodeKeys { guek: Some([1; 16]), gak: Some([2; 16]), system_title: None }
+        DecodeKeys { guek: Some([1; 16]), gak: Some([2; 16]), ..DecodeKeys::default() }
     }
 
     fn sealed(protect: Protect, plain: &[u8]) -> Vec<u8> {
@@ -406,6 +441,43 @@ mod tests {
  90         client max pdu 750
 ";
         assert_eq!(described(&apdu, &keys()), expected);
+    }
+
+    /// A question under a key of its own, as the session would seal it.
+    fn sealed_under(key: KeyUse, envelope: Envelope, protect: Protect) -> Vec<u8> {
+        let mut all = AssociationKeys::new(Keys::new([1; 16], [2; 16])).with_broadcast(Key::new([3; 16]));
+        all.set_dedicated(Some(Key::new([4; 16])));
+        let invocation = SendCounter::of_session().take().unwrap();
+        let (question, mut out) = ([0xc0, 1, 0xc1, 0, 8, 0, 0, 1, 0, 0, 255, 2, 0], vec![]);
+        Outgoing { title: TITLE, protect }
+            .seal(&RustCrypto, &all, key, envelope, invocation, &question, &mut out)
+            .unwrap();
+        out
+    }
+
+    #[test]
+    fn what_is_under_a_dedicated_or_the_broadcast_key_is_opened_with_it_and_only_with_it() {
+        let title = Some(TITLE);
+        let all = DecodeKeys { gbek: Some([3; 16]), dedicated: Some([4; 16]), system_title: title, ..keys() };
+        let neither = DecodeKeys { system_title: title, ..keys() };
+        let wrong = DecodeKeys { gbek: Some([9; 16]), dedicated: Some([9; 16]), ..neither.clone() };
+        for key in [KeyUse::Broadcast, KeyUse::Dedicated] {
+            for envelope in [Envelope::Service, Envelope::General] {
+                for protect in [Protect::Authenticated, Protect::AuthenticatedEncrypted] {
+                    let apdu = sealed_under(key, envelope, protect);
+                    let text = described(&apdu, &all);
+                    let first = text.lines().next().unwrap();
+                    assert!(first.ends_with(" verified") && !first.contains("not"), "{text}");
+                    assert!(text.contains("get-request-normal") && text.contains("0.0.1.0.0.255"), "{text}");
+                    let text = described(&apdu, &neither);
+                    assert!(text.lines().next().unwrap().ends_with("not verified"), "{text}");
+                    assert!(!text.contains("get-request-normal"), "{text}");
+                    let text = described(&apdu, &wrong);
+                    assert!(text.lines().next().unwrap().ends_with("failed"), "{text}");
+                    assert!(!text.contains("get-request-normal"), "{text}");
+                }
+            }
+        }
     }
 
     #[test]

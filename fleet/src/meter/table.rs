@@ -2,8 +2,9 @@
 
 use codec::apdu::{DataAccessResult, SelectiveAccess};
 use codec::axdr::{Value, Writer};
+use codec::cosem::india::status;
 use codec::cosem::profile_generic::{Bound, CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
-use codec::cosem::{LogicalName, clock};
+use codec::cosem::{LogicalName, clock, data};
 use model::{Calendar, Instant};
 
 use super::instant_of;
@@ -73,7 +74,8 @@ impl Wanted {
         }
     }
 
-    /// Of all of it, the rows in a range with the columns that it names.
+    /// Of all of it, the rows in a range with the columns that it names. Only the column of time with which the rows begin
+    /// restricts, and the sequence number of an event log, which stands in none of them.
     fn within(
         self,
         range: &RangeDescriptor<'_>,
@@ -89,11 +91,10 @@ impl Wanted {
             return Err(DataAccessResult::ScopeOfAccessViolated);
         }
         let restricting = range.restricting;
-        let is_time =
-            restricting.class == clock::CLASS || columns.first().is_some_and(|c| same(c, &restricting));
-        let span = if Some(restricting.name) == sequence {
+        let by_number = sequence.map(|name| CaptureObject::whole(data::CLASS, name, 2));
+        let span = if by_number.is_some_and(|number| same(&number, &restricting)) {
             Span::Sequence(number(range.from)?, number(range.to)?)
-        } else if is_time {
+        } else if columns.first().is_some_and(|first| is_time(first) && same(first, &restricting)) {
             Span::Time(time(range.from, calendar)?, time(range.to, calendar)?)
         } else {
             return Err(DataAccessResult::ScopeOfAccessViolated);
@@ -130,6 +131,11 @@ impl Wanted {
             }
         }
     }
+}
+
+/// Whether the rows of a buffer that begins with this column are in its order.
+fn is_time(column: &CaptureObject) -> bool {
+    column.class == clock::CLASS || column.name == status::BILLING_DATE
 }
 
 fn same(one: &CaptureObject, other: &CaptureObject) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use codec::ErrorKind;
 use codec::wrapper::{HEADER_LEN, VERSION, Wrapper};
+use model::Source;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -109,6 +110,20 @@ impl MeterLink {
             Kind::Held(line) => Some(line.peer()),
             Kind::Polled(_) => None,
         }
+    }
+
+    /// The way by which what comes over it is booked.
+    pub(super) const fn source(&self) -> Source {
+        match &self.0 {
+            Kind::Tcp { .. } | Kind::Held(_) => Source::Tcp,
+            Kind::Udp { .. } => Source::Udp,
+            Kind::Polled(_) => Source::Mqtt,
+        }
+    }
+
+    /// Whether nobody but the meter that is asked is behind it: a node of a broker may have several.
+    pub(super) const fn is_of_one_meter(&self) -> bool {
+        !matches!(self.0, Kind::Polled(_))
     }
 
     /// How often an association may be opened before it is given up: what is lost on the way is nobody's fault.

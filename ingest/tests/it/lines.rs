@@ -12,13 +12,13 @@ use codec::cosem::{ClassId, LogicalName};
 use fleet::meter::{Door, SimulatedClock, doors, write_access};
 use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
 use ingest::{Client, MeterSession, SessionError, SessionOptions, Sessions, TcpOptions, serve_tcp};
-use model::Source;
+use model::{Fact, QuarantineReason, Source};
 use registry::MeterAccess;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::frames::june;
+use crate::frames::{Meter, june};
 use crate::world::World;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -225,6 +225,66 @@ async fn bad_network(meter: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
         }
     });
     (address, losses)
+}
+
+/// Passes datagrams on; before the answer of this number comes each of these frames.
+async fn pushing_network(meter: SocketAddr, before: usize, pushes: Vec<Vec<u8>>) -> SocketAddr {
+    let outside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let inside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    inside.connect(meter).await.unwrap();
+    let address = outside.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut bytes, mut answers) = (vec![0; 4096], 0);
+        loop {
+            let (length, client) = outside.recv_from(&mut bytes).await.unwrap();
+            inside.send(&bytes[..length]).await.unwrap();
+            let length = inside.recv(&mut bytes).await.unwrap();
+            answers += 1;
+            for push in pushes.iter().filter(|_| answers == before) {
+                outside.send_to(push, client).await.unwrap();
+            }
+            outside.send_to(&bytes[..length], client).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the_meter_of_the_session() {
+    let world = World::new().await;
+    let options = options(1, "127.0.0.1:9".parse().unwrap());
+    let fleet = Fleet::new(options.clone()).unwrap();
+    let clock = SimulatedClock::new(june(5, 12, 0), 1);
+    let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
+    fleet::meter::open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
+    let other = Meter::new(900);
+    world.register(&[&other]).await;
+    let meter = register(&world, &doors).await.remove(0);
+    let identity = &doors[0].identity;
+    let asked = Meter { title: meter.title, guek: identity.guek, gak: identity.gak, ..Meter::new(1) };
+    let event = |meter: &Meter| meter.frame(7_000, &meter.event(june(5, 12, 0), 0x10));
+    // Asking for the counter takes three answers, the association two.
+    let pushes = vec![event(&asked), event(&other)];
+    let network = pushing_network(doors[0].address.unwrap(), 6, pushes).await;
+    let sessions =
+        Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
+    let address = format!("udp://{network}");
+    let mut session =
+        timeout(DEADLINE, sessions.open(&meter, Client::Utility, Some(&address))).await.unwrap().unwrap();
+    assert_eq!(serial(&mut session).await, meter.serial);
+    session.close().await;
+    world
+        .until("both are folded", |fold| fold.tallies().iter().map(|tally| tally.received).sum::<u64>() >= 2)
+        .await;
+    let (udp, tcp) = (world.tally(Source::Udp).await, world.tally(Source::Tcp).await);
+    assert_eq!((udp.received, udp.stored, udp.quarantined), (2, 1, 1), "{udp:?}");
+    assert_eq!(tcp.received, 0, "{tcp:?}");
+    let reasons = world.journaled().into_iter().filter_map(|(fact, _)| match fact {
+        Fact::Quarantined(kept) => Some(kept.reason),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), [QuarantineReason::IdentityMismatch]);
+    options.shutdown.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,9 +12,11 @@ use crate::cli::{Decode, DecodeFraming};
 pub(super) fn run(args: &Decode, as_json: bool) -> Result<ExitCode> {
     let bytes = bytes_of(&args.bytes)?;
     let keys = DecodeKeys {
-        guek: args.guek.as_deref().map(|text| fixed("--guek", text)).transpose()?,
-        gak: args.gak.as_deref().map(|text| fixed("--gak", text)).transpose()?,
-        system_title: args.system_title.as_deref().map(|text| fixed("--system-title", text)).transpose()?,
+        guek: key("--guek", args.guek.as_deref())?,
+        gak: key("--gak", args.gak.as_deref())?,
+        gbek: key("--gbek", args.gbek.as_deref())?,
+        dedicated: key("--dedicated-key", args.dedicated_key.as_deref())?,
+        system_title: key("--system-title", args.system_title.as_deref())?,
     };
     let framing = match args.framing {
         DecodeFraming::Auto => Framing::Auto,
@@ -50,6 +52,10 @@ fn bytes_of(text: &str) -> Result<Vec<u8>> {
         hex::decode(digits.strip_prefix("0x").unwrap_or(&digits)).context("the bytes are not hexadecimal")?;
     ensure!(!bytes.is_empty(), "there are no bytes to decode");
     Ok(bytes)
+}
+
+fn key<const N: usize>(flag: &str, text: Option<&str>) -> Result<Option<[u8; N]>> {
+    text.map(|text| fixed(flag, text)).transpose()
 }
 
 fn fixed<const N: usize>(flag: &str, text: &str) -> Result<[u8; N]> {

@@ -17,6 +17,8 @@ pub(super) async fn read(config: &Config, args: &cli::Read, as_json: bool) -> Re
         "what": args.what,
         "from": args.from,
         "to": args.to,
+        "last": args.last,
+        "entries": args.entries,
         "address": args.address,
     });
     let answer = request(config, "/admin/read", &body).await?;

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../targets/india.rs"]
+mod india_target;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| india_target::india(bytes));
