@@ -23,7 +23,7 @@ impl Drop for Meter {
 }
 
 /// A meter that is registered in `data`; its relay needs the button.
-fn registered(data: &Path, dir: &Path) -> Option<Meter> {
+fn registered(data: &Path, dir: &Path, hls: &str) -> Option<Meter> {
     let imports = python().args(["-c", "import gurux_dlms, dlms_cosem, cryptography"]).output();
     if !imports.is_ok_and(|out| out.status.success()) {
         skip("Python packages of tests/peers/requirements.txt");
@@ -31,7 +31,7 @@ fn registered(data: &Path, dir: &Path) -> Option<Meter> {
     }
     let mut child = python()
         .arg(root().join("tests/peers/meter.py"))
-        .args(["0", TITLE, GUEK, GAK, "--mode", "3"])
+        .args(["0", TITLE, GUEK, GAK, "--mode", "3", "--hls", hls])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -40,8 +40,8 @@ fn registered(data: &Path, dir: &Path) -> Option<Meter> {
     let meter = Meter(child);
     let said: Value = serde_json::from_str(&line).unwrap();
     let csv = format!(
-        "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls\n\
-         {TITLE},PX000001,{GUEK},{GAK},is15959-d1,authenticated,,127.0.0.1:{},Urja1234,1234567890123456\n",
+        "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls,mechanism\n\
+         {TITLE},PX000001,{GUEK},{GAK},is15959-d1,authenticated,,127.0.0.1:{},Urja1234,1234567890123456,hls{hls}\n",
         said["port"]
     );
     std::fs::write(dir.join("meters.csv"), csv).unwrap();
@@ -53,7 +53,7 @@ fn registered(data: &Path, dir: &Path) -> Option<Meter> {
 fn a_meter_is_read_by_name_and_its_relay_is_cut_only_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let Some(_meter) = registered(&data, dir.path()) else { return };
+    let Some(_meter) = registered(&data, dir.path(), "2") else { return };
     assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh"])["unit"], "Wh");
     let daily = urja_ok(&data, &["read", TITLE, "daily"]);
     assert_eq!(daily["columns"].as_array().unwrap().len(), 5);
@@ -70,4 +70,19 @@ fn a_meter_is_read_by_name_and_its_relay_is_cut_only_where_that_is_configured() 
     let relay = |command| urja_ok(&data, &["--config", &config, "relay", "PX000001", command]);
     assert_eq!(relay("disconnect")["supplied"], false);
     assert_eq!(relay("connect")["state"], "ready", "the consumer must press the button");
+}
+
+#[test]
+fn a_meter_with_gmac_is_read_and_cut_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let Some(_meter) = registered(&data, dir.path(), "5") else { return };
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh"])["unit"], "Wh");
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh", "--client", "32"])["unit"], "Wh");
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "serial", "--client", "16"])["value"], "PX000001");
+    let config = dir.path().join("urja.toml");
+    std::fs::write(&config, "[relay]\nenabled = true\n").unwrap();
+    let config = config.display().to_string();
+    let cut = urja_ok(&data, &["--config", &config, "relay", "PX000001", "disconnect"]);
+    assert_eq!(cut["supplied"], false);
 }

@@ -17,11 +17,13 @@ use polls::Polls;
 pub use polls::{NodeTopic, PollFraming, PollOptions, serve_polls};
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use codec::apdu::acse::{Diagnostic, ServiceUser};
 use codec::apdu::{AttributeDescriptor, MethodDescriptor, SYSTEM_TITLE_LEN, SelectedAttribute};
 use codec::axdr::{Data, Value};
 use codec::cosem::ClassId;
@@ -37,7 +39,7 @@ use codec::session::client::{
 };
 use codec::session::india::IndianSession;
 use model::{MeterId, Source};
-use registry::{MeterAccess, Registry};
+use registry::{Asking, Mechanism, MeterAccess, Reader, Registry};
 
 use crate::{Framing, Pipeline, Received};
 
@@ -68,19 +70,54 @@ impl Default for SessionOptions {
 
 /// As whom a meter is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
-    /// The reader, with a password; cannot change anything.
-    Reader,
-    /// The utility client; writes and commands.
-    Utility,
+pub struct Client {
+    /// Address of the client.
+    pub sap: u8,
+    /// How it proves who it is.
+    pub mechanism: Mechanism,
 }
 
 impl Client {
-    const fn association(self) -> Association {
-        match self {
-            Client::Reader => READER,
-            Client::Utility => UTILITY,
+    /// The public client, without any proof; sees clock, names and counters.
+    pub const PUBLIC: Client = Client { sap: PUBLIC.client_sap, mechanism: Mechanism::None };
+    /// The reader, with a password; cannot change anything.
+    pub const READER: Client = Client { sap: READER.client_sap, mechanism: Mechanism::Password };
+    /// The utility client, as in India; writes and commands.
+    pub const UTILITY: Client = Client { sap: UTILITY.client_sap, mechanism: Mechanism::Aes };
+
+    /// As whom a meter is registered to be asked.
+    #[must_use]
+    pub const fn registered(asking: &Asking) -> Client {
+        Client { sap: asking.client, mechanism: asking.mechanism }
+    }
+
+    /// The client of this address: as the meter is registered where it is that one, else with the mechanism that the
+    /// client has in India.
+    #[must_use]
+    pub const fn of(sap: u8, asking: &Asking) -> Client {
+        match sap {
+            _ if sap == asking.client => Client::registered(asking),
+            16 => Client::PUBLIC,
+            32 => Client::READER,
+            _ => Client { sap, ..Client::UTILITY },
         }
+    }
+
+    /// Whether an answer to its challenge proves that the meter is there now.
+    const fn challenges(self) -> bool {
+        matches!(self.mechanism, Mechanism::Aes | Mechanism::Gmac)
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mechanism = match self.mechanism {
+            Mechanism::None => "without authentication",
+            Mechanism::Password => "with a password (lls)",
+            Mechanism::Aes => "with mechanism 2 (hls2)",
+            Mechanism::Gmac => "with mechanism 5 (hls5)",
+        };
+        write!(f, "client {} {mechanism}", self.sap)
     }
 }
 
@@ -109,6 +146,25 @@ pub enum SessionError {
     /// What was asked cannot be asked.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// Over a connection that anybody may have opened, a client without a challenge shows its password, or believes
+    /// what it is told.
+    #[error(
+        "over a connection that meter {meter} opened nobody asks as {client}: nothing would prove who answers"
+    )]
+    NoChallenge {
+        /// Its serial number.
+        meter: String,
+        /// As whom it should have been asked.
+        client: Client,
+    },
+    /// The meter does not let this client in.
+    #[error("as {client}: {error}")]
+    NotLetIn {
+        /// As whom it was asked.
+        client: Client,
+        /// What the meter said.
+        error: Error,
+    },
     /// The meter refused, or did not answer.
     #[error("{error}")]
     Meter {
@@ -130,7 +186,26 @@ impl SessionError {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Meter { error, .. } => Some(error.hint()),
+            Self::NotLetIn {
+                error:
+                    Error::Rejected {
+                        diagnostic:
+                            Some(Diagnostic::User(
+                                ServiceUser::MechanismUnknown
+                                | ServiceUser::MechanismRequired
+                                | ServiceUser::AuthenticationRequired,
+                            )),
+                        ..
+                    },
+                ..
+            } => Some(
+                "this client has another mechanism on the meter: import it with the column mechanism (none, lls, hls2, \
+                 hls5), or another client with the column client",
+            ),
+            Self::NotLetIn { error, .. } | Self::Meter { error, .. } => Some(error.hint()),
+            Self::NoChallenge { .. } => Some(
+                "ask as a client with hls2 or hls5, or import the address at which the meter can be dialled",
+            ),
             Self::NoAddress(_) => Some(
                 "import it with the column address, say where it is with --address, or wait until it dials the running \
                  head-end and has said who it is",
@@ -152,6 +227,23 @@ impl SessionError {
         match self {
             Self::Meter { effect, .. } => *effect,
             _ => Effect::None,
+        }
+    }
+
+    /// An association that came to nothing because the meter does not want it so; silence and broken lines are none.
+    fn opening(self, client: Client) -> SessionError {
+        match self {
+            Self::Meter {
+                error:
+                    error @ (Error::Rejected { .. }
+                    | Error::Service(_)
+                    | Error::Exception(_)
+                    | Error::NotAdmitted(_)
+                    | Error::NoChallenge
+                    | Error::Context(_)),
+                ..
+            } => Self::NotLetIn { client, error },
+            other => other,
         }
     }
 }
@@ -188,6 +280,36 @@ impl Sessions {
         }
     }
 
+    /// Opens an association to read, as the meter is registered to be asked: as the reader where that is said, and where
+    /// it is said as the reader too if the meter does not let the other client in.
+    ///
+    /// # Errors
+    /// [`SessionError`]; of the first client where both are not let in.
+    pub async fn open_to_read(
+        &self,
+        meter: &MeterAccess,
+        to: Option<&str>,
+    ) -> Result<MeterSession, SessionError> {
+        let client = match meter.asking.reader {
+            Reader::Always => Client::READER,
+            Reader::Never | Reader::Fallback => Client::registered(&meter.asking),
+        };
+        let refused = match self.open(meter, client, to).await {
+            Err(refused @ SessionError::NotLetIn { .. }) if meter.asking.reader == Reader::Fallback => {
+                refused
+            }
+            done => return done,
+        };
+        tracing::warn!(meter = meter.serial, %refused, "read as the meter reader instead");
+        match self.open(meter, Client::READER, to).await {
+            Ok(session) => Ok(MeterSession { instead: Some(refused), ..session }),
+            Err(again) => {
+                tracing::warn!(meter = meter.serial, %again, "and not let in as the meter reader either");
+                Err(refused)
+            }
+        }
+    }
+
     /// Opens an association as `client`: with the meter at `to`, else at the address it is registered with, else over a
     /// connection that it opened.
     ///
@@ -221,9 +343,8 @@ impl Sessions {
         config: &Config,
         lease: Lease,
     ) -> Result<MeterSession, SessionError> {
-        // A password travels as it is, and what answers here may be anybody.
-        if client == Client::Reader {
-            return Err(SessionError::NoAddress(meter.serial.clone()));
+        if !client.challenges() {
+            return Err(SessionError::NoChallenge { meter: meter.serial.clone(), client });
         }
         let lease = Arc::new(lease);
         let mut failed = SessionError::NoAddress(meter.serial.clone());
@@ -299,43 +420,48 @@ impl Sessions {
         link: MeterLink,
         lease: Arc<Lease>,
     ) -> Result<MeterSession, SessionError> {
-        let association = client.association();
+        let association = Association::of_client(client.sap);
         let books = Books {
             registry: self.registry.clone(),
             meter: meter.meter,
             key_epoch: meter.key_epoch,
-            client_sap: association.client_sap,
+            client_sap: client.sap,
             _lease: lease,
         };
         let session = IndianSession::new(association, config, SendCounter::resume(books.bound().await?));
         let mut open = MeterSession::new(session, link, self.pipeline.clone(), Some(books));
-        open.associate().await?;
+        open.associate().await.map_err(|error| error.opening(client))?;
         Ok(open)
     }
 
     fn config(&self, meter: &MeterAccess, client: Client) -> Result<Config, SessionError> {
-        let (secret, what, column) = match client {
-            Client::Reader => (&meter.secrets.password, "password for the reader", "lls"),
-            Client::Utility => (&meter.secrets.hls, "secret for the utility client", "hls"),
+        let secret = |secret: &Vec<u8>, what, column| match secret.is_empty() {
+            true => Err(SessionError::NoSecret { meter: meter.serial.clone(), what, column }),
+            false => Ok(Secret::new(secret.clone())),
         };
-        if secret.is_empty() {
-            return Err(SessionError::NoSecret { meter: meter.serial.clone(), what, column });
-        }
-        let secret = Secret::new(secret.clone());
-        let authentication = match client {
-            Client::Reader => Authentication::Password(secret),
-            Client::Utility => Authentication::Aes(secret),
+        let secrets = &meter.secrets;
+        let authentication = match client.mechanism {
+            Mechanism::None => Authentication::None,
+            Mechanism::Password => {
+                Authentication::Password(secret(&secrets.password, "password for the reader", "lls")?)
+            }
+            Mechanism::Aes => {
+                Authentication::Aes(secret(&secrets.hls, "secret for the utility client", "hls")?)
+            }
+            Mechanism::Gmac => Authentication::Gmac,
         };
         let mut title = [0; 8];
         let (prefix, last) = title.split_at_mut(self.options.title.len());
         prefix.copy_from_slice(&self.options.title);
-        last.copy_from_slice(&[client.association().client_sap]);
+        last.copy_from_slice(&[client.sap]);
         let keys = AssociationKeys::new(Keys::new(meter.keys.guek, meter.keys.gak));
-        Ok(Config {
-            meter_title: Some(meter.title.0),
-            timing: Timing { answer: self.options.answer, tries: self.options.tries },
-            ..Config::ciphered(title, authentication, Protection::new(keys))
-        })
+        let config = match authentication {
+            Authentication::None if client.sap == PUBLIC.client_sap => Config::public(title),
+            Authentication::None => Config::plain(title),
+            authentication => Config::ciphered(title, authentication, Protection::new(keys)),
+        };
+        let timing = Timing { answer: self.options.answer, tries: self.options.tries };
+        Ok(Config { meter_title: Some(meter.title.0), timing, ..config })
     }
 }
 
@@ -379,6 +505,8 @@ pub struct MeterSession {
     pipeline: Option<Pipeline>,
     /// None of the public client, who has no counters.
     books: Option<Books>,
+    /// Why the meter is asked as the reader, where it should have been another client.
+    instead: Option<SessionError>,
 }
 
 impl MeterSession {
@@ -388,7 +516,7 @@ impl MeterSession {
         pipeline: Option<Pipeline>,
         books: Option<Books>,
     ) -> MeterSession {
-        MeterSession { session, link, start: Instant::now(), pipeline, books }
+        MeterSession { session, link, start: Instant::now(), pipeline, books, instead: None }
     }
 
     /// Opens the association. The proof in it is sent once, so where answers may get lost all of it is done again.
@@ -540,6 +668,12 @@ impl MeterSession {
         if let Err(refused) = pipeline.submit(received).await {
             tracing::warn!(%refused, "a push that came in a session was not taken");
         }
+    }
+
+    /// Why the meter is asked as the reader, where it should have been as another client.
+    #[must_use]
+    pub const fn instead(&self) -> Option<&SessionError> {
+        self.instead.as_ref()
     }
 
     /// Where the meter is, if the line knows.

@@ -328,6 +328,9 @@ pub struct Read {
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
+    /// Address of the client that the meter is asked as, instead of what is registered: 16, 32, 48, …
+    #[arg(long, value_name = "SAP", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub client: Option<u8>,
 }
 
 /// `urja relay`
@@ -341,6 +344,9 @@ pub struct Relay {
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
+    /// Address of the client that the meter is asked as, instead of what is registered
+    #[arg(long, value_name = "SAP", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub client: Option<u8>,
 }
 
 /// What is done with a relay.

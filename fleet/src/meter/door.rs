@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use codec::apdu::acse::Mechanism;
 use codec::wrapper::{self, Wrapper, WrapperRepr};
 use model::Instant;
 use profiles::Profile;
@@ -145,17 +146,19 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
 }
 
 /// Writes what a client needs to speak with each of them, secrets included, in the columns that `urja meter import` takes:
-/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`.
+/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`, `mechanism`.
 ///
 /// # Errors
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
-    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key")?;
+    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key,mechanism")?;
     for Door { identity, access, address, node, .. } in doors {
-        let Access { kek, lls, hls_secret, .. } = access;
+        let Access { kek, lls, hls_secret, mechanism } = access;
+        let mechanism = if *mechanism == Mechanism::Gmac { "hls5" } else { "hls2" };
         let node = node.as_ref().map(|node| format!("mqtt://{node}"));
         let address = address.map(|address| address.to_string()).or(node).unwrap_or_default();
-        writeln!(out, "{},{address},{lls},{hls_secret},{}", meter_row(identity), hex::encode(kek))?;
+        let (row, kek) = (meter_row(identity), hex::encode(kek));
+        writeln!(out, "{row},{address},{lls},{hls_secret},{kek},{mechanism}")?;
     }
     out.flush()
 }

@@ -115,7 +115,7 @@ impl Dialled {
 /// Asks until the meter has dialled in.
 async fn open(sessions: &Sessions, meter: &MeterAccess) -> MeterSession {
     loop {
-        match sessions.open(meter, Client::Utility, None).await {
+        match sessions.open(meter, Client::UTILITY, None).await {
             Ok(session) => return session,
             Err(SessionError::NoAddress(_) | SessionError::Busy(_)) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -178,12 +178,12 @@ async fn a_second_session_over_the_same_line_is_told_that_it_is_busy() {
     dialled
         .run(async |sessions, meters| {
             let first = open(sessions, &meters[0]).await;
-            let second = sessions.open(&meters[0], Client::Utility, None).await;
+            let second = sessions.open(&meters[0], Client::UTILITY, None).await;
             assert!(matches!(second, Err(SessionError::Busy(_))));
             first.close().await;
             // A password is not shown to whoever says that he is the meter.
-            let reader = sessions.open(&meters[0], Client::Reader, None).await;
-            assert!(matches!(reader, Err(SessionError::NoAddress(_))));
+            let reader = sessions.open(&meters[0], Client::READER, None).await;
+            assert!(matches!(reader, Err(SessionError::NoChallenge { .. })));
         })
         .await;
 }
@@ -242,7 +242,7 @@ async fn a_meter_is_read_over_udp_though_datagrams_are_lost_and_doubled() {
     let (network, losses) = bad_network(doors[0].address.unwrap()).await;
     let address = format!("udp://{network}");
     let mut session =
-        timeout(DEADLINE, sessions.open(&meter, Client::Utility, Some(&address))).await.unwrap().unwrap();
+        timeout(DEADLINE, sessions.open(&meter, Client::UTILITY, Some(&address))).await.unwrap().unwrap();
     for _ in 0..5 {
         assert_eq!(serial(&mut session).await, meter.serial);
     }

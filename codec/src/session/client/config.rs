@@ -57,6 +57,12 @@ impl Config {
         }
     }
 
+    /// In the clear and without any proof, and yet with all that this side can do: for meters without security.
+    #[must_use]
+    pub fn plain(title: [u8; SYSTEM_TITLE_LEN]) -> Self {
+        Self { conformance: reading().union(writing()), ..Self::public(title) }
+    }
+
     /// Ciphered; proposes all that this side can do.
     #[must_use]
     pub fn ciphered(
@@ -64,16 +70,7 @@ impl Config {
         authentication: Authentication,
         protection: Protection,
     ) -> Self {
-        let writing = Conformance::SET
-            .union(Conformance::ACTION)
-            .union(Conformance::BLOCK_TRANSFER_WITH_SET)
-            .union(Conformance::BLOCK_TRANSFER_WITH_ACTION);
-        Self {
-            authentication,
-            protection: Some(protection),
-            conformance: reading().union(writing),
-            ..Self::public(title)
-        }
+        Self { authentication, protection: Some(protection), ..Self::plain(title) }
     }
 
     /// The application context that is asked for.
@@ -91,6 +88,13 @@ fn reading() -> Conformance {
         .union(Conformance::BLOCK_TRANSFER_WITH_GET)
         .union(Conformance::SELECTIVE_ACCESS)
         .union(Conformance::MULTIPLE_REFERENCES)
+}
+
+fn writing() -> Conformance {
+    Conformance::SET
+        .union(Conformance::ACTION)
+        .union(Conformance::BLOCK_TRANSFER_WITH_SET)
+        .union(Conformance::BLOCK_TRANSFER_WITH_ACTION)
 }
 
 /// How the client proves who it is.
