@@ -79,6 +79,9 @@ pub struct Serve {
     /// Address of the embedded MQTT broker (key broker.listen)
     #[arg(long, value_name = "ADDR")]
     pub broker: Option<String>,
+    /// First seven bytes of the head-end's system title, 14 hexadecimal digits (key session.system_title)
+    #[arg(long, value_name = "HEX")]
+    pub system_title: Option<String>,
     /// Address of pages and SQL (key http.listen)
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
