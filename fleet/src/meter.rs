@@ -17,6 +17,7 @@ mod image;
 mod model;
 mod profile;
 mod relay;
+pub(crate) mod station;
 mod stored;
 mod table;
 
@@ -62,6 +63,8 @@ const INACTIVITY: Duration = Duration::from_secs(180);
 const FIRST_REPLY: u32 = 0x8000_0000;
 /// Replies that a second of simulated time is reckoned with: a meter that is started again goes on above.
 const REPLIES_A_SECOND: u32 = 4;
+/// A connection on which nothing comes for so long ends.
+const IDLE: Duration = Duration::from_secs(180);
 /// How long a slow answer takes.
 const SLOW: Duration = Duration::from_secs(10);
 

@@ -170,6 +170,9 @@ pub struct Fleet {
     /// access.csv has secrets, and nodes of MQTT
     #[arg(long, conflicts_with = "serve")]
     pub dial_in: bool,
+    /// The meters speak HDLC instead of the wrapper, in pushes and answers, over TCP
+    #[arg(long)]
+    pub hdlc: bool,
     /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
     /// low-memory, busy
     #[arg(long, value_name = "FAULT")]

@@ -233,6 +233,11 @@ impl<P: CryptoProvider> ServerSession<P> {
         })
     }
 
+    /// What a client's association went over is gone, as its data link, and the association with it.
+    pub fn disconnected(&mut self, client: u16) {
+        self.close(client);
+    }
+
     fn find(&mut self, client: u16) -> Result<&mut Association, ExceptionResponse> {
         let found = self.associations.iter_mut().find(|association| association.caller.client == client);
         found.ok_or(not_allowed())

@@ -1,13 +1,14 @@
-//! Where meters can be reached: a port each, the same one over TCP and UDP, with the wrapper. Those that dial in answer on
+//! Where meters can be reached: a port each, the same one over TCP and UDP, with the wrapper; over TCP in HDLC where the
+//! client begins so. Those that dial in answer on
 //! the connection of their pushes instead.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use codec::apdu::acse::Mechanism;
+use codec::hdlc::FLAG;
 use codec::wrapper::{self, Wrapper, WrapperRepr};
 use model::Instant;
 use profiles::Profile;
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Fault, MAX_PDU, Meter, MeterOptions, Reply, Session};
+use super::{Access, Fault, IDLE, MAX_PDU, Meter, MeterOptions, Reply, Session, station};
 use crate::Error;
 use crate::options::FleetOptions;
 use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
@@ -28,8 +29,6 @@ const SERVER: u16 = 1;
 const CONNECTIONS: usize = 4;
 /// Ports that are tried for one that is free over both TCP and UDP.
 const PORTS_TRIED: usize = 16;
-/// A connection on which nothing comes for so long ends.
-const IDLE: Duration = Duration::from_secs(180);
 
 /// What time it is for simulated meters: it starts at a moment and goes so many times as fast as time.
 #[derive(Clone, Copy, Debug)]
@@ -146,19 +145,20 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
 }
 
 /// Writes what a client needs to speak with each of them, secrets included, in the columns that `urja meter import` takes:
-/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`, `mechanism`.
+/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`, `mechanism`, `framing`.
 ///
 /// # Errors
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
-    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key,mechanism")?;
+    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key,mechanism,framing")?;
     for Door { identity, access, address, node, .. } in doors {
         let Access { kek, lls, hls_secret, mechanism } = access;
         let mechanism = if *mechanism == Mechanism::Gmac { "hls5" } else { "hls2" };
         let node = node.as_ref().map(|node| format!("mqtt://{node}"));
         let address = address.map(|address| address.to_string()).or(node).unwrap_or_default();
         let (row, kek) = (meter_row(identity), hex::encode(kek));
-        writeln!(out, "{row},{address},{lls},{hls_secret},{kek},{mechanism}")?;
+        let framing = if identity.hdlc { "hdlc" } else { "wrapper" };
+        writeln!(out, "{row},{address},{lls},{hls_secret},{kek},{mechanism},{framing}")?;
     }
     out.flush()
 }
@@ -255,6 +255,9 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
     let mut session = locked(meter).session();
     let mut incoming = BytesMut::new();
     loop {
+        if incoming.first() == Some(&FLAG) {
+            return station::converse(&mut stream, &incoming, meter, clock).await;
+        }
         let length = wrapper::frame_len(&incoming, usize::from(MAX_PDU)).map_err(invalid)?;
         let Some(length) = length.filter(|length| *length <= incoming.len()) else {
             let read = time::timeout(IDLE, stream.read_buf(&mut incoming)).await;
