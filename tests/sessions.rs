@@ -133,6 +133,24 @@ fn a_meter_is_read_and_switched_over_mosquitto_which_may_be_started_again() {
     assert_eq!(meters.read(0, &["serial"])["value"], meters.serials[0].as_str());
 }
 
+#[test]
+fn meters_that_speak_hdlc_are_read_and_switched_at_their_address_and_over_connections_that_they_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    for way in [&["--dial-in"][..], &["--serve", "127.0.0.1:0"]] {
+        let sub = dir.path().join(way[0].trim_start_matches('-'));
+        std::fs::create_dir(&sub).unwrap();
+        let args = [&["--meters", "2", "--to", &to, "--hdlc"][..], way].concat();
+        let meters = Meters::start(&sub, &served.data, &args);
+        let access = std::fs::read_to_string(sub.join("fleet/access.csv")).unwrap();
+        assert!(access.lines().skip(1).all(|line| line.ends_with(",hdlc")), "{access}");
+        read_and_switched(&meters, 0);
+        read_and_switched(&meters, 1);
+    }
+    assert_eq!(served.number("SELECT count(*) FROM quarantine WHERE reason = 'undecodable'"), 0);
+}
+
 /// What a command says that must fail.
 fn refusal(data: &Path, args: &[&str]) -> String {
     let out = urja(data, args);

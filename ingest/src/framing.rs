@@ -5,7 +5,7 @@
 //! not come, and what HDLC has to skip to find its next frame.
 
 use bytes::{Bytes, BytesMut};
-use codec::hdlc::{self, Deframer, Step};
+use codec::hdlc::{self, Control, Deframer, Step};
 use codec::wrapper::{self, HEADER_LEN, Wrapper};
 use codec::{Error, ErrorKind, apdu};
 use metrics::counter;
@@ -28,6 +28,8 @@ const STRANGERS: [&[u8]; 8] = [b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CO
 pub(crate) enum Item {
     /// The frames of a push, or of what may be one.
     Push(Bytes, Framing),
+    /// A frame of a data link in HDLC, while answers are waited for.
+    Link(Bytes),
     /// A frame that others have to follow.
     Part,
 }
@@ -50,6 +52,8 @@ pub(crate) struct StreamDecoder {
     deframer: Option<Deframer>,
     /// A push of which frames are here and others are not.
     open: Option<Open>,
+    /// Answers are waited for.
+    answering: bool,
 }
 
 /// Frames of one push, as received.
@@ -62,7 +66,12 @@ struct Open {
 
 impl StreamDecoder {
     pub(crate) fn new(max_apdu: usize) -> StreamDecoder {
-        StreamDecoder { max_apdu, deframer: None, open: None }
+        StreamDecoder { max_apdu, deframer: None, open: None, answering: false }
+    }
+
+    /// Whether answers are waited for: what is not unnumbered in HDLC is one of them then, else it may be a push.
+    pub(crate) const fn set_answering(&mut self, answering: bool) {
+        self.answering = answering;
     }
 
     /// Length of the frame that has begun but is not whole, once its header says it.
@@ -148,6 +157,10 @@ impl StreamDecoder {
                     raw.push(hdlc::FLAG);
                 }
                 raw.extend_from_slice(buffer.get(..length)?);
+                if self.answering && !matches!(frame.control(), Control::UnnumberedInformation { .. }) {
+                    let _taken = buffer.split_to(length);
+                    return Some(Some(Item::Link(Bytes::from(raw))));
+                }
                 let item = self.part(&raw, Framing::Hdlc, |parts| parts.hdlc(&frame).ok());
                 let _taken = buffer.split_to(length);
                 Some(Some(item))

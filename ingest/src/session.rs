@@ -7,11 +7,14 @@
 //! The line is one that is dialled, or topics of a broker (`polls`), where it is known where the meter is; else one that the
 //! meter opened (`lines`).
 
+mod hdlc;
 mod lines;
 mod link;
 mod polls;
 
+use lines::Spoken;
 pub(crate) use lines::{Line, Lines};
+use link::Incoming;
 pub use link::{LinkError, MeterLink};
 use polls::Polls;
 pub use polls::{NodeTopic, PollFraming, PollOptions, serve_polls};
@@ -29,6 +32,7 @@ use codec::axdr::{Data, Value};
 use codec::cosem::ClassId;
 use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
 use codec::cosem::india::identity::SERIAL_NUMBER;
+use codec::hdlc::{Address, ClientLineOptions, Parameters};
 use codec::security::Keys;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
@@ -39,9 +43,19 @@ use codec::session::client::{
 };
 use codec::session::india::IndianSession;
 use model::{MeterId, Source};
-use registry::{Asking, Mechanism, MeterAccess, Reader, Registry};
+use registry::{Asking, HdlcAddress, Mechanism, MeterAccess, MeterFraming, Reader, Registry};
 
+use crate::reply::ReturnPath;
 use crate::{Framing, Pipeline, Received};
+
+/// Longest APDU that is taken over a data link, bytes.
+const MAX_APDU: usize = u16::MAX as usize;
+/// How long a line that says nothing is waited for when it is asked who it is, in each framing: it is closed when it goes
+/// on to say nothing.
+const IDENTIFYING: Duration = Duration::from_secs(4);
+
+/// How long a push that came in a session is waited for until it is durable.
+const DURABLE: Duration = Duration::from_secs(5);
 
 /// How sessions are held.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +69,10 @@ pub struct SessionOptions {
     pub answer: Duration,
     /// How often a question is asked.
     pub tries: u8,
+    /// Longest information of a frame that is asked for in HDLC, bytes.
+    pub hdlc_max_info: u16,
+    /// Frames of a window that are asked for in HDLC.
+    pub hdlc_window: u8,
 }
 
 impl Default for SessionOptions {
@@ -64,6 +82,8 @@ impl Default for SessionOptions {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(10),
             tries: 3,
+            hdlc_max_info: 512,
+            hdlc_window: 1,
         }
     }
 }
@@ -213,6 +233,9 @@ impl SessionError {
             Self::Link(LinkError::Connect { .. }) => Some(
                 "check the address that it is registered with, and whether the meter is in reach and has power",
             ),
+            Self::Link(LinkError::NoHdlc) => {
+                Some("import the address at which it can be dialled over TCP, or framing = wrapper")
+            }
             Self::Link(LinkError::NoBroker) => Some(
                 "set mqtt.url or broker.listen, let `urja serve` run, and see in its log when meters can be asked over MQTT",
             ),
@@ -325,10 +348,13 @@ impl Sessions {
         let lease = self.lease(meter)?;
         match to.or(meter.address.as_deref()) {
             Some(to) => {
-                let link = match to.strip_prefix("mqtt://") {
+                let mut link = match to.strip_prefix("mqtt://") {
                     Some(node) => MeterLink::polled(self.polls.take_up(node)?),
                     None => MeterLink::dial(to, self.options.connect).await?,
                 };
+                if meter.asking.framing == MeterFraming::Hdlc {
+                    link = link.in_hdlc(self.hdlc(registered_address(meter)))?;
+                }
                 self.associate(meter, client, config, link, Arc::new(lease)).await
             }
             None => self.over_lines(meter, client, &config, lease).await,
@@ -351,6 +377,12 @@ impl Sessions {
         for line in self.lines.of(meter.meter) {
             let Some(held) = line.take_up() else { return Err(SessionError::Busy(meter.serial.clone())) };
             let link = MeterLink::held(held);
+            // What it was heard to speak goes before what was said of it.
+            let link = match (line.spoken(), meter.asking.framing) {
+                (Some(Spoken::Hdlc(address)), _) => link.in_hdlc(self.hdlc(address))?,
+                (None, MeterFraming::Hdlc) => link.in_hdlc(self.hdlc(registered_address(meter)))?,
+                (Some(Spoken::Wrapper), _) | (None, MeterFraming::Wrapper) => link,
+            };
             match self.associate(meter, client, config.clone(), link, Arc::clone(&lease)).await {
                 Ok(session) => {
                     self.lines.register(meter.meter, &line, true);
@@ -377,17 +409,37 @@ impl Sessions {
         self.options.answer
     }
 
-    /// Asks who is behind a line that says nothing, as public client: that proves nothing, and shows nothing of ours.
+    /// How HDLC is spoken with a meter of this address.
+    fn hdlc(&self, server: Address) -> ClientLineOptions {
+        let SessionOptions { answer: timeout, tries, hdlc_max_info, hdlc_window, .. } = self.options;
+        let parameters = Parameters {
+            max_info_transmit: hdlc_max_info,
+            max_info_receive: hdlc_max_info,
+            window_transmit: hdlc_window,
+            window_receive: hdlc_window,
+        };
+        // The session above gives up first, so that it can say what came of its question.
+        ClientLineOptions { server, parameters, timeout, retries: tries, max_apdu: MAX_APDU }
+    }
+
+    /// Asks who is behind a line that says nothing, as public client: that proves nothing, and shows nothing of ours. First
+    /// in the wrapper, then in HDLC.
     pub(crate) async fn identify(&self, line: Arc<Line>) {
         let Some(held) = line.take_up() else { return };
-        if let Some(meter) = self.asked_who(MeterLink::held(held)).await {
+        let mut meter = self.asked_who(MeterLink::held(held)).await;
+        if meter.is_none() && line.spoken() != Some(Spoken::Wrapper) {
+            let Some(held) = line.take_up() else { return };
+            let Ok(link) = MeterLink::held(held).in_hdlc(self.hdlc(Address::MANAGEMENT)) else { return };
+            meter = self.asked_who(link).await;
+        }
+        if let Some(meter) = meter {
             tracing::debug!(meter = meter.0, "a meter that dialled in says who it is");
             self.lines.register(meter, &line, false);
         }
     }
 
     async fn asked_who(&self, link: MeterLink) -> Option<MeterId> {
-        let timing = Timing { answer: self.options.answer, tries: 1 };
+        let timing = Timing { answer: self.options.answer.min(IDENTIFYING), tries: 1 };
         let config = Config { timing, ..Config::public([0; SYSTEM_TITLE_LEN]) };
         let session = IndianSession::new(PUBLIC, config, SendCounter::resume(0));
         let mut open = MeterSession::new(session, link, None, None);
@@ -428,6 +480,12 @@ impl Sessions {
             client_sap: client.sap,
             _lease: lease,
         };
+        let mut config = config;
+        if link.repeats() {
+            // Beneath it is asked again, so that above nothing has to be sent twice.
+            let timing = &mut config.timing;
+            *timing = Timing { answer: timing.answer * u32::from(timing.tries), tries: 1 };
+        }
         let session = IndianSession::new(association, config, SendCounter::resume(books.bound().await?));
         let mut open = MeterSession::new(session, link, self.pipeline.clone(), Some(books));
         open.associate().await.map_err(|error| error.opening(client))?;
@@ -463,6 +521,12 @@ impl Sessions {
         let timing = Timing { answer: self.options.answer, tries: self.options.tries };
         Ok(Config { meter_title: Some(meter.title.0), timing, ..config })
     }
+}
+
+/// Where a meter is registered to be in HDLC.
+fn registered_address(meter: &MeterAccess) -> Address {
+    let HdlcAddress { logical, physical } = meter.asking.hdlc_address;
+    hdlc::address(logical, physical)
 }
 
 /// The right to talk to a meter; given back when dropped.
@@ -507,6 +571,8 @@ pub struct MeterSession {
     books: Option<Books>,
     /// Why the meter is asked as the reader, where it should have been another client.
     instead: Option<SessionError>,
+    /// Where the receipt of what came last goes, if it is a push.
+    path: Option<ReturnPath>,
 }
 
 impl MeterSession {
@@ -516,7 +582,7 @@ impl MeterSession {
         pipeline: Option<Pipeline>,
         books: Option<Books>,
     ) -> MeterSession {
-        MeterSession { session, link, start: Instant::now(), pipeline, books, instead: None }
+        MeterSession { session, link, start: Instant::now(), pipeline, books, instead: None, path: None }
     }
 
     /// Opens the association. The proof in it is sent once, so where answers may get lost all of it is done again.
@@ -584,6 +650,7 @@ impl MeterSession {
         if self.session.client().release().is_ok() {
             let _ = self.until(|_| None::<Result<(), SessionError>>).await;
         }
+        self.link.part().await;
     }
 
     async fn answer(&mut self) -> Result<Answer, SessionError> {
@@ -643,7 +710,10 @@ impl MeterSession {
             };
             let wait = deadline.saturating_sub(self.start.elapsed());
             match tokio::time::timeout(wait, self.link.receive()).await {
-                Ok(Ok((client, apdu))) => self.session.handle_apdu(client, &apdu),
+                Ok(Ok(Incoming { client, apdu, path })) => {
+                    self.path = path;
+                    self.session.handle_apdu(client, &apdu);
+                }
                 Ok(Err(_)) => self.session.handle_disconnected(),
                 Err(_) => self.session.handle_timeout(self.start.elapsed()),
             }
@@ -655,8 +725,10 @@ impl MeterSession {
         self.books.as_ref().map(|books| books.meter.0)
     }
 
-    /// A push has the way of all pushes; without a confirm, for it came on a line of questions.
-    async fn pushed(&self, apdu: Vec<u8>) {
+    /// A push has the way of all pushes, and as there its confirm goes out once it is durable. The question that it came
+    /// before waits so long.
+    async fn pushed(&mut self, apdu: Vec<u8>) {
+        let path = self.path.take();
         let Some(pipeline) = &self.pipeline else { return };
         let received = Received {
             source: Source::Tcp,
@@ -665,8 +737,19 @@ impl MeterSession {
             bytes: Bytes::from(apdu),
             identity: None,
         };
-        if let Err(refused) = pipeline.submit(received).await {
-            tracing::warn!(%refused, "a push that came in a session was not taken");
+        let ticket = match pipeline.submit(received).await {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                tracing::warn!(%refused, "a push that came in a session was not taken");
+                return;
+            }
+        };
+        // Without a confirm the meter sends it again, and it is known then.
+        let Ok(Ok(acked)) = tokio::time::timeout(DURABLE, ticket).await else { return };
+        if let Some((push, path)) = acked.confirm.zip(path)
+            && self.link.confirm(push, path).await.is_err()
+        {
+            self.session.handle_disconnected();
         }
     }
 

@@ -404,10 +404,13 @@ impl Connection {
     ) -> Result<Progress, End> {
         let mut progress = Progress::Nothing;
         loop {
+            decoder.set_answering(line.is_taken_up());
             match decoder.decode(buffer) {
-                Ok(Some(Item::Push(bytes, Framing::Wrapper))) if line.takes(&bytes) => {
+                Ok(Some(Item::Push(bytes, _) | Item::Link(bytes))) if line.takes(&bytes) => {
                     progress = Progress::Whole;
                 }
+                // The session that waited for it has just ended.
+                Ok(Some(Item::Link(_))) => progress = Progress::Whole,
                 Ok(Some(Item::Push(bytes, framing))) => {
                     self.submit(bytes, framing, line, pending).await?;
                     self.slow_down(buffer, shutdown).await;
@@ -446,7 +449,7 @@ impl Connection {
         let ticket = self.submitter.submit(received).await.map_err(|_| End::Stopped)?;
         let (proven, meter) = (ticket.is_proven(), ticket.meter());
         place.send(Outgoing::Receipt(ticket, path));
-        if let Some(meter) = meter.filter(|_| framing == Framing::Wrapper) {
+        if let Some(meter) = meter {
             self.proven(meter, line);
         }
         // Other connections of the address may hide behind genuine ones, or this one behind a new connection.

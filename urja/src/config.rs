@@ -288,6 +288,10 @@ pub struct Session {
     pub answer_timeout: Span,
     /// How often a question is asked.
     pub tries: u8,
+    /// Longest information of a frame that is asked for in HDLC, bytes.
+    pub hdlc_max_info: u16,
+    /// Frames of a window that are asked for in HDLC.
+    pub hdlc_window: u8,
 }
 
 /// Section `relay`.
@@ -456,12 +460,15 @@ impl std::fmt::Debug for Keys {
 
 impl Default for Session {
     fn default() -> Self {
-        let SessionOptions { title, connect, answer, tries } = SessionOptions::default();
+        let SessionOptions { title, connect, answer, tries, hdlc_max_info, hdlc_window } =
+            SessionOptions::default();
         Session {
             system_title: Title(title),
             connect_timeout: Span(connect),
             answer_timeout: Span(answer),
             tries,
+            hdlc_max_info,
+            hdlc_window,
         }
     }
 }
@@ -518,12 +525,15 @@ impl Config {
     /// How sessions with meters are held.
     #[must_use]
     pub fn session_options(&self) -> SessionOptions {
-        let Session { system_title, connect_timeout, answer_timeout, tries } = &self.session;
+        let Session { system_title, connect_timeout, answer_timeout, tries, hdlc_max_info, hdlc_window } =
+            &self.session;
         SessionOptions {
             title: system_title.0,
             connect: connect_timeout.0,
             answer: answer_timeout.0,
             tries: *tries,
+            hdlc_max_info: *hdlc_max_info,
+            hdlc_window: *hdlc_window,
         }
     }
 
@@ -549,6 +559,11 @@ impl Config {
             "key listen.max_apdu: a wrapper carries at most 64KiB"
         );
         ensure!(self.session.tries > 0, "key session.tries: at least 1");
+        ensure!(
+            (32..=2030).contains(&self.session.hdlc_max_info),
+            "key session.hdlc_max_info: from 32 to 2030 bytes"
+        );
+        ensure!((1..=7).contains(&self.session.hdlc_window), "key session.hdlc_window: from 1 to 7");
         for (key, span) in [
             ("session.connect_timeout", self.session.connect_timeout),
             ("session.answer_timeout", self.session.answer_timeout),
