@@ -8,10 +8,11 @@ use std::time::Duration;
 use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
 use codec::axdr::{Data, Value};
 use codec::cosem::india::control::RELAY;
+use codec::cosem::india::profile::BLOCK_LOAD;
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::{Effect, Error};
 use ingest::{Client, LinkError, SessionError, SessionOptions, Sessions};
-use registry::{Kek, Known, MeterAccess, Registry};
+use registry::{Kek, Known, MeterAccess, MeterFraming, Registry};
 
 const TITLE: &str = "505852000000aa01";
 const GUEK: &str = "411a36e7fa67784cd3d2c52e656e5644";
@@ -160,6 +161,33 @@ async fn reads_go_as_the_reader_where_the_meter_refuses_the_mechanism_and_only_i
         }
         let command = sessions.open(&access, Client::registered(&access.asking), None).await;
         refused(&command.err().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_meter_is_read_and_switched_in_hdlc_whatever_its_frames_and_windows_are() {
+    for (max_info, window, physical) in [("128", "1", None), ("64", "3", Some(17)), ("2030", "7", Some(200))]
+    {
+        // A push comes in between.
+        let args = ["--max-info", max_info, "--window", window, "--fault", "push%6"];
+        let Some(meter) = Meter::start(&args) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, mut access) = meter.registered(dir.path()).await;
+        access.asking.framing = MeterFraming::Hdlc;
+        access.asking.hdlc_address.physical = physical;
+        let sessions = Sessions::new(registry, None, SessionOptions { hdlc_window: 7, ..options() });
+        for client in [Client::UTILITY, Client::READER] {
+            let mut session = sessions.open(&access, client, None).await.unwrap();
+            let clock = session.get(whole(8, CLOCK, 2)).await.unwrap();
+            assert!(clock.data().value().date_time().is_some());
+            let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+            let Value::Array(rows) = rows.data().value() else { panic!() };
+            assert!(rows.len() > 100, "{}", rows.len());
+            let method = MethodDescriptor { class: ClassId(70), instance: RELAY, method: 1 };
+            let cut = session.action(method, Data::new(&[0x0f, 0]).ok()).await;
+            assert_eq!(cut.is_ok(), client == Client::UTILITY, "{cut:?}");
+            session.close().await;
+        }
     }
 }
 
