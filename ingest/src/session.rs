@@ -34,7 +34,7 @@ use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
 use codec::cosem::india::identity::SERIAL_NUMBER;
 use codec::hdlc::{Address, ClientLineOptions, Parameters};
 use codec::security::Keys;
-use codec::security::counter::SendCounter;
+use codec::security::counter::{RisingCounter, SendCounter};
 use codec::security::hls::Secret;
 use codec::security::keys::AssociationKeys;
 use codec::session::client::{
@@ -478,9 +478,15 @@ impl Sessions {
             meter: meter.meter,
             key_epoch: meter.key_epoch,
             client_sap: client.sap,
+            keeps_received: client.mechanism == Mechanism::Password,
             _lease: lease,
         };
         let mut config = config;
+        if let Some(protection) = config.protection.as_mut().filter(|_| books.keeps_received)
+            && let Some(last) = books.received().await?
+        {
+            protection.received = RisingCounter::after(last);
+        }
         if link.repeats() {
             // Beneath it is asked again, so that above nothing has to be sent twice.
             let timing = &mut config.timing;
@@ -548,12 +554,24 @@ struct Books {
     meter: MeterId,
     key_epoch: u16,
     client_sap: u8,
+    /// No challenge makes an answer fresh: the meter's counter does, and has to be remembered.
+    keeps_received: bool,
     _lease: Arc<Lease>,
 }
 
 impl Books {
     async fn bound(&self) -> Result<u32, SessionError> {
         Ok(self.registry.send_bound(self.meter, self.key_epoch, self.client_sap).await?)
+    }
+
+    async fn received(&self) -> Result<Option<u32>, SessionError> {
+        Ok(self.registry.received(self.meter, self.key_epoch, self.client_sap).await?)
+    }
+
+    /// What was accepted up to this counter can never come again, once this is back.
+    async fn keep(&self, received: RisingCounter) -> Result<(), SessionError> {
+        let Some(last) = received.last().filter(|_| self.keeps_received) else { return Ok(()) };
+        Ok(self.registry.keep_received(self.meter, self.key_epoch, self.client_sap, last).await?)
     }
 
     async fn reserve(&self, bound: u32) -> Result<(), SessionError> {
@@ -604,7 +622,17 @@ impl MeterSession {
             Event::Associated(_) => Some(Ok(())),
             _ => None,
         })
-        .await
+        .await?;
+        self.keep_received().await
+    }
+
+    /// Before what came is used: after a crash it must not pass for new.
+    async fn keep_received(&mut self) -> Result<(), SessionError> {
+        let received = self.session.client().received();
+        match &self.books {
+            Some(books) => books.keep(received).await,
+            None => Ok(()),
+        }
     }
 
     /// Reads an attribute, or a part of it.
@@ -654,14 +682,17 @@ impl MeterSession {
     }
 
     async fn answer(&mut self) -> Result<Answer, SessionError> {
-        self.until(|event| match event {
-            Event::Answered(_, answer) => Some(Ok(answer.clone())),
-            Event::Failed { error, effect, .. } => {
-                Some(Err(SessionError::Meter { error: *error, effect: *effect }))
-            }
-            _ => None,
-        })
-        .await
+        let answer = self
+            .until(|event| match event {
+                Event::Answered(_, answer) => Some(Ok(answer.clone())),
+                Event::Failed { error, effect, .. } => {
+                    Some(Err(SessionError::Meter { error: *error, effect: *effect }))
+                }
+                _ => None,
+            })
+            .await?;
+        self.keep_received().await?;
+        Ok(answer)
     }
 
     /// Drives the session until it tells what `wanted` takes, or it is over.

@@ -10,6 +10,7 @@ use codec::axdr::{Data, Value};
 use codec::cosem::india::control::RELAY;
 use codec::cosem::india::profile::BLOCK_LOAD;
 use codec::cosem::{ClassId, LogicalName};
+use codec::security::association::Refusal;
 use codec::session::client::{Effect, Error};
 use ingest::{Client, LinkError, SessionError, SessionOptions, Sessions};
 use registry::{Kek, Known, MeterAccess, MeterFraming, Registry};
@@ -188,6 +189,62 @@ async fn a_meter_is_read_and_switched_in_hdlc_whatever_its_frames_and_windows_ar
             assert_eq!(cut.is_ok(), client == Client::UTILITY, "{cut:?}");
             session.close().await;
         }
+    }
+}
+
+/// Passes one connection on to a meter and keeps what the meter says; later connections get that, an answer a question.
+async fn recorder(meter: u16) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut recorded: Vec<Vec<u8>> = vec![];
+        let mut buffer = [0; 4096];
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut meter = tokio::net::TcpStream::connect(("127.0.0.1", meter)).await.unwrap();
+        while let Ok(length @ 1..) = client.read(&mut buffer).await {
+            meter.write_all(&buffer[..length]).await.unwrap();
+            let Ok(length @ 1..) = meter.read(&mut buffer).await else { break };
+            recorded.push(buffer[..length].to_vec());
+            client.write_all(&buffer[..length]).await.unwrap();
+        }
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            for answer in &recorded {
+                let Ok(1..) = client.read(&mut buffer).await else { break };
+                client.write_all(answer).await.unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_recorded_session_is_refused_after_a_restart_of_the_head_end_whoever_it_asked_as() {
+    let Some(meter) = Meter::start(&[]) else { return };
+    for client in [Client::READER, Client::UTILITY] {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, access) = meter.registered(dir.path()).await;
+        let to = format!("127.0.0.1:{}", recorder(meter.port).await);
+        let sessions = Sessions::new(registry.clone(), None, options());
+        let mut session = sessions.open(&access, client, Some(&to)).await.unwrap();
+        assert!(session.get(whole(8, CLOCK, 2)).await.is_ok());
+        session.close().await;
+        let kept = registry.received(access.meter, access.key_epoch, client.sap).await.unwrap();
+        assert_eq!(kept.is_some(), client == Client::READER, "a challenge needs no memory");
+        registry.close().await;
+        let registry = open(dir.path()).await;
+        let sessions = Sessions::new(registry.clone(), None, options());
+        let refused = sessions.open(&access, client, Some(&to)).await.err().unwrap();
+        let SessionError::Meter { error, .. } = refused else { panic!("{refused}") };
+        match client {
+            Client::READER => assert!(matches!(error, Error::Unprotected(Refusal::Replay(_))), "{error}"),
+            _ => assert!(matches!(error, Error::Proof(_)), "{error}"),
+        }
+        // The meter itself is let in as ever.
+        let mut session = sessions.open(&access, client, None).await.unwrap();
+        assert!(session.get(whole(8, CLOCK, 2)).await.is_ok());
+        session.close().await;
     }
 }
 
