@@ -219,6 +219,10 @@ impl Meter {
         let since = Duration::from_micros(time_us(now));
         let epoch = self.security.epoch();
         self.outcome = Some(session.handle(client, apdu, since, random, self, &mut out));
+        let (mut more, mut block) = (Vec::new(), Vec::new());
+        while session.poll_more(&mut block) {
+            more.push(block.clone());
+        }
         if self.security.epoch() != epoch {
             // Pushes go over to the new keys with the association.
             self.meter.replaced.set(self.security.keys());
@@ -237,9 +241,10 @@ impl Meter {
         }
         if due(Trouble::Drop) || due(Trouble::Silent) {
             out.clear();
+            more.clear();
         }
         let delay = if due(Trouble::Slow) { SLOW } else { Duration::ZERO };
-        Reply { apdu: out, delay, ends: due(Trouble::Drop) }
+        Reply { apdu: out, more, delay, ends: due(Trouble::Drop) }
     }
 
     /// What came of the last APDU.
@@ -428,8 +433,8 @@ impl fmt::Debug for Meter {
     }
 }
 
-/// Who may open which association (dlms.md 6.1). General block transfer, which the dump of D2 offers, is left out. One
-/// meter in two offers lists and actions in blocks besides.
+/// Who may open which association (dlms.md 6.1). With general block transfer for the utility client, as in the dump of
+/// D2: it is used where a request comes so. One meter in two offers lists and actions in blocks besides.
 fn offers(access: &Access, index: u32) -> Vec<Offer> {
     use codec::apdu::acse::Mechanism;
     let more = if index.is_multiple_of(2) {
@@ -449,7 +454,7 @@ fn offers(access: &Access, index: u32) -> Vec<Offer> {
     };
     let Access { lls, hls_secret, mechanism, .. } = access;
     let mut utility = offer(UTILITY, *mechanism, hls_secret, [0x00, 0x18, 0x9d]);
-    utility.conformance = utility.conformance.union(more);
+    utility.conformance = utility.conformance.union(more).union(Conformance::GENERAL_BLOCK_TRANSFER);
     vec![
         offer(PUBLIC, Mechanism::Lowest, "", [0x00, 0x10, 0x14]),
         offer(READER, Mechanism::LowLevel, lls, [0x00, 0x10, 0x14]),

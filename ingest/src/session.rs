@@ -482,6 +482,9 @@ impl Sessions {
             _lease: lease,
         };
         let mut config = config;
+        if link.takes_blocks() {
+            config = config.in_blocks(meter.asking.block_window);
+        }
         if let Some(protection) = config.protection.as_mut().filter(|_| books.keeps_received)
             && let Some(last) = books.received().await?
         {

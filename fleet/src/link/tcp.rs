@@ -85,6 +85,7 @@ impl Tcp {
                 if let Some((answering, session)) = &mut self.answering {
                     let reply = answering.answer(session, &frame)?;
                     self.outgoing.extend_from_slice(&reply.apdu);
+                    reply.more.iter().for_each(|more| self.outgoing.extend_from_slice(more));
                     if reply.ends {
                         return Err(io::ErrorKind::ConnectionAborted.into());
                     }

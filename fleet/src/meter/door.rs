@@ -169,7 +169,7 @@ struct Peer {
     session: Session,
     /// The last datagram and the answer to it: the same one again is the network's doing, or says that the answer was
     /// lost, and to take it for another request would do things twice.
-    last: (Vec<u8>, Vec<u8>),
+    last: (Vec<u8>, Vec<Vec<u8>>),
 }
 
 /// Serves one meter over UDP until `shutdown`, a frame a datagram. What is no frame for it is passed over.
@@ -210,10 +210,11 @@ pub async fn serve_udp(
         if peer.last.0 != frame {
             let Ok(reply) = answered(frame, &meter, &mut peer.session, clock.now()) else { continue };
             time::sleep(reply.delay).await;
-            peer.last = (frame.to_vec(), reply.apdu);
+            let answers = std::iter::once(reply.apdu).chain(reply.more).filter(|answer| !answer.is_empty());
+            peer.last = (frame.to_vec(), answers.collect());
         }
-        if !peer.last.1.is_empty() {
-            socket.send_to(&peer.last.1, address).await?;
+        for answer in &peer.last.1 {
+            socket.send_to(answer, address).await?;
         }
     }
 }
@@ -270,13 +271,16 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
         let reply = answered(&frame, meter, &mut session, clock.now())?;
         time::sleep(reply.delay).await;
         stream.write_all(&reply.apdu).await?;
+        for more in &reply.more {
+            stream.write_all(more).await?;
+        }
         if reply.ends {
             return Ok(());
         }
     }
 }
 
-/// The answer to a frame, in a frame where there is one.
+/// The answer to a frame, in a frame where there is one, as what goes out behind it.
 pub(crate) fn answered(
     frame: &[u8],
     meter: &SharedMeter,
@@ -289,10 +293,10 @@ pub(crate) fn answered(
     }
     let client = request.source();
     let mut reply = locked(meter).answer(session, client, request.apdu(), now);
-    if !reply.apdu.is_empty() {
-        let mut out = Vec::with_capacity(reply.apdu.len() + wrapper::HEADER_LEN);
-        WrapperRepr { source: SERVER, destination: client }.emit(&reply.apdu, &mut out);
-        reply.apdu = out;
+    for apdu in std::iter::once(&mut reply.apdu).chain(&mut reply.more).filter(|apdu| !apdu.is_empty()) {
+        let mut out = Vec::with_capacity(apdu.len() + wrapper::HEADER_LEN);
+        WrapperRepr { source: SERVER, destination: client }.emit(apdu, &mut out);
+        *apdu = out;
     }
     Ok(reply)
 }

@@ -152,6 +152,11 @@ impl MeterLink {
         Ok(MeterLink(Kind::Hdlc(Box::new(HdlcPort::new(carrier, options)))))
     }
 
+    /// Whether blocks of a general transfer can be told from pushes in them. HDLC has segments for what they would be for.
+    pub(super) const fn takes_blocks(&self) -> bool {
+        matches!(self.0, Kind::Tcp { .. } | Kind::Udp { .. })
+    }
+
     /// Whether the data link beneath asks again where something is not answered.
     pub(super) const fn repeats(&self) -> bool {
         matches!(self.0, Kind::Hdlc(_))
