@@ -115,9 +115,10 @@ impl ClientLine {
     /// Takes what was received.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Duration) {
         self.stream.buffer.extend_from_slice(bytes);
-        while let Some(heard) = self.stream.next(|frame| match &mut self.link {
-            Some((_, link)) => drop(link.handle_frame(frame, now)),
-            None => {}
+        while let Some(heard) = self.stream.next(|frame| {
+            if let Some((_, link)) = &mut self.link {
+                link.handle_frame(frame, now);
+            }
         }) {
             if let Some((destination, source, apdu)) = heard
                 && self.events.len() < MAX_WAITING
