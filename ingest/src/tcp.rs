@@ -404,7 +404,10 @@ impl Connection {
     ) -> Result<Progress, End> {
         let mut progress = Progress::Nothing;
         loop {
-            decoder.set_answering(line.is_taken_up());
+            // A frame in the wrapper says itself what it is.
+            if buffer.first() != Some(&0) {
+                decoder.set_answering(line.is_taken_up());
+            }
             match decoder.decode(buffer) {
                 Ok(Some(Item::Push(bytes, _) | Item::Link(bytes))) if line.takes(&bytes) => {
                     progress = Progress::Whole;

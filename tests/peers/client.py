@@ -36,7 +36,7 @@ from gurux_dlms.GXArray import GXArray
 from gurux_dlms.GXDLMSClient import GXDLMSClient
 from gurux_dlms.GXReplyData import GXReplyData
 from gurux_dlms.GXStructure import GXStructure
-from gurux_dlms.enums import Authentication, DataType, InterfaceType, ObjectType, Security
+from gurux_dlms.enums import Authentication, Conformance, DataType, InterfaceType, ObjectType, Security
 from gurux_dlms.internal._GXCommon import _GXCommon
 from gurux_dlms.secure import GXDLMSSecureClient
 
@@ -173,6 +173,9 @@ class Gurux:
         if self.hdlc:
             self.stack.hdlcSettings.maxInfoTX = self.stack.hdlcSettings.maxInfoRX = options.max_info
         self.stack.maxReceivePDUSize = MAX_PDU
+        if options.block_window and level == "utility":
+            self.stack.proposedConformance |= Conformance.GENERAL_BLOCK_TRANSFER
+            self.stack.setGbtWindowSize(options.block_window)
         self.stack.useUtc2NormalTime = True
         ciphering = self.stack.ciphering
         ciphering.systemTitle = bytearray(self.title) + bytes([wire.client])
@@ -720,6 +723,7 @@ def main():
     parser.add_argument("--truth", help="what meter.py wrote with --truth")
     parser.add_argument("--timeout", type=float, default=10)
     parser.add_argument("--framing", choices=("wrapper", "hdlc"), default="wrapper")
+    parser.add_argument("--block-window", type=int, default=0, help="of Gurux: general block transfer with such a window")
     parser.add_argument("--max-info", type=int, default=128, help="of Gurux in HDLC: bytes of information in a frame")
     options = parser.parse_intermixed_args()
     unknown = [name for name in options.check if name not in CHECKS]
