@@ -24,9 +24,9 @@ impl Drop for Meter {
 }
 
 /// A meter that is registered in `data`; its relay needs the button.
-fn registered(data: &Path, dir: &Path) -> Option<Meter> {
+fn registered(data: &Path, dir: &Path, hls: &str) -> Option<Meter> {
     let script = root().join("tests/peers/meter.py");
-    start(data, dir, &script, &["--mode", "3"])
+    start(data, dir, &script, hls, &["--mode", "3", "--hls", hls])
 }
 
 /// Whether the packages are there that the meters are made of.
@@ -40,7 +40,7 @@ fn packages() -> bool {
 }
 
 /// Starts a meter, and registers it where it says that it listens.
-fn start(data: &Path, dir: &Path, script: &Path, args: &[&str]) -> Option<Meter> {
+fn start(data: &Path, dir: &Path, script: &Path, hls: &str, args: &[&str]) -> Option<Meter> {
     if !packages() {
         return None;
     }
@@ -59,15 +59,15 @@ fn start(data: &Path, dir: &Path, script: &Path, args: &[&str]) -> Option<Meter>
         // `meter on PORT`
         Err(_) => line.trim().rsplit(' ').next().unwrap().to_owned(),
     };
-    import(data, dir, &format!("127.0.0.1:{port}"));
+    import(data, dir, &format!("127.0.0.1:{port}"), hls);
     Some(meter)
 }
 
 /// Registers the meter; without an address it is one that dials in.
-fn import(data: &Path, dir: &Path, address: &str) {
+fn import(data: &Path, dir: &Path, address: &str, hls: &str) {
     let csv = format!(
-        "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls\n\
-         {TITLE},{SERIAL},{GUEK},{GAK},is15959-d1,authenticated,,{address},Urja1234,1234567890123456\n",
+        "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls,mechanism\n\
+         {TITLE},{SERIAL},{GUEK},{GAK},is15959-d1,authenticated,,{address},Urja1234,1234567890123456,hls{hls}\n",
     );
     std::fs::write(dir.join("meters.csv"), csv).unwrap();
     urja_ok(data, &["meter", "import", &dir.join("meters.csv").display().to_string()]);
@@ -120,7 +120,7 @@ fn what_a_meter_leaves_out_of_its_profiles_is_what_its_own_model_says() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let args = [&["--now", "2026-06-20T14:07:00", "--days", "3"], variant].concat();
-        let Some(_meter) = start(&data, dir.path(), &script, &args) else { return };
+        let Some(_meter) = start(&data, dir.path(), &script, "2", &args) else { return };
         let (from, to) = ("2026-06-18T06:00:00", "2026-06-19T06:00:00");
         let read = urja_ok(&data, &["read", SERIAL, "block", "--from", from, "--to", to]);
         let held = truth("block", from, to);
@@ -148,7 +148,7 @@ fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(&dir.path().join("data"), &[]);
     urja_ok(&served.data, &["clock", "2026-06-20T14:07:00+05:30"]);
-    import(&served.data, dir.path(), "");
+    import(&served.data, dir.path(), "", "2");
     let to = served.address("tcp").to_string();
     let hello = hex::encode("IMEI 860000000000000\r\n");
     let child = python()
@@ -181,7 +181,7 @@ fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_
 fn a_meter_is_read_by_name_and_its_relay_is_cut_only_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let Some(_meter) = registered(&data, dir.path()) else { return };
+    let Some(_meter) = registered(&data, dir.path(), "2") else { return };
     assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh"])["unit"], "Wh");
     let daily = urja_ok(&data, &["read", TITLE, "daily"]);
     assert_eq!(daily["columns"].as_array().unwrap().len(), 5);
@@ -198,4 +198,19 @@ fn a_meter_is_read_by_name_and_its_relay_is_cut_only_where_that_is_configured() 
     let relay = |command| urja_ok(&data, &["--config", &config, "relay", "PX000001", command]);
     assert_eq!(relay("disconnect")["supplied"], false);
     assert_eq!(relay("connect")["state"], "ready", "the consumer must press the button");
+}
+
+#[test]
+fn a_meter_with_gmac_is_read_and_cut_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let Some(_meter) = registered(&data, dir.path(), "5") else { return };
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh"])["unit"], "Wh");
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "import-wh", "--client", "32"])["unit"], "Wh");
+    assert_eq!(urja_ok(&data, &["read", "PX000001", "serial", "--client", "16"])["value"], "PX000001");
+    let config = dir.path().join("urja.toml");
+    std::fs::write(&config, "[relay]\nenabled = true\n").unwrap();
+    let config = config.display().to_string();
+    let cut = urja_ok(&data, &["--config", &config, "relay", "PX000001", "disconnect"]);
+    assert_eq!(cut["supplied"], false);
 }

@@ -176,11 +176,67 @@ fn rows_of_a_profile_are_chosen_by_its_own_time_by_number_and_from_the_newest_ba
     assert!(said.contains("A..B"), "{said}");
 }
 
+#[test]
+fn meters_that_speak_hdlc_are_read_and_switched_at_their_address_and_over_connections_that_they_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    for way in [&["--dial-in"][..], &["--serve", "127.0.0.1:0"]] {
+        let sub = dir.path().join(way[0].trim_start_matches('-'));
+        std::fs::create_dir(&sub).unwrap();
+        let args = [&["--meters", "2", "--to", &to, "--hdlc"][..], way].concat();
+        let meters = Meters::start(&sub, &served.data, &args);
+        let access = std::fs::read_to_string(sub.join("fleet/access.csv")).unwrap();
+        assert!(access.lines().skip(1).all(|line| line.ends_with(",hdlc")), "{access}");
+        read_and_switched(&meters, 0);
+        read_and_switched(&meters, 1);
+    }
+    assert_eq!(served.number("SELECT count(*) FROM quarantine WHERE reason = 'undecodable'"), 0);
+}
+
 /// What a command says that must fail.
 fn refusal(data: &Path, args: &[&str]) -> String {
     let out = urja(data, args);
     assert!(!out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
     String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn a_meter_with_gmac_is_read_and_switched_and_one_that_refuses_its_mechanism_is_read_as_reader_where_that_is_said()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &[]);
+    let to = served.address("tcp").to_string();
+    // The eighth has mechanism 5.
+    let args = ["--meters", "8", "--to", &to, "--serve", "127.0.0.1:0"];
+    let meters = Meters::start(dir.path(), &served.data, &args);
+    let line = std::fs::read_to_string(dir.path().join("fleet/access.csv")).unwrap();
+    let line: Vec<String> = line.lines().nth(8).unwrap().split(',').map(str::to_owned).collect();
+    assert_eq!(line[12], "hls5");
+    read_and_switched(&meters, 7);
+    let serial = meters.serials[7].as_str();
+    // As other clients, for once.
+    for client in ["16", "32"] {
+        assert_eq!(meters.read(7, &["clock", "--client", client])["object"], "clock");
+        let said = refusal(&meters.data, &["relay", serial, "disconnect", "--client", client]);
+        assert!(said.contains("cannot be asked that") || said.contains("not switched"), "{client}: {said}");
+    }
+    let again = |columns: &str, fields: &str| {
+        let head = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason";
+        let csv = dir.path().join("again.csv");
+        std::fs::write(&csv, format!("{head},{columns}\n{},{fields}\n", line[..8].join(","))).unwrap();
+        let done = urja_ok(&meters.data, &["meter", "import", &csv.display().to_string()]);
+        assert_eq!(done["updated"], 1, "{done}");
+    };
+    again("mechanism", "hls2");
+    let said = refusal(&meters.data, &["read", serial, "clock"]);
+    assert!(said.contains("the meter refused: as client 48 with mechanism 2 (hls2): "), "{said}");
+    assert!(said.contains("column mechanism") && said.contains("reader = fallback"), "{said}");
+    again("reader", "fallback");
+    let read = meters.read(7, &["clock"]);
+    assert!(read["as_reader_because"].as_str().unwrap().contains("mechanism"), "{read}");
+    let said = refusal(&meters.data, &["relay", serial, "status"]);
+    assert!(said.contains("the meter refused: ") && said.contains("column mechanism"), "{said}");
 }
 
 /// A meter with these faults that has a port.

@@ -13,12 +13,14 @@
 //! | 1 | flag, which may open the next frame too |
 //!
 //! Nothing is stuffed: a flag inside is data, the length says where a frame ends. [`Deframer`] finds frames in
-//! a stream, [`Reassembly`] puts segments together, [`Link`] is the data link of either side. After
+//! a stream, [`Reassembly`] puts segments together, [`Link`] is the data link of either side, [`ClientLine`] and
+//! [`ServerLine`] are all links of a connection. After
 //! [`Frame::new_checked`] no accessor can panic.
 
 mod address;
 mod control;
 mod crc;
+mod line;
 mod link;
 mod parameters;
 mod reassembly;
@@ -30,6 +32,9 @@ use core::fmt;
 pub use address::Address;
 pub use control::Control;
 pub use crc::check_sequence;
+pub use line::{
+    ClientEvent, ClientLine, ClientLineOptions, MAX_LINKS, ServerEvent, ServerLine, ServerLineOptions,
+};
 pub use link::{Closed, Event, Link, LinkError, LinkOptions, Role};
 pub use parameters::{DEFAULT_MAX_INFO, MAX_INFO, MAX_WINDOW, Parameters};
 pub use reassembly::{Reassembly, ReassemblyError};

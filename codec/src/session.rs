@@ -7,6 +7,7 @@
 //!
 //! What a machine is given are whole APDUs: the [`wrapper`](crate::wrapper) and its addresses belong to the shell.
 
+mod blocks;
 pub mod client;
 pub mod india;
 pub mod server;

@@ -1,4 +1,4 @@
-//! The bytes of a push: A-XDR by the layout of the meter's profile, data-notification, ciphering, wrapper.
+//! The bytes of a push: A-XDR by the layout of the meter's profile, data-notification, ciphering, wrapper or HDLC.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use model::{Calendar, Channel, Digest, EventWord, Instant, ObisCode, Values};
 use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 
 use crate::Error;
+use crate::meter::station;
 use crate::options::Faults;
 use crate::plan::{Content, Garbage, Measured, PlannedFrame, Wrong};
 use crate::provision::{Deviation, RowStyle, SimulatedMeter};
@@ -54,7 +55,7 @@ pub struct Frame {
     pub sent: Instant,
     /// Digest of `bytes`: BLAKE3, the first 16 bytes.
     pub digest: Digest,
-    /// Wrapper header and APDU.
+    /// Wrapper header and APDU, or the frames of HDLC.
     pub bytes: Bytes,
     /// The ends of its readings and the values as they stand on the wire.
     pub readings: Vec<(Instant, Values)>,
@@ -262,7 +263,12 @@ impl Encoder {
             planned.counter
         });
         let mut bytes = Vec::with_capacity(apdu.len() + 8);
-        WrapperRepr { source: METER_PORT, destination: PUSH_CLIENT_PORT }.emit(&apdu, &mut bytes);
+        match meter.hdlc {
+            true => station::emit_push(&apdu, &mut bytes),
+            false => {
+                WrapperRepr { source: METER_PORT, destination: PUSH_CLIENT_PORT }.emit(&apdu, &mut bytes)
+            }
+        }
         Frame {
             meter: meter.index,
             node: Arc::clone(&self.node),

@@ -321,6 +321,7 @@ fn links(
                 link: links.len(),
                 redirect: redirect.clone(),
                 alone,
+                hdlc: options.mix.hdlc,
                 answering: None,
             };
             links.push(Link::new(place, schedule, options, counters, truth));

@@ -19,6 +19,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::encode::Frame;
+use crate::meter::station::Station;
 use crate::meter::{Reply, Session, SharedMeter, SimulatedClock, answered, locked};
 use crate::options::{FleetOptions, MqttTarget, Target};
 use crate::schedule::{Due, Pace, Schedule};
@@ -84,6 +85,8 @@ pub(crate) struct Place {
     pub(crate) redirect: Redirect,
     /// The meter behind it, if it is one only: its number.
     pub(crate) alone: Option<u32>,
+    /// Whether it speaks HDLC.
+    pub(crate) hdlc: bool,
     pub(crate) answering: Option<Answering>,
 }
 
@@ -425,7 +428,8 @@ impl Wire {
         match &place.target {
             Target::Tcp { address, .. } => {
                 let address = moved.unwrap_or(*address);
-                tcp::Tcp::connect(address, place.answering.as_ref()).await.map(Wire::Tcp)
+                let station = place.hdlc.then(|| Station::of(place.alone.unwrap_or_default()));
+                tcp::Tcp::connect(address, place.answering.as_ref(), station).await.map(Wire::Tcp)
             }
             Target::Udp { address, .. } => udp::Udp::connect(moved.unwrap_or(*address)).await.map(Wire::Udp),
             Target::Mqtt(target) => {

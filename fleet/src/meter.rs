@@ -16,6 +16,7 @@ mod history;
 mod image;
 mod model;
 mod profile;
+pub(crate) mod station;
 mod stored;
 mod table;
 
@@ -62,6 +63,8 @@ const INACTIVITY: Duration = Duration::from_secs(180);
 const FIRST_REPLY: u32 = 0x8000_0000;
 /// Replies that a second of simulated time is reckoned with: a meter that is started again goes on above.
 const REPLIES_A_SECOND: u32 = 4;
+/// A connection on which nothing comes for so long ends.
+const IDLE: Duration = Duration::from_secs(180);
 /// How long a slow answer takes.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -220,6 +223,10 @@ impl Meter {
         let since = Duration::from_micros(time_us(now));
         let epoch = self.security.epoch();
         self.outcome = Some(session.handle(client, apdu, since, random, self, &mut out));
+        let (mut more, mut block) = (Vec::new(), Vec::new());
+        while session.poll_more(&mut block) {
+            more.push(block.clone());
+        }
         if self.security.epoch() != epoch {
             // Pushes go over to the new keys with the association.
             self.meter.replaced.set(self.security.keys());
@@ -238,9 +245,10 @@ impl Meter {
         }
         if due(Trouble::Drop) || due(Trouble::Silent) {
             out.clear();
+            more.clear();
         }
         let delay = if due(Trouble::Slow) { SLOW } else { Duration::ZERO };
-        Reply { apdu: out, delay, ends: due(Trouble::Drop) }
+        Reply { apdu: out, more, delay, ends: due(Trouble::Drop) }
     }
 
     /// What came of the last APDU.
@@ -427,8 +435,8 @@ impl fmt::Debug for Meter {
     }
 }
 
-/// Who may open which association (dlms.md 6.1). General block transfer, which the dump of D2 offers, is left out. One
-/// meter in two offers lists and actions in blocks besides.
+/// Who may open which association (dlms.md 6.1). With general block transfer for the utility client, as in the dump of
+/// D2: it is used where a request comes so. One meter in two offers lists and actions in blocks besides.
 fn offers(access: &Access, index: u32) -> Vec<Offer> {
     use codec::apdu::acse::Mechanism;
     let more = if index.is_multiple_of(2) {
@@ -448,7 +456,7 @@ fn offers(access: &Access, index: u32) -> Vec<Offer> {
     };
     let Access { lls, hls_secret, mechanism, .. } = access;
     let mut utility = offer(UTILITY, *mechanism, hls_secret, [0x00, 0x18, 0x9d]);
-    utility.conformance = utility.conformance.union(more);
+    utility.conformance = utility.conformance.union(more).union(Conformance::GENERAL_BLOCK_TRANSFER);
     vec![
         offer(PUBLIC, Mechanism::Lowest, "", [0x00, 0x10, 0x14]),
         offer(READER, Mechanism::LowLevel, lls, [0x00, 0x10, 0x14]),

@@ -91,7 +91,7 @@ impl Default for Cadence {
     }
 }
 
-/// What the meters are like, as shares of a million meters.
+/// What the meters are like, as shares of a million meters where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mix {
     /// Three-phase (`is15959-d2`), among urban meters of 5 kW and more.
@@ -116,6 +116,8 @@ pub struct Mix {
     pub transport_policy_ppm: u32,
     /// Pushes with the confirmed bit.
     pub confirmed_ppm: u32,
+    /// Whether all of them speak HDLC instead of the wrapper; over TCP.
+    pub hdlc: bool,
 }
 
 impl Default for Mix {
@@ -132,6 +134,7 @@ impl Default for Mix {
             authenticated_only_ppm: 100_000,
             transport_policy_ppm: 15_000,
             confirmed_ppm: 1_000_000,
+            hdlc: false,
         }
     }
 }
@@ -231,7 +234,7 @@ impl Default for Faults {
 /// Where pushes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// DLMS wrapper over TCP.
+    /// DLMS wrapper, or HDLC, over TCP.
     Tcp {
         /// The head-end.
         address: SocketAddr,

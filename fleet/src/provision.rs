@@ -63,6 +63,8 @@ pub struct SimulatedMeter {
     pub deviation: Deviation,
     /// Whether its pushes ask for a confirm.
     pub confirmed: bool,
+    /// Whether it speaks HDLC instead of the wrapper.
+    pub hdlc: bool,
     /// What its keys were replaced by, where a head-end did that; clones share it.
     pub replaced: ReplacedKeys,
     /// Its relay, where it answers, and when that was open; clones share it.
@@ -237,6 +239,7 @@ fn make(seed: u64, index: u32, from: CivilDay, mix: &Mix, fleet: &Identity) -> S
         tagged_time: rng.chance(100_000),
         deviation: deviation(mix, rng),
         confirmed: rng.chance(mix.confirmed_ppm),
+        hdlc: mix.hdlc,
         replaced: ReplacedKeys::default(),
         supply: Supply::default(),
     }

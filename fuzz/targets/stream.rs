@@ -31,7 +31,7 @@ fn decode(bytes: &[u8], cut: usize) -> (u64, u64) {
         pieces += 1;
         loop {
             match decoder.decode(&mut buffer) {
-                Ok(Some(Item::Push(push, _))) => {
+                Ok(Some(Item::Push(push, _) | Item::Link(push))) => {
                     assert!(!push.is_empty());
                     handed_out += push.len();
                     pieces += 1;

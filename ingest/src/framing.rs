@@ -6,7 +6,7 @@
 //! not come, and what HDLC has to skip to find its next frame.
 
 use bytes::{Bytes, BytesMut};
-use codec::hdlc::{self, Deframer, Step};
+use codec::hdlc::{self, Control, Deframer, Step};
 use codec::wrapper::{self, HEADER_LEN, Wrapper};
 use codec::{Error, ErrorKind, apdu, mbus};
 use metrics::counter;
@@ -32,6 +32,8 @@ const STRANGERS: [&[u8]; 8] = [b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CO
 pub(crate) enum Item {
     /// The frames of a push, or of what may be one.
     Push(Bytes, Framing),
+    /// A frame of a data link in HDLC, while answers are waited for.
+    Link(Bytes),
     /// A frame that others have to follow.
     Part,
 }
@@ -57,6 +59,8 @@ pub(crate) struct StreamDecoder {
     heartbeat: Heartbeat,
     /// Bytes and places that were looked at; see [`steps`](Self::steps).
     steps: u64,
+    /// Answers are waited for.
+    answering: bool,
 }
 
 /// How far it is known that what stands before a frame is none: nothing is looked at twice for nothing.
@@ -89,7 +93,19 @@ struct Open {
 
 impl StreamDecoder {
     pub(crate) fn new(max_apdu: usize) -> StreamDecoder {
-        StreamDecoder { max_apdu, deframer: None, open: None, heartbeat: Heartbeat::default(), steps: 0 }
+        StreamDecoder {
+            max_apdu,
+            deframer: None,
+            open: None,
+            heartbeat: Heartbeat::default(),
+            steps: 0,
+            answering: false,
+        }
+    }
+
+    /// Whether answers are waited for: what is not unnumbered in HDLC is one of them then, else it may be a push.
+    pub(crate) const fn set_answering(&mut self, answering: bool) {
+        self.answering = answering;
     }
 
     /// The work so far, without a clock: bytes that were looked at, each as often as that was done, and calls.
@@ -249,6 +265,10 @@ impl StreamDecoder {
                     raw.push(hdlc::FLAG);
                 }
                 raw.extend_from_slice(buffer.get(..length)?);
+                if self.answering && !matches!(frame.control(), Control::UnnumberedInformation { .. }) {
+                    let _taken = buffer.split_to(length);
+                    return Some(Some(Item::Link(Bytes::from(raw))));
+                }
                 let item = self.part(&raw, Framing::Hdlc, |parts| parts.hdlc(&frame).ok());
                 let _taken = buffer.split_to(length);
                 Some(Some(item))

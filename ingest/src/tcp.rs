@@ -407,10 +407,16 @@ impl Connection {
         let mut progress = Progress::Nothing;
         let mut pushes = Vec::new();
         loop {
+            // A frame in the wrapper says itself what it is.
+            if buffer.first() != Some(&0) {
+                decoder.set_answering(line.is_taken_up());
+            }
             match decoder.decode(buffer) {
-                Ok(Some(Item::Push(bytes, Framing::Wrapper))) if line.takes(&bytes) => {
+                Ok(Some(Item::Push(bytes, _) | Item::Link(bytes))) if line.takes(&bytes) => {
                     progress = Progress::Whole;
                 }
+                // The session that waited for it has just ended.
+                Ok(Some(Item::Link(_))) => progress = Progress::Whole,
                 Ok(Some(Item::Push(bytes, Framing::Wrapper))) if self.is_refused_receipt(&bytes) => {
                     counter!(telemetry::RECEIPTS_REFUSED).increment(1);
                     progress = Progress::Whole;
@@ -487,12 +493,12 @@ impl Connection {
     ) -> Result<(), End> {
         // Places among the unacknowledged first: a connection that has none is not read.
         let places = pending.reserve_many(frames.len()).await.map_err(|_| End::Broken)?;
-        let ways: Vec<_> = frames.iter().map(|frame| (ReturnPath::of(&frame.bytes), frame.framing)).collect();
+        let ways: Vec<_> = frames.iter().map(|frame| ReturnPath::of(&frame.bytes)).collect();
         let tickets = self.submitter.submit_all(frames).await.map_err(|_| End::Stopped)?;
-        for ((place, ticket), (path, framing)) in places.zip(tickets).zip(ways) {
+        for ((place, ticket), path) in places.zip(tickets).zip(ways) {
             let (proven, meter) = (ticket.is_proven(), ticket.meter());
             place.send(Outgoing::Receipt(ticket, path));
-            if let Some(meter) = meter.filter(|_| framing == Framing::Wrapper) {
+            if let Some(meter) = meter {
                 self.proven(meter, line);
             }
             // Other connections of the address may hide behind genuine ones, or this one behind a new connection.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Clients that share no code with Urja, against a DLMS meter over the TCP wrapper: Gurux, and dlms-cosem of PyPI.
+"""Clients that share no code with Urja, against a DLMS meter over TCP, in the wrapper or in HDLC: Gurux, and dlms-cosem.
 
   client.py HOST PORT GUEK GAK [--stack both] [--mechanism 2] [--truth FILE] [CHECK ...]
 
@@ -28,6 +28,7 @@ from dlms_cosem import security as dlms_security
 from dlms_cosem.client import DlmsClient
 from dlms_cosem.cosem.capture_object import CaptureObject
 from dlms_cosem.cosem.selective_access import RangeDescriptor
+from dlms_cosem.io import HdlcTransport
 from dlms_cosem.time import datetime_from_bytes
 from gurux_dlms import GXByteBuffer, GXEnum, GXInt8, GXUInt32
 from gurux_dlms.AesGcmParameter import AesGcmParameter
@@ -35,7 +36,7 @@ from gurux_dlms.GXArray import GXArray
 from gurux_dlms.GXDLMSClient import GXDLMSClient
 from gurux_dlms.GXReplyData import GXReplyData
 from gurux_dlms.GXStructure import GXStructure
-from gurux_dlms.enums import Authentication, DataType, InterfaceType, ObjectType, Security
+from gurux_dlms.enums import Authentication, Conformance, DataType, InterfaceType, ObjectType, Security
 from gurux_dlms.internal._GXCommon import _GXCommon
 from gurux_dlms.secure import GXDLMSSecureClient
 
@@ -112,6 +113,42 @@ class Wire:
         self.socket.close()
 
 
+class HdlcWire(Wire):
+    """A connection in HDLC, which each stack frames itself: Gurux in `exchange`, dlms-cosem with its transport."""
+
+    def __init__(self, options, client):
+        super().__init__(options, client)
+        # A read of its transport ends at each flag.
+        line = types.SimpleNamespace(connect=lambda: None, disconnect=lambda: None, send=self.socket.sendall,
+                                     recv=self.receive, recv_until=self.until)
+        self.transport = HdlcTransport(client_logical_address=client, server_logical_address=1, io=line)
+
+    def until(self, end):
+        octets = b""
+        while not octets.endswith(end):
+            octets += self.receive(1)
+        return octets
+
+    def ask(self, apdu):
+        self.sent = bytes(apdu)
+        self.answers, self.got = self.answers + 1, bytes(self.transport.send_request(self.sent))
+        return self.got
+
+    def trade(self, frame, stack, reply):
+        """A frame of Gurux, and all that answers it."""
+        self.socket.sendall(frame)
+        data, octets = GXByteBuffer(), b""
+        while not stack.getData(data, reply, None):
+            more = self.socket.recv(4096)
+            if not more:
+                raise ConnectionError("the meter closed the connection")
+            octets += more
+            information = octets[8:-3]
+            if information[:3] == b"\xe6\xe7\x00":
+                self.answers, self.got = self.answers + 1, information[3:]
+            data.set(bytearray(more))
+
+
 # System titles end in the client's number: each client has a counter of its own under the same key, and title and
 # counter are the nonce.
 
@@ -130,8 +167,15 @@ class Gurux:
             authentication, password = Authentication.HIGH, secrets["hls_secret"]
         elif level == "utility":
             authentication = Authentication.HIGH_GMAC
-        self.stack = GXDLMSSecureClient(True, wire.client, 1, authentication, password, InterfaceType.WRAPPER)
+        self.hdlc = isinstance(wire, HdlcWire)
+        interface = InterfaceType.HDLC if self.hdlc else InterfaceType.WRAPPER
+        self.stack = GXDLMSSecureClient(True, wire.client, 1, authentication, password, interface)
+        if self.hdlc:
+            self.stack.hdlcSettings.maxInfoTX = self.stack.hdlcSettings.maxInfoRX = options.max_info
         self.stack.maxReceivePDUSize = MAX_PDU
+        if options.block_window and level == "utility":
+            self.stack.proposedConformance |= Conformance.GENERAL_BLOCK_TRANSFER
+            self.stack.setGbtWindowSize(options.block_window)
         self.stack.useUtc2NormalTime = True
         ciphering = self.stack.ciphering
         ciphering.systemTitle = bytearray(self.title) + bytes([wire.client])
@@ -152,12 +196,18 @@ class Gurux:
 
     def exchange(self, frame, reply):
         frame = bytes(frame)
+        if self.hdlc:
+            self.wire.trade(frame, self.stack, reply)
+            expect(not reply.error, f"error {int(reply.error)}")
+            return
         apdu = self.wire.ask(frame[8:])
         head = struct.pack(">HHHH", 1, 1, self.wire.client, len(apdu))
         self.stack.getData(GXByteBuffer(bytearray(head + apdu)), reply, None)
         expect(not reply.error, f"error {int(reply.error)}")
 
     def associate(self):
+        if self.hdlc:
+            self.stack.parseUAResponse(self.ask(self.stack.snrmRequest()).data)
         self.stack.parseAareResponse(self.ask(self.stack.aarqRequest()).data)
         if self.level == "utility":
             proof = self.ask(self.stack.getApplicationAssociationRequest())
@@ -205,6 +255,8 @@ class Gurux:
     def release(self):
         self.ask(self.stack.releaseRequest())
         expect(self.wire.got[:1] == b"\x63", f"no RLRE: {self.wire.got.hex()}")
+        if self.hdlc:
+            self.ask(self.stack.disconnectRequest())
 
 
 def thing(kind, name):
@@ -252,6 +304,8 @@ class DlmsCosem:
             client_system_title=self.title + bytes([wire.client]), client_initial_invocation_counter=counter)
 
     def associate(self):
+        if isinstance(self.wire, HdlcWire):
+            self.wire.transport.connect()
         self.stack.associate()
 
     def read(self, kind, name, attribute):
@@ -303,6 +357,8 @@ class DlmsCosem:
     def release(self):
         answer = self.stack.release_association()
         expect(type(answer).__name__ == "ReleaseResponse", f"no RLRE: {self.wire.got.hex()}")
+        if isinstance(self.wire, HdlcWire):
+            self.wire.transport.disconnect()
 
 
 STACKS = {stack.name: stack for stack in (Gurux, DlmsCosem)}
@@ -317,7 +373,7 @@ class Peer:
 
     @contextlib.contextmanager
     def wired(self, level, counter=0, **other):
-        wire = Wire(self.options, CLIENT[level])
+        wire = (HdlcWire if self.options.framing == "hdlc" else Wire)(self.options, CLIENT[level])
         try:
             yield self.stack(wire, level, self.options, counter, **other)
         finally:
@@ -666,6 +722,9 @@ def main():
     parser.add_argument("--without", default="", help="checks left out, with commas")
     parser.add_argument("--truth", help="what meter.py wrote with --truth")
     parser.add_argument("--timeout", type=float, default=10)
+    parser.add_argument("--framing", choices=("wrapper", "hdlc"), default="wrapper")
+    parser.add_argument("--block-window", type=int, default=0, help="of Gurux: general block transfer with such a window")
+    parser.add_argument("--max-info", type=int, default=128, help="of Gurux in HDLC: bytes of information in a frame")
     options = parser.parse_intermixed_args()
     unknown = [name for name in options.check if name not in CHECKS]
     if unknown:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A single-phase Indian meter (profile is15959-d1) that shares no code with Urja: a DLMS server over the TCP wrapper.
+"""A single-phase Indian meter (profile is15959-d1) that shares no code with Urja: a DLMS server over TCP, in the wrapper or in HDLC.
 
   meter.py PORT TITLE GUEK GAK [--state FILE] [--truth FILE] [--fault KIND@N ...]
 
@@ -23,6 +23,7 @@ from dlms_cosem import security
 from gurux_dlms import GXBitString
 
 from meter_axdr import axdr, clock, length, logical_name, structure
+from meter_hdlc import FLAG, Hdlc
 from meter_objects import FAULTS, Meter
 from meter_session import Session, control_field
 
@@ -41,7 +42,11 @@ def push(meter):
     content = b"\x30" + struct.pack(">I", counter) + text
     apdu = b"\xdb\x08" + meter.title + length(len(content)) + content
     meter.note("pushed", counter=counter)
-    return struct.pack(">HHHH", 1, 1, PUSH, len(apdu)) + apdu
+    return apdu
+
+
+def wrapped(client, apdu):
+    return struct.pack(">HHHH", 1, 1, client, len(apdu)) + apdu
 
 
 def receive(sock, count):
@@ -60,6 +65,14 @@ def serve(meter, sock):
     sock.settimeout(meter.options.idle)
     try:
         with sock:
+            if sock.recv(1, socket.MSG_PEEK) == bytes([FLAG]):
+                hdlc = Hdlc(sock, meter.options.max_info, meter.options.window)
+                while True:
+                    client, apdu = hdlc.take()
+                    session = sessions.setdefault(client, Session(meter, client))
+                    if not respond(meter, session, apdu, lambda answer: hdlc.answer(client, answer),
+                                   lambda apdu: hdlc.push(PUSH, apdu)):
+                        return
             while True:
                 version, source, destination, count = struct.unpack(">HHHH", receive(sock, 8))
                 apdu = receive(sock, count)
@@ -67,13 +80,14 @@ def serve(meter, sock):
                     meter.note("bad_frame", version=version, destination=destination)
                     return
                 session = sessions.setdefault(source, Session(meter, source))
-                if not respond(meter, sock, session, apdu):
+                if not respond(meter, session, apdu, lambda answer: sock.sendall(wrapped(source, answer)),
+                               lambda apdu: sock.sendall(wrapped(PUSH, apdu))):
                     return
     except OSError as error:
         meter.note("closed", why=str(error))
 
 
-def respond(meter, sock, session, apdu):
+def respond(meter, session, apdu, send, send_push):
     """Sends an answer, with what is wrong with it; false where the connection ends."""
     with meter.lock:
         answer = session.answer(apdu)
@@ -87,8 +101,10 @@ def respond(meter, sock, session, apdu):
         answer = meter.rng.randbytes(len(answer))
     if flips:
         answer = answer[:-1] + bytes([answer[-1] ^ 1 << meter.rng.randrange(8)])
+    if before and not silent and not ends:
+        send_push(before)
     if not silent and not ends:
-        sock.sendall(before + struct.pack(">HHHH", 1, 1, session.client, len(answer)) + answer)
+        send(answer)
     return not ends
 
 
@@ -110,7 +126,7 @@ def dial(meter, address):
     host, port = address.rsplit(":", 1)
     sock = socket.create_connection((host, int(port)), meter.options.idle)
     introduce(meter, sock)
-    sock.sendall(push(meter))
+    sock.sendall(wrapped(PUSH, push(meter)))
     serve(meter, sock)
 
 
@@ -130,6 +146,8 @@ def main():
     parser.add_argument("--period", type=int, default=1800, help="seconds of a block")
     parser.add_argument("--deviation", default="330", help="330, -330 or none")
     parser.add_argument("--max-pdu", type=int, default=750)
+    parser.add_argument("--max-info", type=int, default=128, help="in HDLC: bytes of information in a frame")
+    parser.add_argument("--window", type=int, default=1, help="in HDLC: frames before an acknowledgement")
     parser.add_argument("--counter", type=int, default=0, help="last invocation counter that the meter used")
     parser.add_argument("--seen", type=int, default=0, help="last invocation counter that it saw of its clients")
     parser.add_argument("--restart-counters", action="store_true", help="a new encryption key lets counters begin anew")

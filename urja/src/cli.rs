@@ -79,6 +79,9 @@ pub struct Serve {
     /// Address of the embedded MQTT broker (key broker.listen)
     #[arg(long, value_name = "ADDR")]
     pub broker: Option<String>,
+    /// First seven bytes of the head-end's system title, 14 hexadecimal digits (key session.system_title)
+    #[arg(long, value_name = "HEX")]
+    pub system_title: Option<String>,
     /// Address of pages and SQL (key http.listen)
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
@@ -167,6 +170,9 @@ pub struct Fleet {
     /// access.csv has secrets, and nodes of MQTT
     #[arg(long, conflicts_with = "serve")]
     pub dial_in: bool,
+    /// The meters speak HDLC instead of the wrapper, in pushes and answers, over TCP
+    #[arg(long)]
+    pub hdlc: bool,
     /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
     /// low-memory, busy
     #[arg(long, value_name = "FAULT")]
@@ -340,6 +346,9 @@ pub struct Read {
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
+    /// Address of the client that the meter is asked as, instead of what is registered: 16, 32, 48, …
+    #[arg(long, value_name = "SAP", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub client: Option<u8>,
 }
 
 /// `urja relay`
@@ -353,6 +362,9 @@ pub struct Relay {
     /// Where the meter is, instead of what is registered: HOST:PORT, udp://HOST:PORT or mqtt://NODE
     #[arg(long, value_name = "ADDR")]
     pub address: Option<String>,
+    /// Address of the client that the meter is asked as, instead of what is registered
+    #[arg(long, value_name = "SAP", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub client: Option<u8>,
 }
 
 /// What is done with a relay.

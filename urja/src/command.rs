@@ -74,6 +74,7 @@ fn load(cli: &Cli) -> Result<Config> {
             ("http.listen", &args.http),
             ("health.listen", &args.health),
             ("time.clock", &args.clock),
+            ("session.system_title", &args.system_title),
         ];
         flags.extend(given.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytesize::ByteSize;
+use ingest::SessionOptions;
 use model::Calendar;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub health: Health,
     /// Where the key that wraps meter keys comes from.
     pub keys: Keys,
+    /// Sessions with meters.
+    pub session: Session,
     /// What may be switched.
     pub relay: Relay,
     /// Logs.
@@ -273,6 +276,24 @@ pub struct Keys {
     pub kek: String,
 }
 
+/// Section `session`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// First seven bytes of the head-end's system titles; the eighth is the address of the client.
+    pub system_title: Title,
+    /// How long a connection to a meter may take.
+    pub connect_timeout: Span,
+    /// How long an answer is waited for.
+    pub answer_timeout: Span,
+    /// How often a question is asked.
+    pub tries: u8,
+    /// Longest information of a frame that is asked for in HDLC, bytes.
+    pub hdlc_max_info: u16,
+    /// Frames of a window that are asked for in HDLC.
+    pub hdlc_window: u8,
+}
+
 /// Section `relay`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -437,6 +458,21 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+impl Default for Session {
+    fn default() -> Self {
+        let SessionOptions { title, connect, answer, tries, hdlc_max_info, hdlc_window } =
+            SessionOptions::default();
+        Session {
+            system_title: Title(title),
+            connect_timeout: Span(connect),
+            answer_timeout: Span(answer),
+            tries,
+            hdlc_max_info,
+            hdlc_window,
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Log { filter: "info".into(), format: LogFormat::Text }
@@ -486,6 +522,21 @@ impl Config {
         Ok((time.hour(), time.minute()))
     }
 
+    /// How sessions with meters are held.
+    #[must_use]
+    pub fn session_options(&self) -> SessionOptions {
+        let Session { system_title, connect_timeout, answer_timeout, tries, hdlc_max_info, hdlc_window } =
+            &self.session;
+        SessionOptions {
+            title: system_title.0,
+            connect: connect_timeout.0,
+            answer: answer_timeout.0,
+            tries: *tries,
+            hdlc_max_info: *hdlc_max_info,
+            hdlc_window: *hdlc_window,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         self.calendar()?;
         self.close_at()?;
@@ -507,6 +558,18 @@ impl Config {
             self.listen.max_apdu.as_u64() <= 65_535 + 1,
             "key listen.max_apdu: a wrapper carries at most 64KiB"
         );
+        ensure!(self.session.tries > 0, "key session.tries: at least 1");
+        ensure!(
+            (32..=2030).contains(&self.session.hdlc_max_info),
+            "key session.hdlc_max_info: from 32 to 2030 bytes"
+        );
+        ensure!((1..=7).contains(&self.session.hdlc_window), "key session.hdlc_window: from 1 to 7");
+        for (key, span) in [
+            ("session.connect_timeout", self.session.connect_timeout),
+            ("session.answer_timeout", self.session.answer_timeout),
+        ] {
+            ensure!(!span.0.is_zero(), "key {key}: more than no time at all");
+        }
         ensure!(self.listen.max_unacknowledged > 0, "key listen.max_unacknowledged: at least 1");
         for (key, connections) in [
             ("listen.max_connections", self.listen.max_connections),
@@ -614,6 +677,31 @@ impl Serialize for Address {
     }
 }
 
+/// The first seven bytes of a system title, written as 14 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Title(pub [u8; 7]);
+
+impl<'de> Deserialize<'de> for Title {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let mut title = [0; 7];
+        let read = hex::decode_to_slice(&text, &mut title);
+        if read.is_err() || title == [0; 7] {
+            return Err(serde::de::Error::custom(format!(
+                "not the first 7 bytes of a system title such as \"55524a00000000\": {text:?} (the eighth is the address of \
+                 the client)"
+            )));
+        }
+        Ok(Title(title))
+    }
+}
+
+impl Serialize for Title {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(self.0))
+    }
+}
+
 /// A length of time, written `30s`, `5m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -693,6 +781,20 @@ mod tests {
             let error = format!("{:#}", loaded(text).unwrap_err());
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_system_title_that_is_none_is_refused_with_file_line_and_key() {
+        for wrong in ["URJ", "55524a0000000030", "00000000000000", "55524a0000000g"] {
+            let error = loaded(&format!("[session]\nsystem_title = \"{wrong}\"\n")).unwrap_err().to_string();
+            assert!(error.contains("urja.toml") && error.contains("line 2"), "{error}");
+            assert!(error.contains("system_title") && error.contains("55524a00000000"), "{error}");
+        }
+        let config = loaded("[session]\nsystem_title = \"48455301020304\"\n").unwrap();
+        assert_eq!(config.session_options().title, *b"HES\x01\x02\x03\x04");
+        let flags = [("session.system_title", "nothing".to_owned())];
+        let error = format!("{:#}", Config::load(None, &flags).unwrap_err());
+        assert!(error.contains("system_title") && error.contains("55524a00000000"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ingest::{EvidenceOptions, Pipeline, PipelineOptions, SessionOptions, Sessions};
+use ingest::{EvidenceOptions, Pipeline, PipelineOptions, Sessions};
 use model::{Calendar, CivilDay, Digest, Fact, Instant, Paise, TariffVersion};
 use profiles::Profile;
 use registry::{Kek, Known, Registry};
@@ -82,13 +82,14 @@ impl Node {
         }
         #[cfg(feature = "query")]
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
+        let sessions = Sessions::new(registry.clone(), Some(pipeline.clone()), config.session_options());
         Ok(Node {
             config: Arc::new(config),
             #[cfg(feature = "query")]
             calendar,
             clock,
             lake,
-            sessions: Sessions::new(registry.clone(), Some(pipeline.clone()), SessionOptions::default()),
+            sessions,
             registry,
             pipeline,
             profiles,

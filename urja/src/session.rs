@@ -11,6 +11,7 @@ use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::{Effect, Error};
 use ingest::{Client, MeterSession, SessionError};
+use registry::{MeterAccess, Reader};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -114,6 +115,7 @@ pub struct ReadRequest {
     last: Option<u32>,
     entries: Option<String>,
     address: Option<String>,
+    client: Option<u8>,
 }
 
 /// Body of `/admin/relay`.
@@ -123,6 +125,7 @@ pub struct RelayRequest {
     meter: String,
     command: RelayCommand,
     address: Option<String>,
+    client: Option<u8>,
 }
 
 /// What is done with a relay.
@@ -144,7 +147,9 @@ pub async fn read(node: &Node, request: ReadRequest) -> Result<Json, Problem> {
     if matches!(target, Target::Object(..)) && wanted != Wanted::All {
         return Err(Problem::refused("no profile", format!("{:?} has no rows to choose from", request.what)));
     }
-    let (mut session, serial) = open(node, &request.meter, request.address.as_deref()).await?;
+    let meter = registered(node, &request.meter).await?;
+    let mut session = to_read(node, &meter, request.client, request.address.as_deref()).await?;
+    let instead = session.instead().map(ToString::to_string);
     let read = match target {
         Target::Object(class, name, attribute) => {
             object(&mut session, class, name, attribute).await.map_err(problem)
@@ -154,8 +159,11 @@ pub async fn read(node: &Node, request: ReadRequest) -> Result<Json, Problem> {
     session.close().await;
     let mut read = read?;
     if let Json::Object(read) = &mut read {
-        read.insert("meter".to_owned(), json!(serial));
+        read.insert("meter".to_owned(), json!(meter.serial));
         read.insert("object".to_owned(), json!(request.what));
+        if let Some(instead) = instead {
+            read.insert("as_reader_because".to_owned(), json!(instead));
+        }
     }
     Ok(read)
 }
@@ -171,15 +179,18 @@ pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> 
             "a fresh installation cuts nobody; who means it sets relay.enabled = true in the configuration",
         ));
     }
-    let (mut session, serial) = open(node, &request.meter, request.address.as_deref()).await?;
+    let meter = registered(node, &request.meter).await?;
+    let (serial, client) = (&meter.serial, client_of(&meter, request.client));
+    let to = request.address.as_deref();
+    let mut session = node.sessions.open(&meter, client, to).await.map_err(problem)?;
     let done = switch(&mut session, request.command).await;
     let status = relay_state(&mut session).await;
     session.close().await;
     match (done, status) {
-        (Ok(()), Ok(state)) => Ok(switched(&serial, request.command, state, None)),
+        (Ok(()), Ok(state)) => Ok(switched(serial, request.command, state, None)),
         // Its answer was lost, and what it did is seen.
         (Err(failed), Ok(state)) if failed.effect() == Effect::Unknown && request.command.is_done(&state) => {
-            Ok(switched(&serial, request.command, state, Some(text(failed))))
+            Ok(switched(serial, request.command, state, Some(text(failed))))
         }
         (Err(failed), Ok(state)) => Err(Problem::conflict(
             "the relay was not switched",
@@ -251,15 +262,44 @@ async fn relay_state(session: &mut MeterSession) -> Result<Json, SessionError> {
     Ok(json!({ "state": state, "supplied": supplied, "words": words }))
 }
 
-async fn open(node: &Node, name: &str, address: Option<&str>) -> Result<(MeterSession, String), Problem> {
-    let meter = node.registry.meter_access(name).await.map_err(Problem::internal)?.ok_or_else(|| {
+async fn registered(node: &Node, name: &str) -> Result<MeterAccess, Problem> {
+    node.registry.meter_access(name).await.map_err(Problem::internal)?.ok_or_else(|| {
         Problem::missing(
             "no such meter",
             format!("{name:?} is neither serial number, system title nor id of a registered meter"),
         )
-    })?;
-    let session = node.sessions.open(&meter, Client::Utility, address).await.map_err(problem)?;
-    Ok((session, meter.serial.clone()))
+    })
+}
+
+/// As whom a meter is asked: as the request says, else as it is registered.
+fn client_of(meter: &MeterAccess, asked: Option<u8>) -> Client {
+    asked.map_or(Client::registered(&meter.asking), |sap| Client::of(sap, &meter.asking))
+}
+
+async fn to_read(
+    node: &Node,
+    meter: &MeterAccess,
+    client: Option<u8>,
+    address: Option<&str>,
+) -> Result<MeterSession, Problem> {
+    let opened = match client {
+        Some(_) => node.sessions.open(meter, client_of(meter, client), address).await,
+        None => node.sessions.open_to_read(meter, address).await,
+    };
+    opened.map_err(|error| {
+        let never = client.is_none() && meter.asking.reader == Reader::Never;
+        match error {
+            error @ SessionError::NotLetIn { .. } if never => {
+                let title = title(&error);
+                let text = text(error);
+                Problem::conflict(
+                    title,
+                    format!("{text}; reads may go as the meter reader: `--client 32`, or import it with reader = fallback"),
+                )
+            }
+            error => problem(error),
+        }
+    })
 }
 
 fn problem(error: SessionError) -> Problem {
@@ -270,6 +310,7 @@ fn problem(error: SessionError) -> Problem {
 const fn title(error: &SessionError) -> &'static str {
     match error {
         SessionError::Busy(_) => "the meter is being asked already",
+        SessionError::NotLetIn { .. } => "the meter refused",
         SessionError::Meter { error, .. } => match error {
             Error::Timeout { .. } | Error::Disconnected | Error::Closed => "the meter did not answer",
             Error::Rejected { .. }

@@ -218,6 +218,11 @@ impl Assembly {
         }
     }
 
+    /// Forgets what is there.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.max_bytes);
+    }
+
     /// Takes a block.
     ///
     /// # Errors

@@ -95,6 +95,23 @@ pub mod association {
         invocation_counter: Some(named(0, 0, 43, 1, 6)),
     };
 
+    impl Association {
+        /// That of a client address; of one that the standard does not have only the address is known.
+        #[must_use]
+        pub fn of_client(client_sap: u8) -> Association {
+            let known = ALL.into_iter().find(|known| known.client_sap == client_sap);
+            known.unwrap_or(Association {
+                name: "other",
+                client_sap,
+                object: named(0, 0, 40, 0, 0),
+                context: None,
+                mechanism: None,
+                security_setup: None,
+                invocation_counter: None,
+            })
+        }
+    }
+
     /// All of them, by address.
     pub const ALL: [Association; 6] = [PUBLIC, READER, UTILITY, PUSH, FIRMWARE, DISPLAY];
 }

@@ -218,6 +218,19 @@ impl Link {
         self.agreed
     }
 
+    /// Whether something is there to be sent.
+    #[must_use]
+    pub fn has_to_send(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Of a server: takes back that it agreed to a link, before anything of that is sent.
+    pub(super) fn refuse(&mut self) {
+        self.frames.clear();
+        self.emit(Control::DisconnectedMode { poll: true }, false, &[]);
+        self.close(Closed::Refused);
+    }
+
     /// Of a client: asks for a link.
     ///
     /// # Errors

@@ -20,6 +20,16 @@
 //! | asking, a write or action | busy | → open; block → asking | raised, → open, failed | → open, failed, effect unknown | → closed, failed, effect unknown |
 //! | releasing | busy | RLRE → closed | → closed | → closed | → closed |
 //!
+//! Where both sides agreed to general block transfer and [`Config::block_window`] says so, what is asked goes in blocks, and
+//! so does its answer:
+//!
+//! | asking, in blocks | block that is new, streaming | block that is new, not streaming | the last that was missing | copy, or no block of this answer | timeout |
+//! |---|---|---|---|---|---|
+//! | request not whole with the meter | kept | its next blocks | – | dropped; what came is asked for anew | its blocks again, as they were |
+//! | request with the meter | kept | what is missing is asked for | as an answer in one piece | dropped; what came is asked for anew | a read, or once an answer has begun: again; a write or action in its last block: → open, failed, effect unknown |
+//!
+//! An APDU is sealed once, whatever is lost of it: what comes again has the same counter, and does nothing twice.
+//!
 //! In every state a push is handed out as an event and changes nothing. So does whatever is not protected as the
 //! association asks: it is counted ([`Event::Dropped`]) and the wait goes on, because anybody can send rubbish; at
 //! [`MAX_DROPPED`] the request ends. Refusals that a meter cannot cipher (exception-response, confirmed-service-error)
@@ -57,6 +67,7 @@ use crate::axdr::Data;
 use crate::cursor::write_length;
 use crate::security::counter::{Exhausted, RisingCounter, SendCounter};
 use crate::security::{CryptoProvider, RustCrypto};
+use crate::session::blocks::{Exchange, Step};
 use channel::{Channel, Inbound, SealFault, Under};
 use opening::{Opening, Proving, Verdict};
 use request::{Next, Request, Rooms};
@@ -69,6 +80,10 @@ pub const MAX_EVENTS: usize = 64;
 pub const MAX_LIST: usize = 64;
 /// Fewest bytes that a meter must take for anything to be sent to it in blocks.
 const MIN_ROOM: usize = 64;
+/// Longest request that goes in blocks of a general transfer, in the clear.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Longest answer in blocks of a general transfer, as it comes.
+const MAX_SEALED_ANSWER: usize = request::MAX_ANSWER + 1024;
 /// Last, number and length of a block.
 const BLOCK_HEAD: usize = 1 + 4 + 3;
 
@@ -107,6 +122,12 @@ struct Core<P> {
     tries: u8,
     /// What was dropped meanwhile.
     dropped: u8,
+    /// The request and its answer, where they go in blocks of a general transfer.
+    exchange: Option<Exchange>,
+    /// Blocks that are due.
+    blocks: VecDeque<Vec<u8>>,
+    /// With the next of them the wait for the answer begins anew.
+    patient: bool,
     last_dropped: Option<Dropped>,
     requests: u32,
 }
@@ -204,6 +225,9 @@ impl<P: CryptoProvider> ClientSession<P> {
             deadline: None,
             tries: 0,
             dropped: 0,
+            exchange: None,
+            blocks: VecDeque::new(),
+            patient: false,
             last_dropped: None,
             requests: 0,
         };
@@ -400,8 +424,18 @@ impl<P: CryptoProvider> ClientSession<P> {
         }
     }
 
+    /// Whether requests go in blocks of a general transfer.
+    fn in_blocks(&self) -> bool {
+        let agreed =
+            |negotiated: &Negotiated| negotiated.conformance.contains(Conformance::GENERAL_BLOCK_TRANSFER);
+        self.core.config.block_window > 0 && self.negotiated().is_some_and(agreed)
+    }
+
     /// Bytes in the clear that can be sent at once.
     fn room(&self) -> usize {
+        if self.in_blocks() {
+            return MAX_REQUEST;
+        }
         let max_pdu = self.negotiated().map_or(0, |negotiated| negotiated.max_pdu);
         self.core.channel.room(max_pdu)
     }
@@ -441,6 +475,56 @@ impl<P: CryptoProvider> ClientSession<P> {
 impl<P: CryptoProvider> ClientSession<P> {
     /// One whole APDU that came from the meter.
     pub fn handle_apdu(&mut self, apdu: &[u8]) {
+        if apdu.first() != Some(&apdu::GENERAL_BLOCK_TRANSFER) || !self.in_blocks() {
+            return self.handle_whole(apdu);
+        }
+        if self.core.exchange.is_none() {
+            // Of an answer that is whole already.
+            return self.dropped(Dropped::Late);
+        }
+        let block = match apdu::parse(apdu) {
+            Ok(Apdu::GeneralBlockTransfer(block)) => block,
+            Ok(_) => return,
+            Err(error) => return self.dropped(Dropped::Malformed(error)),
+        };
+        let Some(exchange) = &mut self.core.exchange else { return };
+        let before = exchange.progress();
+        match exchange.take(&block) {
+            Ok(Step::Whole) => {
+                let whole = exchange.heard().unwrap_or_default().to_vec();
+                let exchange = self.core.exchange.take();
+                self.core.blocks.clear();
+                self.handle_whole(&whole);
+                let waits = matches!(self.state, State::Asking(..)) && !self.core.due;
+                if let Some(exchange) = exchange.filter(|_| waits && self.core.deadline.is_some()) {
+                    self.core.exchange = Some(exchange);
+                    self.forget_blocks();
+                }
+            }
+            Ok(Step::Turn) if exchange.progress() > before => {
+                let turn = exchange.turn();
+                self.core.blocks = turn.into();
+                (self.core.tries, self.core.dropped, self.core.patient) = (1, 0, true);
+            }
+            // A copy. If our turn was lost, the time says so; to answer each would make more of them.
+            Ok(Step::Turn) => self.dropped(Dropped::Late),
+            Ok(Step::Wait) => {}
+            Err(_) => {
+                self.forget_blocks();
+                self.dropped(Dropped::Unexpected(apdu::GENERAL_BLOCK_TRANSFER));
+            }
+        }
+    }
+
+    /// Blocks of an earlier answer, or of nobody's, are among those that came: they are asked for anew.
+    fn forget_blocks(&mut self) {
+        if let Some(exchange) = &mut self.core.exchange {
+            exchange.forget();
+            self.core.blocks = exchange.again().into();
+        }
+    }
+
+    fn handle_whole(&mut self, apdu: &[u8]) {
         let (plain, proven) = match self.core.channel.sort(&self.core.provider, apdu) {
             Inbound::Pushed(push) => return self.core.pushed(push),
             Inbound::Dropped(dropped) => return self.dropped(dropped),
@@ -615,6 +699,9 @@ impl<P: CryptoProvider> ClientSession<P> {
             return;
         }
         self.core.deadline = None;
+        if self.repeat_blocks(now) {
+            return;
+        }
         let repeatable = match &self.state {
             State::Opening(_) => true,
             State::Asking(_, request) => request.repeatable(),
@@ -631,6 +718,23 @@ impl<P: CryptoProvider> ClientSession<P> {
         }
         let timeout = Error::Timeout { tries: self.core.tries, dropped: self.core.last_dropped };
         self.fail(timeout);
+    }
+
+    /// Sends blocks again, as they were; false: that would not help, or must not be. Nothing is done before a request is
+    /// whole, and an acknowledgement does nothing; a whole one that does something goes out once.
+    fn repeat_blocks(&mut self, now: Duration) -> bool {
+        let State::Asking(_, request) = &self.state else { return false };
+        let Core { exchange: Some(exchange), config, tries, .. } = &mut self.core else { return false };
+        let harmless = request.repeatable() || exchange.is_answered() || !exchange.is_said();
+        if !harmless || *tries >= config.timing.tries {
+            return false;
+        }
+        *tries += 1;
+        let blocks = exchange.again();
+        self.core.blocks = blocks.into();
+        self.core.deadline = Some(now.saturating_add(self.core.config.timing.answer));
+        self.core.tell(Event::Repeated);
+        true
     }
 
     /// The connection ended.
@@ -718,6 +822,12 @@ impl<P: CryptoProvider> ClientSession<P> {
     /// The next APDU to be put on the line, and with it the time that its answer is waited for begins. Nothing while
     /// counters must be reserved first.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Vec<u8>> {
+        if let Some(block) = self.core.blocks.pop_front() {
+            if mem::take(&mut self.core.patient) {
+                self.core.deadline = Some(now.saturating_add(self.core.config.timing.answer));
+            }
+            return Some(block);
+        }
         if !self.core.due {
             return None;
         }
@@ -734,7 +844,16 @@ impl<P: CryptoProvider> ClientSession<P> {
                 self.core.due = false;
                 self.core.tries = self.core.tries.saturating_add(1);
                 self.core.deadline = Some(now.saturating_add(self.core.config.timing.answer));
-                Some(apdu)
+                if !self.in_blocks() || !matches!(self.state, State::Asking(..)) {
+                    return Some(apdu);
+                }
+                let max_pdu = self.negotiated().map_or(0, |negotiated| negotiated.max_pdu);
+                let mut exchange = Exchange::new(self.core.config.block_window, MAX_SEALED_ANSWER);
+                // As many blocks as the meter takes it says in its first; a request is not longer than blocks can be many.
+                let _ = exchange.say(apdu, max_pdu, 1);
+                self.core.blocks = exchange.turn().into();
+                self.core.exchange = Some(exchange);
+                self.core.blocks.pop_front()
             }
             Err(SealFault::Reserve) => None,
             Err(SealFault::Seal(error)) => {
@@ -803,6 +922,9 @@ impl<P> Core<P> {
         self.due = false;
         self.deadline = None;
         self.tries = 0;
+        self.exchange = None;
+        self.blocks.clear();
+        self.patient = false;
         self.dropped = 0;
         self.last_dropped = None;
     }

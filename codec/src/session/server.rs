@@ -4,7 +4,9 @@
 //! APDUs with the address of the client, and writes the answer:
 //!
 //! 1. [`ServerSession::handle`] takes what came, looks at keys and counters in the meter's [`ServerSecurity`], asks the
-//!    meter's [`Objects`], and leaves the answer in `out`; an empty `out` means that there is none,
+//!    meter's [`Objects`], and leaves the answer in `out`; an empty `out` means that there is none;
+//!    behind it, [`ServerSession::poll_more`] leaves the blocks that stream, where a client asked in blocks of a general
+//!    transfer,
 //! 2. [`ServerSession::deadline`] says when an association that nobody uses ends; the next `handle` after it ends it.
 //!
 //! What is behind the session, it does not know: [`Objects`] is asked by class, logical name and number, and decides
@@ -35,6 +37,7 @@
 //! | going | block 1 of the new one → going | the next; the last one again, as often as it is asked for; another number: refused → none | → coming, the other is over | refused: none in progress |
 //! | coming | block 1 → going, the other is over | refused → none | → coming anew | → coming; whole: done → none; wrong number or over [`MAX_LONG_VALUE`]: refused → none |
 
+mod blocks;
 mod opening;
 mod security;
 mod service;
@@ -44,9 +47,11 @@ mod transfer;
 
 pub use security::{Offer, ServerSecurity};
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::blocks::Exchange;
 use crate::Error;
 use crate::ErrorKind;
 use crate::apdu::acse::{AARQ, ApplicationContext, Mechanism, RLRQ};
@@ -169,6 +174,8 @@ pub struct ServerSession<P> {
     inactivity: Duration,
     associations: Vec<Association>,
     scratch: Scratch,
+    /// Blocks that go out besides the answer.
+    more: VecDeque<Vec<u8>>,
 }
 
 /// One association.
@@ -180,6 +187,10 @@ struct Association {
     stage: Stage,
     ciphering: Option<Ciphering>,
     transfer: Transfer,
+    /// The last request that came in blocks of a general transfer, and its answer.
+    exchange: Option<Exchange>,
+    /// The answer goes in such blocks, and needs no other.
+    in_blocks: bool,
     used: Duration,
 }
 
@@ -213,7 +224,14 @@ impl<P: CryptoProvider> ServerSession<P> {
     /// not used for `inactivity`.
     #[must_use]
     pub const fn new(provider: P, max_pdu: u16, inactivity: Duration) -> Self {
-        Self { provider, max_pdu, inactivity, associations: Vec::new(), scratch: Scratch::new() }
+        Self {
+            provider,
+            max_pdu,
+            inactivity,
+            associations: Vec::new(),
+            scratch: Scratch::new(),
+            more: VecDeque::new(),
+        }
     }
 
     /// The clients that have an association, or are about to.
@@ -239,11 +257,13 @@ impl<P: CryptoProvider> ServerSession<P> {
         out: &mut Vec<u8>,
     ) -> Outcome {
         out.clear();
+        self.more.clear();
         let inactivity = self.inactivity;
         self.associations.retain(|association| now.saturating_sub(association.used) <= inactivity);
         let done = match apdu.first() {
             Some(&AARQ) => self.open(client, apdu, now, random, meter, out),
             Some(&RLRQ) => self.release(client, apdu, meter, out),
+            Some(&apdu::GENERAL_BLOCK_TRANSFER) => self.block(client, apdu, now, meter, out),
             _ => self.serve(client, apdu, now, meter, out),
         };
         done.unwrap_or_else(|exception| {
@@ -251,6 +271,20 @@ impl<P: CryptoProvider> ServerSession<P> {
             exception.emit(out);
             Outcome::Exception(exception.service)
         })
+    }
+
+    /// Leaves the next block in `out` that goes out behind the last answer without being asked for; false: there is none.
+    pub fn poll_more(&mut self, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.more.pop_front().is_some_and(|block| {
+            out.extend_from_slice(&block);
+            true
+        })
+    }
+
+    /// What a client's association went over is gone, as its data link, and the association with it.
+    pub fn disconnected(&mut self, client: u16) {
+        self.close(client);
     }
 
     fn find(&mut self, client: u16) -> Result<&mut Association, ExceptionResponse> {
@@ -266,6 +300,9 @@ impl<P: CryptoProvider> ServerSession<P> {
 impl Association {
     /// Bytes that an answer in the clear may have.
     fn room(&self) -> usize {
+        if self.in_blocks {
+            return MAX_LONG_ANSWER;
+        }
         let most = usize::from(self.caller.client_pdu);
         most.saturating_sub(if self.ciphering.is_some() { CIPHERING } else { 0 })
     }

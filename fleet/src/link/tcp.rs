@@ -1,4 +1,4 @@
-//! DLMS wrapper over one TCP connection.
+//! DLMS wrapper, or HDLC, over one TCP connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 use super::Answering;
+use crate::meter::station::Station;
 use crate::meter::{Reply, Session};
 
 /// Longest APDU a head-end sends a pushing meter.
@@ -25,15 +26,22 @@ pub(super) struct Tcp {
     answering: Option<(Answering, Session)>,
     /// An answer that takes its time; no other request is looked at meanwhile.
     late: Option<(time::Instant, Reply)>,
+    /// Where it speaks HDLC.
+    station: Option<Station>,
 }
 
 impl Tcp {
     /// The meter behind it answers, where there is one that does.
-    pub(super) async fn connect(address: SocketAddr, answering: Option<&Answering>) -> io::Result<Tcp> {
+    pub(super) async fn connect(
+        address: SocketAddr,
+        answering: Option<&Answering>,
+        station: Option<Station>,
+    ) -> io::Result<Tcp> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let answering = answering.map(|answering| (answering.clone(), answering.session()));
-        Ok(Tcp { stream, outgoing: BytesMut::new(), incoming: BytesMut::new(), answering, late: None })
+        let (outgoing, incoming) = (BytesMut::new(), BytesMut::new());
+        Ok(Tcp { stream, outgoing, incoming, answering, late: None, station })
     }
 
     /// Whether requests are answered on it.
@@ -68,6 +76,9 @@ impl Tcp {
 
     /// The invoke id of the next confirm; other APDUs are answered, or passed over where no meter answers.
     pub(super) async fn receive(&mut self) -> io::Result<u64> {
+        if self.station.is_some() {
+            return self.receive_in_hdlc().await;
+        }
         loop {
             let length = wrapper::frame_len(&self.incoming, MAX_APDU).map_err(invalid)?;
             let whole = length.filter(|length| *length <= self.incoming.len());
@@ -78,6 +89,7 @@ impl Tcp {
             let now = time::Instant::now();
             if let Some((_, reply)) = self.late.take_if(|(due, _)| *due <= now) {
                 self.outgoing.extend_from_slice(&reply.apdu);
+                reply.more.iter().for_each(|more| self.outgoing.extend_from_slice(more));
                 if reply.ends {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -109,6 +121,41 @@ impl Tcp {
                 _ => Ok(()),
             },
             () = late => Ok(()),
+        }
+    }
+}
+
+impl Tcp {
+    /// As [`receive`](Self::receive). Frames of a link and pushes may follow each other in any order.
+    async fn receive_in_hdlc(&mut self) -> io::Result<u64> {
+        loop {
+            let Some(station) = &mut self.station else { return Err(io::ErrorKind::Unsupported.into()) };
+            let (now, answering) = match &mut self.answering {
+                Some((answering, session)) => (answering.clock.now(), Some((&answering.meter, session))),
+                None => (model::Instant::default(), None),
+            };
+            let answered = station.next(answering, now);
+            let mut out = Vec::new();
+            station.write(&mut out);
+            self.outgoing.extend_from_slice(&out);
+            match answered {
+                Some(answered) if answered.ends => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Some(answered) => {
+                    if let Some(id) = answered.confirmed {
+                        return Ok(id);
+                    }
+                    continue;
+                }
+                None => {}
+            }
+            self.flush().await?;
+            if self.stream.read_buf(&mut self.incoming).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(station) = &mut self.station {
+                station.take(&self.incoming);
+            }
+            self.incoming.clear();
         }
     }
 }

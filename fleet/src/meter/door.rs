@@ -1,12 +1,14 @@
-//! Where meters can be reached: a port each, the same one over TCP and UDP, with the wrapper. Those that dial in answer on
+//! Where meters can be reached: a port each, the same one over TCP and UDP, with the wrapper; over TCP in HDLC where the
+//! client begins so. Those that dial in answer on
 //! the connection of their pushes instead.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::BytesMut;
+use codec::apdu::acse::Mechanism;
+use codec::hdlc::FLAG;
 use codec::wrapper::{self, Wrapper, WrapperRepr};
 use model::Instant;
 use profiles::Profile;
@@ -16,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Fault, MAX_PDU, Meter, MeterOptions, Reply, Session};
+use super::{Access, Fault, IDLE, MAX_PDU, Meter, MeterOptions, Reply, Session, station};
 use crate::Error;
 use crate::options::FleetOptions;
 use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
@@ -27,8 +29,6 @@ const SERVER: u16 = 1;
 const CONNECTIONS: usize = 4;
 /// Ports that are tried for one that is free over both TCP and UDP.
 const PORTS_TRIED: usize = 16;
-/// A connection on which nothing comes for so long ends.
-const IDLE: Duration = Duration::from_secs(180);
 
 /// What time it is for simulated meters: it starts at a moment and goes so many times as fast as time.
 #[derive(Clone, Copy, Debug)]
@@ -145,17 +145,20 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
 }
 
 /// Writes what a client needs to speak with each of them, secrets included, in the columns that `urja meter import` takes:
-/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`.
+/// those of [`write_meters`](crate::write_meters), `address`, `lls`, `hls`, `master_key`, `mechanism`, `framing`.
 ///
 /// # Errors
 /// As `out` gives them.
 pub fn write_access(doors: &[Door], mut out: impl Write) -> io::Result<()> {
-    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key")?;
+    writeln!(out, "{METER_COLUMNS},address,lls,hls,master_key,mechanism,framing")?;
     for Door { identity, access, address, node, .. } in doors {
-        let Access { kek, lls, hls_secret, .. } = access;
+        let Access { kek, lls, hls_secret, mechanism } = access;
+        let mechanism = if *mechanism == Mechanism::Gmac { "hls5" } else { "hls2" };
         let node = node.as_ref().map(|node| format!("mqtt://{node}"));
         let address = address.map(|address| address.to_string()).or(node).unwrap_or_default();
-        writeln!(out, "{},{address},{lls},{hls_secret},{}", meter_row(identity), hex::encode(kek))?;
+        let (row, kek) = (meter_row(identity), hex::encode(kek));
+        let framing = if identity.hdlc { "hdlc" } else { "wrapper" };
+        writeln!(out, "{row},{address},{lls},{hls_secret},{kek},{mechanism},{framing}")?;
     }
     out.flush()
 }
@@ -166,7 +169,7 @@ struct Peer {
     session: Session,
     /// The last datagram and the answer to it: the same one again is the network's doing, or says that the answer was
     /// lost, and to take it for another request would do things twice.
-    last: (Vec<u8>, Vec<u8>),
+    last: (Vec<u8>, Vec<Vec<u8>>),
 }
 
 /// Serves one meter over UDP until `shutdown`, a frame a datagram. What is no frame for it is passed over.
@@ -207,10 +210,11 @@ pub async fn serve_udp(
         if peer.last.0 != frame {
             let Ok(reply) = answered(frame, &meter, &mut peer.session, clock.now()) else { continue };
             time::sleep(reply.delay).await;
-            peer.last = (frame.to_vec(), reply.apdu);
+            let answers = std::iter::once(reply.apdu).chain(reply.more).filter(|answer| !answer.is_empty());
+            peer.last = (frame.to_vec(), answers.collect());
         }
-        if !peer.last.1.is_empty() {
-            socket.send_to(&peer.last.1, address).await?;
+        for answer in &peer.last.1 {
+            socket.send_to(answer, address).await?;
         }
     }
 }
@@ -252,6 +256,9 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
     let mut session = locked(meter).session();
     let mut incoming = BytesMut::new();
     loop {
+        if incoming.first() == Some(&FLAG) {
+            return station::converse(&mut stream, &incoming, meter, clock).await;
+        }
         let length = wrapper::frame_len(&incoming, usize::from(MAX_PDU)).map_err(invalid)?;
         let Some(length) = length.filter(|length| *length <= incoming.len()) else {
             let read = time::timeout(IDLE, stream.read_buf(&mut incoming)).await;
@@ -264,13 +271,16 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
         let reply = answered(&frame, meter, &mut session, clock.now())?;
         time::sleep(reply.delay).await;
         stream.write_all(&reply.apdu).await?;
+        for more in &reply.more {
+            stream.write_all(more).await?;
+        }
         if reply.ends {
             return Ok(());
         }
     }
 }
 
-/// The answer to a frame, in a frame where there is one.
+/// The answer to a frame, in a frame where there is one, as what goes out behind it.
 pub(crate) fn answered(
     frame: &[u8],
     meter: &SharedMeter,
@@ -283,10 +293,10 @@ pub(crate) fn answered(
     }
     let client = request.source();
     let mut reply = locked(meter).answer(session, client, request.apdu(), now);
-    if !reply.apdu.is_empty() {
-        let mut out = Vec::with_capacity(reply.apdu.len() + wrapper::HEADER_LEN);
-        WrapperRepr { source: SERVER, destination: client }.emit(&reply.apdu, &mut out);
-        reply.apdu = out;
+    for apdu in std::iter::once(&mut reply.apdu).chain(&mut reply.more).filter(|apdu| !apdu.is_empty()) {
+        let mut out = Vec::with_capacity(apdu.len() + wrapper::HEADER_LEN);
+        WrapperRepr { source: SERVER, destination: client }.emit(apdu, &mut out);
+        *apdu = out;
     }
     Ok(reply)
 }

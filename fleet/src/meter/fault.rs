@@ -116,6 +116,8 @@ impl FromStr for Fault {
 pub struct Reply {
     /// The answer; empty where there is none.
     pub apdu: Vec<u8>,
+    /// What goes out behind it without being asked for: blocks of a general transfer.
+    pub more: Vec<Vec<u8>>,
     /// How long it takes.
     pub delay: Duration,
     /// Whether the connection ends, after the answer if there is one.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use codec::apdu::ciphered::{GENERAL_CIPHERING, GENERAL_DED};
 use codec::apdu::{DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST, GENERAL_BLOCK_TRANSFER, GENERAL_GLO};
+use codec::hdlc::{self, Address, Control};
 use codec::wrapper::Wrapper;
 use metrics::gauge;
 use model::MeterId;
@@ -105,11 +106,29 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 struct State {
     /// Where answers go while a session goes on.
-    session: Option<mpsc::Sender<(u16, Vec<u8>)>>,
+    session: Option<mpsc::Sender<Answer>>,
+    /// What came over it last.
+    spoken: Option<Spoken>,
     meter: Option<MeterId>,
     /// More than one meter came over it.
     several: bool,
     over: bool,
+}
+
+/// What frames a meter speaks over a line, and in HDLC its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Wrapper,
+    Hdlc(Address),
+}
+
+/// What comes for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// An APDU out of the wrapper, for this client.
+    Apdu(u16, Vec<u8>),
+    /// A frame of HDLC.
+    Frame(Bytes),
 }
 
 /// Puts frames behind what else the connection has to write. It does not keep the connection open.
@@ -121,15 +140,36 @@ impl Line {
     }
 
     /// Gives a frame to the session that goes on; false where there is none, or where it is a push.
-    pub(crate) fn takes(&self, frame: &[u8]) -> bool {
+    pub(crate) fn takes(&self, frame: &Bytes) -> bool {
         let mut state = lock(&self.state);
-        let Some(session) = &state.session else { return false };
+        let hdlc = frame.first() == Some(&hdlc::FLAG);
+        let (answer, spoken) = if hdlc {
+            let Ok(view) = hdlc::Frame::new_checked(frame) else { return false };
+            let pushed = matches!(view.control(), Control::UnnumberedInformation { .. });
+            ((!pushed).then(|| Answer::Frame(frame.clone())), Spoken::Hdlc(view.source()))
+        } else {
+            let Ok(view) = Wrapper::new_checked(frame) else { return false };
+            let answer =
+                is_answer(view.apdu()).then(|| Answer::Apdu(view.destination(), view.apdu().to_vec()));
+            (answer, Spoken::Wrapper)
+        };
+        state.spoken = Some(spoken);
+        let (Some(answer), Some(session)) = (answer, &state.session) else { return false };
         if session.is_closed() {
             state.session = None;
             return false;
         }
-        let Ok(frame) = Wrapper::new_checked(frame) else { return false };
-        is_answer(frame.apdu()) && session.try_send((frame.destination(), frame.apdu().to_vec())).is_ok()
+        session.try_send(answer).is_ok()
+    }
+
+    /// Whether a session goes on, for which frames of a link are answers.
+    pub(crate) fn is_taken_up(&self) -> bool {
+        lock(&self.state).session.as_ref().is_some_and(|session| !session.is_closed())
+    }
+
+    /// What frames the meter was heard to speak.
+    pub(crate) fn spoken(&self) -> Option<Spoken> {
+        lock(&self.state).spoken
     }
 
     /// The line for a session; `None` while another goes on, or when it is over.
@@ -148,7 +188,7 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct HeldLine {
     line: Arc<Line>,
-    answers: mpsc::Receiver<(u16, Vec<u8>)>,
+    answers: mpsc::Receiver<Answer>,
 }
 
 impl HeldLine {
@@ -163,7 +203,7 @@ impl HeldLine {
     }
 
     /// The next answer; `None` when the connection has ended.
-    pub(crate) async fn receive(&mut self) -> Option<(u16, Vec<u8>)> {
+    pub(crate) async fn receive(&mut self) -> Option<Answer> {
         self.answers.recv().await
     }
 }
@@ -197,10 +237,10 @@ mod tests {
         (Line::new(([127, 0, 0, 1], 9).into(), writer.downgrade()), writer)
     }
 
-    fn frame(apdu: &[u8]) -> Vec<u8> {
+    fn frame(apdu: &[u8]) -> Bytes {
         let mut frame = Vec::new();
         WrapperRepr { source: 1, destination: 48 }.emit(apdu, &mut frame);
-        frame
+        frame.into()
     }
 
     fn peers(lines: &Lines, meter: MeterId) -> usize {
@@ -214,13 +254,32 @@ mod tests {
         let mut held = line.take_up().unwrap();
         for tag in [0x61, 0x63, 0xc4, 0xcc, 0xcf, 0xd8, 0x0e] {
             assert!(line.takes(&frame(&[tag, 1])), "{tag:02x}");
-            assert_eq!(held.receive().await, Some((48, vec![tag, 1])));
+            assert_eq!(held.receive().await, Some(Answer::Apdu(48, vec![tag, 1])));
         }
         for tag in [0x0f, 0xc2, 0xca, 0xd2, 0xdb, 0xdc, 0xdd, 0xe0] {
             assert!(!line.takes(&frame(&[tag, 1])), "{tag:02x}");
         }
         drop(held);
         assert!(!line.takes(&frame(&[0xcc, 1])), "the session is over");
+    }
+
+    #[tokio::test]
+    async fn frames_of_a_link_go_to_the_session_and_unnumbered_ones_to_the_journal() {
+        let (line, _writer) = line();
+        let (to, from) = (Address::one(48), Address::two(1, 17));
+        let framed = |control| {
+            let mut frame = Vec::new();
+            let repr = hdlc::FrameRepr { segmented: false, destination: to, source: from, control };
+            repr.emit(&[1, 2], &mut frame);
+            Bytes::from(frame)
+        };
+        let numbered = framed(Control::Information { send: 0, receive: 1, poll: true });
+        assert!(!line.takes(&numbered) && !line.is_taken_up(), "nobody asked");
+        assert_eq!(line.spoken(), Some(Spoken::Hdlc(from)));
+        let mut held = line.take_up().unwrap();
+        assert!(line.takes(&numbered) && line.is_taken_up());
+        assert_eq!(held.receive().await, Some(Answer::Frame(numbered)));
+        assert!(!line.takes(&framed(Control::UnnumberedInformation { poll: false })));
     }
 
     #[tokio::test]

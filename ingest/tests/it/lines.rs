@@ -9,11 +9,14 @@ use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
 use codec::axdr::{Data, Value};
 use codec::cosem::india::{control::RELAY, identity::SERIAL_NUMBER, profile::BLOCK_LOAD};
 use codec::cosem::{ClassId, LogicalName};
+use codec::hdlc;
 use fleet::meter::{Door, SimulatedClock, doors, write_access};
 use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
-use ingest::{Client, MeterSession, SessionError, SessionOptions, Sessions, TcpOptions, serve_tcp};
+use ingest::{
+    Client, LinkError, MeterSession, SessionError, SessionOptions, Sessions, TcpOptions, serve_tcp,
+};
 use model::{Fact, QuarantineReason, Source};
-use registry::MeterAccess;
+use registry::{Asking, MeterAccess, MeterFraming};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +26,9 @@ use crate::world::World;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn options(meters: u32, to: SocketAddr) -> FleetOptions {
+fn options(meters: u32, to: SocketAddr, hdlc: bool) -> FleetOptions {
     let target = Target::Tcp { address: to, meters_per_connection: 1 };
-    let mix = Mix { confirmed_ppm: 1_000_000, transport_policy_ppm: 0, ..Mix::default() };
+    let mix = Mix { confirmed_ppm: 1_000_000, transport_policy_ppm: 0, hdlc, ..Mix::default() };
     let from = "2026-06-01".parse().unwrap();
     FleetOptions { faults: Faults::NONE, targets: vec![target], mix, ..FleetOptions::new(5, meters, from) }
 }
@@ -78,11 +81,15 @@ struct Dialled {
 
 impl Dialled {
     async fn new(meters: u32, speed: u32, identify_after: Duration) -> Dialled {
+        Dialled::speaking(meters, speed, identify_after, false).await
+    }
+
+    async fn speaking(meters: u32, speed: u32, identify_after: Duration, hdlc: bool) -> Dialled {
         let world = World::new().await;
         let sessions =
             Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let options = options(meters, listener.local_addr().unwrap());
+        let options = options(meters, listener.local_addr().unwrap(), hdlc);
         let tcp = TcpOptions { identify_after, ..TcpOptions::default() };
         let shutdown = CancellationToken::new();
         let (pipeline, ours) = (world.pipeline.clone(), Some(sessions.clone()));
@@ -93,7 +100,12 @@ impl Dialled {
         let clock = SimulatedClock::new(start, speed);
         let mut doors = doors(&options, fleet.meters(), &[], start).unwrap();
         fleet.dial_in(&mut doors, clock);
-        let access = register(&world, &doors).await;
+        let mut access = register(&world, &doors).await;
+        for meter in access.iter_mut().filter(|_| hdlc) {
+            // It is heard on the line that they speak HDLC.
+            assert_eq!(meter.asking.framing, MeterFraming::Hdlc);
+            meter.asking.framing = MeterFraming::Wrapper;
+        }
         Dialled { world, sessions, access, fleet, clock, speed, shutdown, served }
     }
 
@@ -115,7 +127,7 @@ impl Dialled {
 /// Asks until the meter has dialled in.
 async fn open(sessions: &Sessions, meter: &MeterAccess) -> MeterSession {
     loop {
-        match sessions.open(meter, Client::Utility, None).await {
+        match sessions.open(meter, Client::UTILITY, None).await {
             Ok(session) => return session,
             Err(SessionError::NoAddress(_) | SessionError::Busy(_)) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -178,14 +190,172 @@ async fn a_second_session_over_the_same_line_is_told_that_it_is_busy() {
     dialled
         .run(async |sessions, meters| {
             let first = open(sessions, &meters[0]).await;
-            let second = sessions.open(&meters[0], Client::Utility, None).await;
+            let second = sessions.open(&meters[0], Client::UTILITY, None).await;
             assert!(matches!(second, Err(SessionError::Busy(_))));
             first.close().await;
             // A password is not shown to whoever says that he is the meter.
-            let reader = sessions.open(&meters[0], Client::Reader, None).await;
-            assert!(matches!(reader, Err(SessionError::NoAddress(_))));
+            let reader = sessions.open(&meters[0], Client::READER, None).await;
+            assert!(matches!(reader, Err(SessionError::NoChallenge { .. })));
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_that_dial_in_with_hdlc_are_read_and_switched_whether_they_pushed_or_were_asked_who_they_are()
+{
+    for identify_after in [Duration::from_millis(50), Duration::ZERO] {
+        // Fast enough for pushes, and not so fast that an association ends between two questions.
+        let speed = if identify_after.is_zero() { 600 } else { 1 };
+        // One takes the shortest frames, the other long ones and windows.
+        let dialled = Dialled::speaking(2, speed, identify_after, true).await;
+        let (world, stats) = dialled
+            .run(async |sessions, meters| {
+                for meter in meters {
+                    for method in [1, 2] {
+                        let mut session = open(sessions, meter).await;
+                        assert_eq!(serial(&mut session).await, meter.serial);
+                        switch(&mut session, method).await;
+                        let output = session.get(whole(70, RELAY, 2)).await.unwrap();
+                        assert_eq!(output.data().value(), Value::Bool(method == 2));
+                        let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+                        let Value::Array(rows) = rows.data().value() else { panic!() };
+                        assert!(rows.len() > 100, "{} rows", rows.len());
+                        session.close().await;
+                    }
+                }
+                // With pushes in between.
+                let mut session = open(sessions, &meters[0]).await;
+                let until = Instant::now() + Duration::from_secs(if speed > 1 { 6 } else { 0 });
+                while Instant::now() < until {
+                    assert_eq!(serial(&mut session).await, meters[0].serial);
+                }
+                session.close().await;
+            })
+            .await;
+        let tally = world.tally(Source::Tcp).await;
+        assert_eq!((tally.quarantined, stats.resent), (0, 0), "{tally:?} {stats:?}");
+        assert!(identify_after > Duration::ZERO || stats.confirmed > 5, "{stats:?}");
+    }
+}
+
+/// Meters with a port each that answer.
+async fn reachable(meters: u32, hdlc: bool) -> (World, Vec<Door>, Vec<MeterAccess>, FleetOptions) {
+    let world = World::new().await;
+    let options = options(meters, "127.0.0.1:9".parse().unwrap(), hdlc);
+    let fleet = Fleet::new(options.clone()).unwrap();
+    let clock = SimulatedClock::new(june(5, 12, 0), 1);
+    let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
+    fleet::meter::open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
+    let access = register(&world, &doors).await;
+    (world, doors, access, options)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_are_dialled_in_hdlc_at_any_form_of_address_and_with_any_window() {
+    let (world, doors, access, options) = reachable(2, true).await;
+    for (hdlc_max_info, hdlc_window) in [(32, 1), (128, 3), (2030, 7)] {
+        let options = SessionOptions { hdlc_max_info, hdlc_window, ..SessionOptions::default() };
+        let sessions = Sessions::new(world.registry.clone(), None, options);
+        for (physical, (door, meter)) in
+            [None, Some(17), Some(16_383)].iter().zip(doors.iter().zip(&access).cycle())
+        {
+            let mut meter = world.registry.meter_access(&meter.serial).await.unwrap().unwrap();
+            meter.asking.hdlc_address.physical = *physical;
+            let to = door.address.unwrap().to_string();
+            let opened = sessions.open(&meter, Client::UTILITY, Some(&to)).await;
+            let mut session = timeout(DEADLINE, async { opened.unwrap() }).await.unwrap();
+            assert_eq!(serial(&mut session).await, meter.serial);
+            let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+            let Value::Array(rows) = rows.data().value() else { panic!() };
+            assert!(rows.len() > 100, "{}", rows.len());
+            switch(&mut session, 1).await;
+            session.close().await;
+        }
+    }
+    // Nobody is at this address; nor is HDLC spoken over datagrams.
+    let patience = SessionOptions { answer: Duration::from_millis(200), ..SessionOptions::default() };
+    let sessions = Sessions::new(world.registry.clone(), None, patience);
+    let mut meter = world.registry.meter_access(&access[0].serial).await.unwrap().unwrap();
+    meter.asking.hdlc_address.logical = 2;
+    let to = doors[0].address.unwrap().to_string();
+    let silent = sessions.open(&meter, Client::UTILITY, Some(&to)).await.err().unwrap().to_string();
+    assert!(silent.contains("no answer"), "{silent}");
+    let refused = sessions.open(&meter, Client::UTILITY, Some(&format!("udp://{to}"))).await.err().unwrap();
+    assert!(matches!(refused, SessionError::Link(LinkError::NoHdlc)), "{refused}");
+    options.shutdown.cancel();
+}
+
+/// Passes bytes on between a client and a meter; before the first bytes of the meter come those of `push`. What the client
+/// sends is kept.
+async fn pushing(meter: SocketAddr, push: Vec<u8>) -> (SocketAddr, Arc<std::sync::Mutex<Vec<u8>>>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, sent) = (listener.local_addr().unwrap(), Arc::<std::sync::Mutex<Vec<u8>>>::default());
+    let kept = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut meter = tokio::net::TcpStream::connect(meter).await.unwrap();
+        let (mut from_client, mut from_meter) = ([0; 4096], [0; 4096]);
+        let mut push = Some(push);
+        loop {
+            tokio::select! {
+                Ok(length @ 1..) = client.read(&mut from_client) => {
+                    kept.lock().unwrap().extend_from_slice(&from_client[..length]);
+                    let _ = meter.write_all(&from_client[..length]).await;
+                }
+                Ok(length @ 1..) = meter.read(&mut from_meter) => {
+                    client.write_all(&push.take().unwrap_or_default()).await.unwrap();
+                    client.write_all(&from_meter[..length]).await.unwrap();
+                }
+                else => return,
+            }
+        }
+    });
+    (address, sent)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_push_that_comes_in_a_session_is_confirmed_when_it_is_durable_and_one_that_proves_nothing_never()
+ {
+    for hdlc in [false, true] {
+        let (world, doors, access, options) = reachable(1, hdlc).await;
+        let pushing_meter = Meter::new(9);
+        world.register(&[&pushing_meter]).await;
+        let sessions =
+            Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
+        let apdu = pushing_meter.block(june(5, 11, 30), 700);
+        for (counter, genuine) in [(1, true), (2, false)] {
+            let mut frame = pushing_meter.frame(counter, &apdu);
+            if !genuine {
+                *frame.last_mut().unwrap() ^= 1;
+            }
+            let mut receipt = pushing_meter.receipt();
+            if hdlc {
+                let (to, from) = (hdlc::Address::one(64), hdlc::Address::MANAGEMENT);
+                let apdu = frame.split_off(8);
+                frame.clear();
+                hdlc::emit_push(to, from, &apdu, 128, &mut frame);
+                receipt.drain(..8);
+            }
+            let (address, sent) = pushing(doors[0].address.unwrap(), frame).await;
+            let opened = sessions.open(&access[0], Client::UTILITY, Some(&address.to_string())).await;
+            let mut session = opened.unwrap();
+            assert_eq!(serial(&mut session).await, access[0].serial);
+            session.close().await;
+            assert_eq!(contains(&sent.lock().unwrap(), &receipt), genuine, "hdlc: {hdlc}");
+        }
+        let tally = world.tally(Source::Tcp).await;
+        assert_eq!((tally.received, tally.stored, tally.quarantined), (2, 1, 1), "{tally:?}");
+        options.shutdown.cancel();
+    }
+}
+
+async fn again(world: &World, meter: &MeterAccess) -> MeterAccess {
+    world.registry.meter_access(&meter.serial).await.unwrap().unwrap()
 }
 
 /// Passes datagrams on: each is doubled; of answers the fifth, which is the meter's proof, and each seventh is lost
@@ -252,7 +422,7 @@ async fn pushing_network(meter: SocketAddr, before: usize, pushes: Vec<Vec<u8>>)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the_meter_of_the_session() {
     let world = World::new().await;
-    let options = options(1, "127.0.0.1:9".parse().unwrap());
+    let options = options(1, "127.0.0.1:9".parse().unwrap(), false);
     let fleet = Fleet::new(options.clone()).unwrap();
     let clock = SimulatedClock::new(june(5, 12, 0), 1);
     let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
@@ -270,7 +440,7 @@ async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the
         Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
     let address = format!("udp://{network}");
     let mut session =
-        timeout(DEADLINE, sessions.open(&meter, Client::Utility, Some(&address))).await.unwrap().unwrap();
+        timeout(DEADLINE, sessions.open(&meter, Client::UTILITY, Some(&address))).await.unwrap().unwrap();
     assert_eq!(serial(&mut session).await, meter.serial);
     session.close().await;
     world
@@ -290,7 +460,7 @@ async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meter_is_read_over_udp_though_datagrams_are_lost_and_doubled() {
     let world = World::new().await;
-    let options = options(1, "127.0.0.1:9".parse().unwrap());
+    let options = options(1, "127.0.0.1:9".parse().unwrap(), false);
     let fleet = Fleet::new(options.clone()).unwrap();
     let clock = SimulatedClock::new(june(5, 12, 0), 1);
     let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
@@ -302,16 +472,29 @@ async fn a_meter_is_read_over_udp_though_datagrams_are_lost_and_doubled() {
     let (network, losses) = bad_network(doors[0].address.unwrap()).await;
     let address = format!("udp://{network}");
     let mut session =
-        timeout(DEADLINE, sessions.open(&meter, Client::Utility, Some(&address))).await.unwrap().unwrap();
+        timeout(DEADLINE, sessions.open(&meter, Client::UTILITY, Some(&address))).await.unwrap().unwrap();
     for _ in 0..5 {
         assert_eq!(serial(&mut session).await, meter.serial);
     }
-    let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
-    let Value::Array(rows) = rows.data().value() else { panic!() };
+    let expected = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+    let Value::Array(rows) = expected.data().value() else { panic!() };
     assert!(rows.len() > 100, "{}", rows.len());
     let output = session.get(whole(70, RELAY, 2)).await.unwrap();
     assert_eq!(output.data().value(), Value::Bool(true));
     session.close().await;
+    // The same in blocks of a general transfer, which stream and are lost too.
+    for window in [1, 4, 63] {
+        let meter = MeterAccess {
+            asking: Asking { block_window: window, ..meter.asking },
+            ..again(&world, &meter).await
+        };
+        let opened = timeout(DEADLINE, sessions.open(&meter, Client::UTILITY, Some(&address))).await.unwrap();
+        let mut session = opened.unwrap();
+        let rows = timeout(DEADLINE, session.get(whole(7, BLOCK_LOAD, 2))).await.unwrap().unwrap();
+        assert_eq!(rows, expected, "window {window}");
+        assert_eq!(serial(&mut session).await, meter.serial);
+        session.close().await;
+    }
     assert!(losses.load(Ordering::Relaxed) >= 4, "{losses:?}");
     options.shutdown.cancel();
 }

@@ -4,8 +4,10 @@ use std::fmt;
 
 use model::{MeterId, SystemTitle};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::asking::{self, Asking, Said};
 use crate::database::number;
 use crate::meters::{MeterTermsRow, common};
 use crate::{Error, MeterKeys, Registry};
@@ -31,6 +33,8 @@ pub struct MeterAccess {
     /// Where it is dialled, `host:port` or `udp://host:port`, or asked over a broker, `mqtt://node`; `None` where it dials
     /// itself.
     pub address: Option<String>,
+    /// As whom it is asked, and in which frames.
+    pub asking: Asking,
     /// Secrets of its clients, unwrapped.
     pub secrets: MeterSecrets,
 }
@@ -61,7 +65,7 @@ impl Registry {
         let title: Option<SystemTitle> = name.parse().ok();
         let id: Option<i64> = name.parse().ok();
         let row = sqlx::query(
-            "SELECT meter.*, address, wrapped_secrets FROM meter LEFT JOIN meter_access ON meter_id = meter.id \
+            "SELECT meter.*, meter_access.* FROM meter LEFT JOIN meter_access ON meter_id = meter.id \
              WHERE serial = ?1 OR title = ?2 OR meter.id = ?3 ORDER BY serial = ?1 DESC, title = ?2 DESC LIMIT 1",
         )
         .bind(name)
@@ -75,6 +79,10 @@ impl Registry {
         let address: Option<String> = row.try_get("address")?;
         let wrapped: Option<&[u8]> = row.try_get("wrapped_secrets")?;
         let secrets = wrapped.map(|wrapped| self.vault.unwrap_secrets(title, wrapped)).transpose()?;
+        let asking = said_of(&row)?;
+        let asking = Asking::of(&asking).map_err(|(column, _)| {
+            Error::Damaged(format!("column {} of meter {title}", asking::COLUMNS[column]))
+        })?;
         Ok(Some(MeterAccess {
             meter,
             title,
@@ -82,6 +90,7 @@ impl Registry {
             keys,
             key_epoch,
             address: address.filter(|address| !address.is_empty()),
+            asking,
             secrets: secrets.unwrap_or_default(),
         }))
     }
@@ -100,6 +109,47 @@ impl Registry {
         .fetch_optional(&self.pool)
         .await?;
         number(bound.unwrap_or(0), "send counter")
+    }
+
+    /// The highest counter that was accepted from the meter for this client under these keys; `None`: none was kept.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn received(&self, meter: MeterId, key_epoch: u16, client: u8) -> Result<Option<u32>, Error> {
+        let last: Option<Option<i64>> = sqlx::query_scalar(
+            "SELECT received FROM send_counter WHERE meter_id = ? AND key_epoch = ? AND client = ?",
+        )
+        .bind(i64::from(meter.0))
+        .bind(i64::from(key_epoch))
+        .bind(i64::from(client))
+        .fetch_optional(&self.pool)
+        .await?;
+        last.flatten().map(|last| number(last, "received counter")).transpose()
+    }
+
+    /// Stores, and syncs, that this counter was accepted from the meter. A lower one changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails: what came under it may not be used then.
+    pub async fn keep_received(
+        &self,
+        meter: MeterId,
+        key_epoch: u16,
+        client: u8,
+        last: u32,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO send_counter (meter_id, key_epoch, client, bound, received) VALUES (?, ?, ?, 0, ?) \
+             ON CONFLICT (meter_id, key_epoch, client) \
+             DO UPDATE SET received = max(ifnull(received, 0), excluded.received)",
+        )
+        .bind(i64::from(meter.0))
+        .bind(i64::from(key_epoch))
+        .bind(i64::from(client))
+        .bind(i64::from(last))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Stores, and syncs, that counters below `bound` may have been used. A lower bound changes nothing.
@@ -127,11 +177,20 @@ impl Registry {
     }
 }
 
+/// What an import said of how a meter is asked; nothing where it has no row for that.
+pub(crate) fn said_of(row: &SqliteRow) -> Result<Said, sqlx::Error> {
+    let mut said = Said::default();
+    for (said, column) in said.iter_mut().zip(asking::COLUMNS) {
+        *said = row.try_get::<Option<String>, _>(column)?.unwrap_or_default();
+    }
+    Ok(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Known;
     use crate::database::tests::open;
+    use crate::{Known, Mechanism, MeterFraming, Reader};
 
     const HEAD: &str =
         "system_title,serial,guek,gak,profile,policy,account_number,address,lls,hls,master_key\n";
@@ -228,5 +287,51 @@ mod tests {
         assert_eq!(registry.send_bound(meter, 1, 48).await.unwrap(), 3000);
         assert_eq!(registry.send_bound(meter, 2, 48).await.unwrap(), u32::MAX);
         assert_eq!(registry.send_bound(meter, 1, 32).await.unwrap(), 0, "a client has a title of its own");
+    }
+
+    #[tokio::test]
+    async fn the_highest_counter_of_a_meter_outlives_a_restart_and_never_falls() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = open(directory.path()).await;
+        import(&registry, ",,,").await.unwrap();
+        let meter = MeterId(1);
+        assert_eq!(registry.received(meter, 1, 32).await.unwrap(), None);
+        registry.keep_received(meter, 1, 32, 7).await.unwrap();
+        registry.reserve_send(meter, 1, 32, 1000).await.unwrap();
+        assert_eq!(registry.received(meter, 1, 48).await.unwrap(), None);
+        for last in [u32::MAX, 9] {
+            registry.keep_received(meter, 1, 32, last).await.unwrap();
+        }
+        registry.reserve_send(meter, 2, 32, 5).await.unwrap();
+        registry.close().await;
+        let registry = open(directory.path()).await;
+        assert_eq!(registry.received(meter, 1, 32).await.unwrap(), Some(u32::MAX));
+        assert_eq!(registry.send_bound(meter, 1, 32).await.unwrap(), 1000);
+        assert_eq!(registry.received(meter, 2, 32).await.unwrap(), None, "a key has counters of its own");
+    }
+
+    #[tokio::test]
+    async fn how_a_meter_is_asked_is_imported_changed_and_refused_by_column() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = open(directory.path()).await;
+        let import = async |columns: &str, fields: &str| {
+            let head = HEAD.trim_end();
+            let csv = format!("{head},{columns}\n{LINE},,,,{fields}\n");
+            registry.import_meters(csv.as_bytes(), &KNOWN).await
+        };
+        assert_eq!(import("mechanism,framing", "hls5,hdlc").await.unwrap().added, 1);
+        let asking = async || registry.meter_access("PX000001").await.unwrap().unwrap().asking;
+        let expected =
+            Asking { mechanism: Mechanism::Gmac, framing: MeterFraming::Hdlc, ..Asking::default() };
+        assert_eq!(asking().await, expected);
+        assert_eq!(import("client,framing", ",").await.unwrap().unchanged, 1);
+        assert_eq!(import("reader,framing", "fallback,wrapper").await.unwrap().updated, 1);
+        let changed = Asking { framing: MeterFraming::Wrapper, reader: Reader::Fallback, ..expected };
+        assert_eq!(asking().await, changed);
+        for column in asking::COLUMNS {
+            let refused = import(column, "what").await.unwrap_err();
+            let crate::ImportError::Lines(lines) = refused else { panic!("{refused}") };
+            assert_eq!(lines.listed[0].column, column, "{lines}");
+        }
     }
 }

@@ -16,6 +16,7 @@
 
 mod access;
 mod accounts;
+mod asking;
 mod database;
 mod import;
 mod kek;
@@ -32,6 +33,7 @@ use sqlx::SqlitePool;
 
 pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
+pub use asking::{Asking, HdlcAddress, Mechanism, MeterFraming, Reader};
 pub use import::{
     BadLine, BadLines, ImportError, Imported, Known, MAX_IMPORT_BYTES, MAX_IMPORT_LINES, MAX_LISTED_FAULTS,
 };

@@ -133,6 +133,10 @@ fn options(config: &Config, args: &cli::Fleet) -> Result<FleetOptions> {
     if let Some(transport_policy_ppm) = args.plain_ppm {
         options.mix = Mix { transport_policy_ppm, ..Mix::default() };
     }
+    options.mix.hdlc = args.hdlc;
+    if args.hdlc && !options.targets.iter().all(|target| matches!(target, Target::Tcp { .. })) {
+        bail!("--hdlc is for targets over TCP");
+    }
     Ok(options)
 }
 

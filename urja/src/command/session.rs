@@ -20,6 +20,7 @@ pub(super) async fn read(config: &Config, args: &cli::Read, as_json: bool) -> Re
         "last": args.last,
         "entries": args.entries,
         "address": args.address,
+        "client": args.client,
     });
     let answer = request(config, "/admin/read", &body).await?;
     print(as_json, &answer, || match answer["columns"].as_array() {
@@ -35,7 +36,8 @@ pub(super) async fn relay(config: &Config, args: &cli::Relay, as_json: bool) -> 
         cli::RelayCommand::Disconnect => "disconnect",
         cli::RelayCommand::Status => "status",
     };
-    let body = json!({ "meter": args.meter, "command": command, "address": args.address });
+    let body =
+        json!({ "meter": args.meter, "command": command, "address": args.address, "client": args.client });
     let answer = request(config, "/admin/relay", &body).await?;
     print(as_json, &answer, || {
         let contacts = if answer["supplied"] == true { "closed" } else { "open" };

@@ -27,6 +27,9 @@ pub struct Config {
     pub conformance: Conformance,
     /// Longest APDU that the client takes; 0 is no limit.
     pub max_pdu: u16,
+    /// Blocks of a general transfer that the client takes at once. With [`Conformance::GENERAL_BLOCK_TRANSFER`], and if the
+    /// meter agrees, requests and their answers go in such blocks instead of those of each service; 0: they never do.
+    pub block_window: u8,
     /// Patience.
     pub timing: Timing,
     /// Counters that are reserved at once; see [`poll_reserve`](super::ClientSession::poll_reserve).
@@ -51,10 +54,17 @@ impl Config {
             protection: None,
             conformance: reading(),
             max_pdu: Self::MAX_PDU,
+            block_window: 0,
             timing: Timing::default(),
             reserve: Self::RESERVE,
             release_ciphered: false,
         }
+    }
+
+    /// In the clear and without any proof, and yet with all that this side can do: for meters without security.
+    #[must_use]
+    pub fn plain(title: [u8; SYSTEM_TITLE_LEN]) -> Self {
+        Self { conformance: reading().union(writing()), ..Self::public(title) }
     }
 
     /// Ciphered; proposes all that this side can do.
@@ -64,16 +74,15 @@ impl Config {
         authentication: Authentication,
         protection: Protection,
     ) -> Self {
-        let writing = Conformance::SET
-            .union(Conformance::ACTION)
-            .union(Conformance::BLOCK_TRANSFER_WITH_SET)
-            .union(Conformance::BLOCK_TRANSFER_WITH_ACTION);
-        Self {
-            authentication,
-            protection: Some(protection),
-            conformance: reading().union(writing),
-            ..Self::public(title)
-        }
+        Self { authentication, protection: Some(protection), ..Self::plain(title) }
+    }
+
+    /// The same, and proposes to transfer requests and answers in blocks, of which it takes so many at once; 0: it does not.
+    #[must_use]
+    pub fn in_blocks(self, window: u8) -> Self {
+        let proposed = self.conformance.union(Conformance::GENERAL_BLOCK_TRANSFER);
+        let conformance = if window > 0 { proposed } else { self.conformance };
+        Self { conformance, block_window: window, ..self }
     }
 
     /// The application context that is asked for.
@@ -91,6 +100,13 @@ fn reading() -> Conformance {
         .union(Conformance::BLOCK_TRANSFER_WITH_GET)
         .union(Conformance::SELECTIVE_ACCESS)
         .union(Conformance::MULTIPLE_REFERENCES)
+}
+
+fn writing() -> Conformance {
+    Conformance::SET
+        .union(Conformance::ACTION)
+        .union(Conformance::BLOCK_TRANSFER_WITH_SET)
+        .union(Conformance::BLOCK_TRANSFER_WITH_ACTION)
 }
 
 /// How the client proves who it is.

@@ -162,6 +162,9 @@ impl Error {
                 "whoever answers cannot prove to be the meter; check its secret, then its line"
             }
             Self::Title | Self::TitleMissing => "check the system title that the meter is registered with",
+            Self::Unprotected(Refusal::Replay(_)) => {
+                "an answer from before came again; if the meter's own counter went back, give it new keys"
+            }
             Self::Unprotected(_) => "check the global keys; if they are right, someone else answers",
             Self::Context(_) | Self::Version => {
                 "this meter speaks something else than logical names over DLMS 6"

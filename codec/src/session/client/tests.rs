@@ -381,6 +381,103 @@ fn gmac_proves_both_sides_and_uses_two_counters() {
     world.reads(1);
 }
 
+/// What went by in an association: AARE, pass 4, and the answer to a read.
+struct Recorded {
+    aare: Vec<u8>,
+    pass4: Option<Vec<u8>>,
+    answer: Vec<u8>,
+}
+
+/// A session of today with a meter whose session of yesterday was recorded by whoever sits on the line. Of yesterday the
+/// client remembers `received`.
+fn recorded(config: &Config) -> (Recorded, World, RisingCounter) {
+    let mut world = World::new(config.clone());
+    world.session.associate(&RANDOM).unwrap();
+    let aarq = world.sent();
+    let aare = world.meter.accept(&aarq);
+    world.session.handle_apdu(&aare);
+    let pass4 = (world.session.phase() == Phase::Opening).then(|| {
+        let pass3 = world.sent();
+        let pass4 = world.meter.prove(&pass3, &RANDOM[..16]);
+        world.session.handle_apdu(&pass4);
+        pass4
+    });
+    world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    let bytes = number(4711);
+    let body = GetResponseBody::Normal(Ok(Data::new(&bytes).unwrap()));
+    let answer = world.meter.seal(&get_response(invoke_of(&asked), body));
+    world.session.handle_apdu(&answer);
+    assert!(matches!(world.events().last(), Some(Event::Answered(..))));
+    let received = world.session.received();
+    let session = ClientSession::new(config.clone(), SendCounter::resume(5000));
+    (Recorded { aare, pass4, answer }, World { session, ..world }, received)
+}
+
+/// Of today.
+const FRESH: [u8; RANDOM_LEN] = [0x77; RANDOM_LEN];
+
+#[test]
+fn a_challenge_keeps_answers_of_earlier_associations_out_though_nothing_is_remembered() {
+    let (yesterday, mut world, _) = recorded(&ciphered_config());
+    // All of it again: the proof is of another challenge.
+    world.session.associate(&FRESH).unwrap();
+    world.sent();
+    world.session.handle_apdu(&yesterday.aare);
+    world.sent();
+    world.session.handle_apdu(&yesterday.pass4.unwrap());
+    let events = world.events();
+    assert!(matches!(events[..], [Event::Closed(Some(Error::Proof(_)))]), "{events:?}");
+    // The parts that nothing but their counter protects, inside of today's: the meter's own proof ends what they win.
+    world.session = ClientSession::new(ciphered_config(), SendCounter::resume(6000));
+    world.session.associate(&FRESH).unwrap();
+    let aarq = world.sent();
+    let today = world.meter.accept(&aarq);
+    let Apdu::AssociationResponse(mut spliced) = apdu::parse(&today).unwrap() else { panic!() };
+    let Apdu::AssociationResponse(old) = apdu::parse(&yesterday.aare).unwrap() else { panic!() };
+    spliced.user_information = old.user_information;
+    world.session.handle_apdu(&aare(&spliced));
+    let pass3 = world.sent();
+    let pass4 = world.meter.prove(&pass3, &FRESH[..16]);
+    world.session.handle_apdu(&pass4);
+    assert!(matches!(world.events()[..], [Event::Associated(_)]));
+    let id = world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    world.session.handle_apdu(&yesterday.answer);
+    let events = world.events();
+    assert!(matches!(events[..], [Event::Dropped(Dropped::Refused(Refusal::Replay(_)))]), "{events:?}");
+    let bytes = number(5);
+    world.answer(&get_response(invoke_of(&asked), GetResponseBody::Normal(Ok(Data::new(&bytes).unwrap()))));
+    let answer = Answer::Value(OwnedData::new(bytes).unwrap());
+    assert_eq!(world.events(), [Event::Answered(id, answer)]);
+}
+
+/// Why the highest counter is kept for associations without a challenge.
+#[test]
+fn without_a_challenge_what_is_remembered_is_all_that_keeps_earlier_answers_out() {
+    let password = || Authentication::Password(Secret::new(b"12345678".to_vec()));
+    let config = Config::ciphered(CLIENT, password(), Protection::new(keys()));
+    let (yesterday, mut world, received) = recorded(&config);
+    world.session.associate(&FRESH).unwrap();
+    world.sent();
+    world.session.handle_apdu(&yesterday.aare);
+    world.session.get(energy()).unwrap();
+    world.sent();
+    world.session.handle_apdu(&yesterday.answer);
+    assert!(matches!(world.events().last(), Some(Event::Answered(..))), "the answer of yesterday");
+    let protection = Protection { received, ..Protection::new(keys()) };
+    let config = Config::ciphered(CLIENT, password(), protection);
+    world.session = ClientSession::new(config, SendCounter::resume(6000));
+    world.session.associate(&FRESH).unwrap();
+    world.sent();
+    world.session.handle_apdu(&yesterday.aare);
+    let events = world.events();
+    let [Event::Closed(Some(error @ Error::Unprotected(Refusal::Replay(_))))] = events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(error.hint().contains("new keys"), "{}", error.hint());
+}
+
 fn hls_challenge(bytes: [u8; 16]) -> crate::security::hls::Challenge {
     crate::security::hls::Challenge::new(bytes)
 }

@@ -85,6 +85,8 @@ impl<P: CryptoProvider> ServerSession<P> {
             stage,
             ciphering,
             transfer: Transfer::None,
+            exchange: None,
+            in_blocks: false,
             used: now,
         };
         if association.confirmed {

@@ -117,7 +117,7 @@ impl Association {
         }
     }
 
-    fn needs(&self, service: Conformance) -> Result<(), ExceptionResponse> {
+    pub(super) fn needs(&self, service: Conformance) -> Result<(), ExceptionResponse> {
         if self.caller.conformance.contains(service) { Ok(()) } else { Err(not_allowed()) }
     }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::apdu::acse::{Aarq, Diagnostic, Rlrq, ServiceUser};
+use crate::apdu::block_transfer::{BlockControl, BlockTransferRepr};
 use crate::apdu::initiate::{DLMS_VERSION, DedicatedKey, InitiateRequest};
 use crate::apdu::{
     ActionOutcome, ActionRequest, ActionRequestBody, ActionResponse, ActionResponseBody, Apdu, DataBlock,
@@ -21,6 +22,10 @@ use crate::security::counter::RisingCounter;
 use crate::security::hls::{self, Secret};
 use crate::security::keys::{Key, KeyId, KeyTransfer, emit_key_transfer};
 use crate::security::{Keys, RustCrypto};
+use crate::session::client::{
+    Answer, Authentication, ClientSession, Config, Effect, Error, Event, OwnedData, Protection, RANDOM_LEN,
+    RequestId, Timing,
+};
 
 const PUBLIC: u16 = 16;
 const READER: u16 = 32;
@@ -907,13 +912,158 @@ fn what_the_objects_write_wrong_does_not_reach_the_client() {
 fn services_that_are_not_known_are_said_to_be_so() {
     let mut pair = Pair::new(PUBLIC);
     pair.associate();
-    for unknown in [&[0xd9, 0][..], &[0xc0, 9, 0xc1], &[5, 1], &[0xe0, 0xc0, 0, 1, 0, 0, 0]] {
+    for unknown in [&[0xd9, 0][..], &[0xc0, 9, 0xc1], &[5, 1]] {
         assert_eq!(pair.raw(unknown), [0xd8, 2, 2], "{unknown:02x?}");
     }
     assert_eq!(pair.raw(&[0xc0, 1, 0xc1, 0]), [0xd8, 1, 3]);
 }
 
+/// Our client and the meter with a line between them that loses what it is told to; what the client was told.
+struct Line {
+    client: ClientSession,
+    pair: Pair,
+    now: Duration,
+    blocks: usize,
+}
+
+impl Line {
+    fn open(window: u8) -> Line {
+        let protection = Protection::new(keys());
+        let config =
+            Config::ciphered(HEAD_END, Authentication::Aes(Secret::new(SECRET.to_vec())), protection);
+        let config = Config { timing: Timing { tries: 40, ..Timing::default() }, ..config.in_blocks(window) };
+        let mut client = ClientSession::new(config, SendCounter::resume(1));
+        client.associate(&[0x42; RANDOM_LEN]).unwrap();
+        let pair = Pair::new(UTILITY);
+        let mut line = Line { client, pair, now: Duration::ZERO, blocks: 0 };
+        let events = line.drive(|| false);
+        assert!(matches!(events[..], [Event::Associated(_)]), "{events:?}");
+        line
+    }
+
+    fn drive(&mut self, mut lost: impl FnMut() -> bool) -> Vec<Event> {
+        let mut events = vec![];
+        loop {
+            events.extend(core::iter::from_fn(|| self.client.poll_event()));
+            if let Some(bound) = self.client.poll_reserve() {
+                self.client.reserved(bound);
+            }
+            let mut sent = false;
+            while let Some(apdu) = self.client.poll_transmit(self.now) {
+                sent = true;
+                if lost() {
+                    continue;
+                }
+                let mut answer = self.pair.raw(&apdu);
+                while !answer.is_empty() {
+                    self.blocks += usize::from(answer[0] == apdu::GENERAL_BLOCK_TRANSFER);
+                    if !lost() {
+                        self.client.handle_apdu(&answer);
+                    }
+                    self.pair.session.poll_more(&mut answer);
+                }
+            }
+            if sent {
+                continue;
+            }
+            let Some(due) = self.client.poll_timeout() else { return events };
+            self.now = due;
+            self.client.handle_timeout(due);
+        }
+    }
+}
+
+fn attribute(instance: LogicalName) -> SelectedAttribute<'static> {
+    whole(instance)
+}
+
+#[test]
+fn long_values_go_both_ways_in_blocks_of_a_general_transfer_and_are_asked_for_once() {
+    for window in [1, 3, 63] {
+        let mut line = Line::open(window);
+        let long = line.pair.meter.values[&LONG].clone();
+        line.client.get(attribute(LONG)).unwrap();
+        let events = line.drive(|| false);
+        let value = OwnedData::new(long.clone()).unwrap();
+        assert_eq!(events, [Event::Answered(RequestId(1), Answer::Value(value.clone()))], "window {window}");
+        assert!(line.blocks > 3000 / 750 && line.pair.meter.asked == 1, "{}", line.blocks);
+        line.client.set(attribute(SHORT), value.data()).unwrap();
+        assert_eq!(line.drive(|| false), [Event::Answered(RequestId(2), Answer::Written)]);
+        assert_eq!(line.pair.meter.values[&SHORT], long);
+        let method = MethodDescriptor { class: ClassId(1), instance: SHORT, method: 1 };
+        line.client.action(method, Some(value.data())).unwrap();
+        let invoked = Answer::Invoked(Some(Ok(value)));
+        assert_eq!(line.drive(|| false), [Event::Answered(RequestId(3), invoked)]);
+        assert_eq!(line.pair.meter.asked, 3);
+    }
+}
+
+#[test]
+fn a_command_in_one_block_whose_answer_is_lost_goes_out_once_and_a_question_again_as_it_was() {
+    let mut line = Line::open(4);
+    let method = MethodDescriptor { class: ClassId(1), instance: SHORT, method: 1 };
+    line.client.action(method, Data::new(&[0x11, 1]).ok()).unwrap();
+    let mut sent = 0;
+    let events = line.drive(|| {
+        sent += 1;
+        sent > 1
+    });
+    let [Event::Failed { error: Error::Timeout { .. }, effect: Effect::Unknown, .. }] = events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((sent, line.pair.meter.asked), (2, 1));
+    line.client.get(attribute(SHORT)).unwrap();
+    let mut sent = 0;
+    let events = line.drive(|| {
+        sent += 1;
+        sent == 2
+    });
+    assert!(matches!(events[..], [Event::Repeated, Event::Answered(..)]), "{events:?}");
+    assert_eq!(line.pair.meter.asked, 2, "it was answered from what was kept");
+}
+
+#[test]
+fn a_client_that_has_not_agreed_to_blocks_is_refused_them() {
+    let mut pair = Pair::new(UTILITY);
+    pair.meter.security.offer_mut(UTILITY).unwrap().conformance = Conformance::GET;
+    pair.associate();
+    assert_eq!(pair.raw(&[0xe0, 0x81, 0, 1, 0, 0, 1, 0xc0]), [0xd8, 1, 1]);
+}
+
 proptest! {
+    #[test]
+    fn blocks_that_are_lost_come_again_and_nothing_is_done_twice(
+        window in 1..=63_u8,
+        losses in prop::collection::vec(0..10_u8, 60),
+    ) {
+        let mut line = Line::open(window);
+        let long = OwnedData::new(line.pair.meter.values[&LONG].clone()).unwrap();
+        let mut losses = losses.into_iter().chain(core::iter::repeat(9));
+        line.client.get(attribute(LONG)).unwrap();
+        let events = line.drive(|| losses.next() < Some(2));
+        let answered = Event::Answered(RequestId(1), Answer::Value(long));
+        prop_assert!(events.contains(&answered), "{} events", events.len());
+        prop_assert_eq!(line.pair.meter.asked, 1);
+    }
+
+    #[test]
+    fn blocks_of_anything_panic_nowhere(
+        blocks in prop::collection::vec((any::<u8>(), 0..4_u16, 0..4_u16, prop::collection::vec(any::<u8>(), 0..20)), 0..20),
+    ) {
+        let mut line = Line::open(4);
+        line.client.get(attribute(LONG)).unwrap();
+        while line.client.poll_transmit(line.now).is_some() {}
+        for (control, number, acknowledged, data) in blocks {
+            let mut block = vec![];
+            let control = BlockControl(control);
+            BlockTransferRepr { control, number, acknowledged }.emit(&data, &mut block);
+            line.pair.raw(&block);
+            line.client.handle_apdu(&block);
+            while line.client.poll_transmit(line.now).is_some() {}
+        }
+        prop_assert_eq!(line.pair.meter.asked, 0);
+    }
+
     #[test]
     fn whatever_comes_nothing_panics_and_only_clients_are_heard(
         client in prop::sample::select(&[PUBLIC, READER, UTILITY, GMAC, 7][..]),

@@ -9,7 +9,8 @@ use zeroize::Zeroize as _;
 
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError, Imported, Known, known_names};
-use crate::access::{MAX_PASSWORD, MAX_SECRET};
+use crate::access::{MAX_PASSWORD, MAX_SECRET, said_of};
+use crate::asking::{self, Asking, SAID, Said};
 use crate::database::{counter, fixed, number, set_counter};
 use crate::keys::check_strength;
 use crate::meters::{FIRST_KEY_EPOCH, policy_name, policy_of};
@@ -30,8 +31,14 @@ const COLUMNS: [Column; COLUMN_COUNT] = [
     column("lls", Header::Optional),
     column("hls", Header::Optional),
     column("master_key", Header::Optional),
+    column(asking::COLUMNS[0], Header::Optional),
+    column(asking::COLUMNS[1], Header::Optional),
+    column(asking::COLUMNS[2], Header::Optional),
+    column(asking::COLUMNS[3], Header::Optional),
+    column(asking::COLUMNS[4], Header::Optional),
+    column(asking::COLUMNS[5], Header::Optional),
 ];
-const COLUMN_COUNT: usize = 12;
+const COLUMN_COUNT: usize = ASKING + SAID;
 const TITLE: usize = 0;
 const SERIAL: usize = 1;
 const GUEK: usize = 2;
@@ -44,6 +51,8 @@ const ADDRESS: usize = 8;
 const PASSWORD: usize = 9;
 const SECRET: usize = 10;
 const MASTER: usize = 11;
+/// The first of those that say how a meter is asked.
+const ASKING: usize = 12;
 
 /// Longest serial number.
 const MAX_SERIAL: usize = 32;
@@ -77,17 +86,24 @@ struct Meter {
 struct Access {
     address: String,
     secrets: MeterSecrets,
+    asking: Said,
 }
 
 impl Access {
     fn is_empty(&self) -> bool {
-        self.address.is_empty() && self.secrets == MeterSecrets::default()
+        self.address.is_empty()
+            && self.secrets == MeterSecrets::default()
+            && self.asking.iter().all(String::is_empty)
     }
 
     /// With what is known for all that is not said here.
     fn over(&self, known: &Access) -> Access {
         let said =
             |said: &Vec<u8>, known: &Vec<u8>| if said.is_empty() { known.clone() } else { said.clone() };
+        let mut asking = self.asking.clone();
+        for (said, known) in asking.iter_mut().zip(&known.asking).filter(|(said, _)| said.is_empty()) {
+            said.clone_from(known);
+        }
         Access {
             address: if self.address.is_empty() { known.address.clone() } else { self.address.clone() },
             secrets: MeterSecrets {
@@ -95,6 +111,7 @@ impl Access {
                 hls: said(&self.secrets.hls, &known.secrets.hls),
                 master: self.secrets.master.or(known.secrets.master),
             },
+            asking,
         }
     }
 }
@@ -107,7 +124,8 @@ impl Registry {
     ///
     /// How a meter is asked is optional: `address` (`host:port` or `udp://host:port` where it is dialled, `mqtt://node` where it is asked over a broker), `lls` (password of the reader),
     /// `hls` (secret of the utility client: 32 hexadecimal digits, or up to 16 characters), `master_key` (32
-    /// hexadecimal digits). It is no fact: said again of a registered meter it replaces what was there, and an empty
+    /// hexadecimal digits); `client` (address), `mechanism` (`none`, `lls`, `hls2`, `hls5`), `reader` (`never`, `fallback`,
+    /// `always`), `framing` (`wrapper`, `hdlc`), `hdlc_address` (`LOGICAL/PHYSICAL`), `block_window` (see [`Asking`]). It is no fact: said again of a registered meter it replaces what was there, and an empty
     /// column leaves it.
     ///
     /// `csv` is read on the caller's thread: give a file or bytes, not a pipe.
@@ -323,7 +341,11 @@ fn parse_access(line: &Line<COLUMN_COUNT>, faults: &mut BadLines) -> Option<Acce
         }
     }
     key.zeroize();
-    (faults.total == before).then(|| Access { address: address.to_owned(), secrets })
+    let asking: Said = std::array::from_fn(|at| line.field(ASKING + at).to_owned());
+    if let Err((column, reason)) = Asking::of(&asking) {
+        faults.add(line.number, COLUMNS[ASKING + column].name, reason);
+    }
+    (faults.total == before).then(|| Access { address: address.to_owned(), secrets, asking })
 }
 
 /// Something before the last colon and a port behind it; or a node, which is one level of a topic.
@@ -349,13 +371,14 @@ async fn write_access(
     if meter.access.is_empty() {
         return Ok(false);
     }
-    let row = sqlx::query("SELECT address, wrapped_secrets FROM meter_access WHERE meter_id = ?")
+    let row = sqlx::query("SELECT * FROM meter_access WHERE meter_id = ?")
         .bind(i64::from(id.0))
         .fetch_optional(&mut *tx)
         .await?;
     let known = match row {
         Some(row) => {
-            Access { address: row.try_get(0)?, secrets: vault.unwrap_secrets(meter.title, row.try_get(1)?)? }
+            let secrets = vault.unwrap_secrets(meter.title, row.try_get("wrapped_secrets")?)?;
+            Access { address: row.try_get("address")?, secrets, asking: said_of(&row)? }
         }
         None => Access::default(),
     };
@@ -363,15 +386,16 @@ async fn write_access(
     if access == known {
         return Ok(false);
     }
-    sqlx::query(
-        "INSERT INTO meter_access (meter_id, address, wrapped_secrets) VALUES (?, ?, ?) ON CONFLICT (meter_id) \
-         DO UPDATE SET address = excluded.address, wrapped_secrets = excluded.wrapped_secrets",
-    )
-    .bind(i64::from(id.0))
-    .bind(access.address.as_str())
-    .bind(vault.wrap_secrets(meter.title, &access.secrets))
-    .execute(tx)
-    .await?;
+    let query = sqlx::query(
+        "INSERT INTO meter_access (meter_id, address, wrapped_secrets, client, mechanism, reader, framing, \
+         hdlc_address, block_window) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (meter_id) \
+         DO UPDATE SET address = excluded.address, wrapped_secrets = excluded.wrapped_secrets, \
+         client = excluded.client, mechanism = excluded.mechanism, reader = excluded.reader, \
+         framing = excluded.framing, hdlc_address = excluded.hdlc_address, block_window = excluded.block_window",
+    );
+    let query = query.bind(i64::from(id.0)).bind(access.address.as_str());
+    let query = query.bind(vault.wrap_secrets(meter.title, &access.secrets));
+    access.asking.iter().fold(query, |query, said| query.bind(said.as_str())).execute(tx).await?;
     Ok(true)
 }
 
