@@ -79,7 +79,7 @@ async fn each_meter_has_a_port_of_its_own() {
     write_access(&doors, &mut file).unwrap();
     let file = String::from_utf8(file).unwrap();
     let line: Vec<&str> = file.lines().nth(2).unwrap().split(',').collect();
-    assert_eq!((line.len(), line[8]), (12, &*doors[1].address.unwrap().to_string()));
+    assert_eq!((line.len(), line[8]), (14, &*doors[1].address.unwrap().to_string()));
     options.shutdown.cancel();
 }
 

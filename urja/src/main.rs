@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 /// Frames are made by the tasks that decode and let go by the threads behind them, where the system's allocator keeps locks
-/// and heaps of its own for each (ADR 32).
+/// and heaps of its own for each (ADR 33).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
