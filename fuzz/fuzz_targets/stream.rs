@@ -19,6 +19,7 @@ mod received {
     pub enum Framing {
         Wrapper,
         Hdlc,
+        Mbus,
         Apdu,
     }
 }
