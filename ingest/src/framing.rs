@@ -195,7 +195,8 @@ impl StreamDecoder {
             self.steps += 1;
             match begins_frame(&buffer[place..], self.max_apdu) {
                 Begins::Yes => {
-                    self.steps += hdlc_len(&buffer[place..]) as u64;
+                    let is_mbus = may_be_mbus(&buffer[place..]);
+                    self.steps += if is_mbus { MBUS_HEAD } else { hdlc_len(&buffer[place..]) } as u64;
                     self.heartbeat = Heartbeat::default();
                     return Ok(Some(place));
                 }
@@ -344,8 +345,8 @@ fn mbus_len(buffer: &[u8]) -> usize {
     MBUS_HEAD + usize::from(buffer.get(1).copied().unwrap_or_default()) + 2
 }
 
-/// Whether a frame stands there: a header with an APDU that can be pushed, a frame of HDLC whose head has its check, or one
-/// of M-Bus that ends where its head says. That its content is spoilt is for those to find who read it.
+/// Whether a frame stands there: a header with an APDU that can be pushed, a frame of HDLC whose head has its check, or the
+/// head of one of M-Bus. That its content is spoilt is for those to find who read it.
 fn begins_frame(bytes: &[u8], max_apdu: usize) -> Begins {
     match *bytes {
         [hdlc::FLAG] => Begins::Needs(HDLC_FORMAT),
@@ -358,12 +359,9 @@ fn begins_frame(bytes: &[u8], max_apdu: usize) -> Begins {
                 _ => Begins::No(hdlc::MAX_HEAD),
             },
         },
-        [mbus::START, ..] if may_be_mbus(bytes) => match bytes.get(mbus_len(bytes) - 1) {
-            _ if bytes.len() < MBUS_HEAD => Begins::Needs(MBUS_HEAD),
-            None => Begins::Needs(mbus_len(bytes)),
-            Some(&mbus::STOP) => Begins::Yes,
-            Some(_) => Begins::No(MBUS_HEAD),
-        },
+        // Its whole is not waited for: a message of many such letters would be looked at again with every byte.
+        [mbus::START, ..] if may_be_mbus(bytes) && bytes.len() < MBUS_HEAD => Begins::Needs(MBUS_HEAD),
+        [mbus::START, ..] if may_be_mbus(bytes) => Begins::Yes,
         _ if !may_be_wrapper(bytes) => Begins::No(0),
         _ => match bytes.get(HEADER_LEN) {
             None => Begins::Needs(HEADER_LEN + 1),
