@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../targets/meter.rs"]
+mod meter;
 #[path = "../targets/india.rs"]
 mod india_target;
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use codec::apdu::acse::Mechanism;
 use codec::apdu::ciphered::Scope;
-use codec::apdu::initiate::Conformance;
 use codec::apdu::{
     self, ActionResult, Apdu, AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectedAttribute,
     SelectiveAccess,
@@ -21,18 +20,15 @@ use codec::axdr::{Data, Writer};
 use codec::cosem::ClassId;
 use codec::cosem::india::association::{PUBLIC, UTILITY};
 use codec::cosem::india::time::CLOCK;
+use codec::security::RustCrypto;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
-use codec::security::keys::{AssociationKeys, Key};
-use codec::security::{Keys, RustCrypto};
 use codec::session::client::{Authentication, Config, Event, MAX_EVENTS, Phase, Protection, RANDOM_LEN};
 use codec::session::india::IndianSession;
 use codec::session::server::{Caller, Objects, Offer, ServerSecurity, ServerSession};
 
-const METER: [u8; 8] = *b"URJ\0\0\0\0\x01";
-const HEAD_END: [u8; 8] = *b"HES\0\0\0\0\x09";
-const SECRET: &[u8] = b"0123456789ABCDEF";
-const KEY: [u8; 16] = [1; 16];
+use crate::meter::{self, HEAD_END, KEYS, METER, SECRET};
+
 /// Counters below were used in a life before.
 const USED: u32 = 10;
 const MAX_STEPS: usize = 60;
@@ -118,10 +114,8 @@ struct World {
 }
 
 fn offer(client: u8, mechanism: Mechanism, secret: &[u8]) -> Offer {
-    let secret = Secret::new(secret.to_vec());
-    let conformance = Conformance::from_bytes([0xff; 3]);
     let plain = client == PUBLIC.client_sap;
-    Offer { client: client.into(), plain, ciphered: !plain, mechanism, secret, conformance }
+    Offer { plain, ciphered: !plain, ..meter::offer(client.into(), mechanism, secret) }
 }
 
 pub(crate) fn india(bytes: &[u8]) {
@@ -144,19 +138,14 @@ fn steps(bytes: &[u8]) {
         offer(PUBLIC.client_sap, Mechanism::Lowest, b""),
         offer(UTILITY.client_sap, Mechanism::Manufacturer, SECRET),
     ];
-    let [guek, gak, master] = [KEY, KEY, KEY].map(Key::new);
-    let keys = Protection::new(AssociationKeys::new(Keys::new(KEY, KEY)));
+    let keys = Protection::new(meter::keys());
     let config = Config::ciphered(HEAD_END, Authentication::Aes(Secret::new(SECRET.to_vec())), keys);
     let config =
         Config { reserve: if choice & 0x80 == 0 { 1 } else { 100 }, meter_title: Some(METER), ..config };
     let mut world = World {
         session: IndianSession::new(UTILITY, config, SendCounter::resume(USED)),
         meter: ServerSession::new(RustCrypto, 300, Duration::from_secs(1 << 20)),
-        objects: Meter {
-            security: ServerSecurity::new(METER, guek, gak, master, 100, offers),
-            counter,
-            heard: 0,
-        },
+        objects: Meter { security: meter::security(offers), counter, heard: 0 },
         now: Duration::ZERO,
         stored: USED,
         sent: None,
@@ -237,7 +226,8 @@ impl World {
             }
             if client == u16::from(PUBLIC.client_sap) {
                 let holds = |part: &[u8]| apdu.windows(part.len()).any(|window| window == part);
-                assert!(!holds(&HEAD_END) && !holds(SECRET) && !holds(&KEY));
+                assert!(!holds(&HEAD_END) && !holds(SECRET));
+                assert!(!KEYS.iter().any(|key| holds(key)));
             }
             let mut answer = Vec::new();
             self.random = self.random.wrapping_add(1);

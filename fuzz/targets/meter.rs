@@ -1,4 +1,4 @@
-//! What the targets of both roles begin with: a meter, its keys, and who may ask it.
+//! What the targets of sessions begin with: a meter, its keys, and who may ask it.
 
 use codec::apdu::acse::Mechanism;
 use codec::apdu::initiate::Conformance;
@@ -11,7 +11,7 @@ pub(crate) const METER: [u8; 8] = *b"URJ\0\0\0\0\x01";
 pub(crate) const HEAD_END: [u8; 8] = *b"HES\0\0\0\0\x09";
 pub(crate) const SECRET: &[u8] = b"0123456789ABCDEF";
 /// Encryption, authentication, master.
-const KEYS: [[u8; 16]; 3] = [[1; 16], [2; 16], [3; 16]];
+pub(crate) const KEYS: [[u8; 16]; 3] = [[1; 16], [2; 16], [3; 16]];
 
 /// The global keys.
 pub(crate) fn global_keys() -> Keys {

@@ -361,6 +361,15 @@ impl Desk {
     fn new(max_apdu: usize) -> Desk {
         Desk { max_apdu, buffers: Buffers::default(), items: Vec::new() }
     }
+
+    /// Decodes a frame and lays it out for the queue.
+    fn take(&mut self, decoder: &Decoder<'_>, received: Received, permit: OwnedSemaphorePermit) -> Ticket {
+        let decoded = decoder.decode(received, &mut self.buffers);
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket { answer, proven: decoded.proven() };
+        self.items.push(FrameItem { bytes: decoded.record_bytes(), decoded, reply, permit });
+        ticket
+    }
 }
 
 impl Submitter {
@@ -446,7 +455,8 @@ impl Core {
         permit: OwnedSemaphorePermit,
         desk: &mut Desk,
     ) -> Result<Ticket, Refused> {
-        self.enqueue(vec![received], permit, desk)?.pop().ok_or(Refused::Stopped)
+        let ticket = desk.take(&self.decoder(desk.max_apdu), received, permit);
+        self.queue_all(desk).map(|()| ticket)
     }
 
     /// Decodes frames and queues them; the permit is for all of them.
@@ -456,30 +466,33 @@ impl Core {
         mut permit: OwnedSemaphorePermit,
         desk: &mut Desk,
     ) -> Result<Vec<Ticket>, Refused> {
-        let decoder = Decoder {
-            keys: self.keys.read(),
-            profiles: &self.profiles,
-            calendar: &self.options.calendar,
-            max_apdu: desk.max_apdu,
-        };
-        if frames.len() > 1 {
-            decoder.touch(frames.iter());
-        }
+        let decoder = self.decoder(desk.max_apdu);
+        decoder.touch(frames.iter());
         let mut tickets = Vec::with_capacity(frames.len());
         for received in frames {
-            let Some(permit) = permit.split(self.permits(&received) as usize) else { break };
-            let decoded = decoder.decode(received, &mut desk.buffers);
-            let (reply, answer) = oneshot::channel();
-            tickets.push(Ticket { answer, proven: decoded.proven() });
-            desk.items.push(FrameItem { bytes: decoded.record_bytes(), decoded, reply, permit });
+            let Some(permit) = permit.split(self.permits(&received) as usize) else {
+                // It is the sum of theirs. Were it not, none would be taken, and so none acknowledged.
+                desk.items.clear();
+                return Err(Refused::Stopped);
+            };
+            tickets.push(desk.take(&decoder, received, permit));
         }
         drop(decoder);
+        self.queue_all(desk).map(|()| tickets)
+    }
+
+    /// It holds the keys as they stand, so it is not to be kept.
+    fn decoder(&self, max_apdu: usize) -> Decoder<'_> {
+        let (keys, calendar) = (self.keys.read(), &self.options.calendar);
+        Decoder { keys, profiles: &self.profiles, calendar, max_apdu }
+    }
+
+    fn queue_all(&self, desk: &mut Desk) -> Result<(), Refused> {
         if self.queue.push_frames(&mut desk.items) {
-            Ok(tickets)
-        } else {
-            desk.items.clear();
-            Err(Refused::Stopped)
+            return Ok(());
         }
+        desk.items.clear();
+        Err(Refused::Stopped)
     }
 
     async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {
