@@ -13,10 +13,6 @@ use ingest::{Acked, Disposition, Framing, Received, Submitter, Ticket};
 use model::{CivilDay, Source};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
 const ROUNDS: (&str, usize) = ("URJA_BENCH_ROUNDS", 5);
 /// How long a round of load lasts, ms.

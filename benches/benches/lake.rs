@@ -9,10 +9,6 @@ use lake::{Lake, Options};
 use model::row::ReadingRow;
 use model::{Calendar, Channel, CivilDay, Instant, MeterId, Position, Quality, Row};
 
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Meters whose day is written in a round.
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
 const ROUNDS: (&str, usize) = ("URJA_BENCH_ROUNDS", 5);

@@ -12,10 +12,6 @@ use ingest::{MqttOptions, serve_mqtt};
 use model::{CivilDay, Source};
 use tokio_util::sync::CancellationToken;
 
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 20_000);
 /// Publishes of a round.
 const PUBLISHES: (&str, usize) = ("URJA_BENCH_PUBLISHES", 200_000);

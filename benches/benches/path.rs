@@ -23,10 +23,6 @@ use profiles::Profile;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Meters that push.
 const METERS: (&str, usize) = ("URJA_BENCH_METERS", 60_000);
 /// Civil days of singles, one a round; of whole days thrice as many.

@@ -15,10 +15,6 @@ use ingest::{Framing, PipelineOptions, Received};
 use lake::Table;
 use model::{CivilDay, Source};
 
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Meters of the small fleet.
 const SMALL: (&str, usize) = ("URJA_BENCH_SMALL", 100_000);
 /// Meters that the large fleet has more.

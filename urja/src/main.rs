@@ -27,11 +27,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Frames are made by the tasks that decode and let go by the threads behind them, where the system's allocator keeps locks
-/// and heaps of its own for each (ADR 33).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     // Several crates bring a TLS provider each; one is chosen before any of them is asked.
