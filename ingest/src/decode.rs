@@ -8,15 +8,13 @@ use codec::security::{self, Keys, Opened, Scratch, SecurityError};
 use codec::wrapper::HEADER_LEN;
 use codec::{Error, ErrorKind};
 use codec_aws_lc::AwsLc;
-use model::{
-    Calendar, Digest, EventWord, Fact, Instant, MeterId, Quality, QuarantineReason, Reading, Source,
-    SystemTitle,
-};
+use model::{Calendar, Digest, Instant, MeterId, Quality, QuarantineReason, Source, SystemTitle};
 use profiles::Profile;
 
 use crate::keys::{Entry, ReadKeys, ReplacedKeys};
 use crate::normalize::{self, Normalized};
 use crate::parts;
+use crate::print::{Keyed, Print};
 use crate::received::Received;
 
 /// What a record of a frame has besides raw bytes, readings and detail, at most; the detail of a reused counter, which
@@ -107,8 +105,8 @@ pub(crate) struct Verified {
 #[derive(Debug)]
 pub(crate) struct Push {
     pub(crate) normalized: Normalized,
-    /// Digest of its values, which tells a repetition from another use of the counter.
-    pub(crate) values: Digest,
+    /// Print of its values, which tells a repetition from another use of the counter.
+    pub(crate) values: Print,
     /// Where a confirmation is asked for.
     pub(crate) confirm: Option<LongInvokeId>,
 }
@@ -136,6 +134,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) keys: ReadKeys<'a>,
     pub(crate) profiles: &'a [Profile],
     pub(crate) calendar: &'a Calendar,
+    /// What values are hashed with.
+    pub(crate) keyed: Keyed,
     /// Longest APDU taken, bytes.
     pub(crate) max_apdu: usize,
 }
@@ -308,7 +308,7 @@ impl Decoder<'_> {
                 reading.quality = reading.quality.with(Quality::UNAUTHENTICATED);
             }
         }
-        let values = values_digest(&normalized.readings, normalized.event_word);
+        let values = self.keyed.print_of(&normalized.readings, normalized.event_word);
         Ok(Push { normalized, values, confirm })
     }
 }
@@ -395,140 +395,5 @@ fn reason_of(error: SecurityError) -> QuarantineReason {
         | SecurityError::Broadcast
         | SecurityError::Compressed
         | SecurityError::Length(_) => QuarantineReason::Undecodable,
-    }
-}
-
-/// Digest of what a push says, without how it was said: kinds, ends, channels, event word.
-///
-/// It is of this process alone: what stands in the journal is digested anew when it is read. So what is hashed is made short,
-/// by writing numbers as short as the longest of their reading; still no two pushes that say different things are written alike.
-fn values_digest(readings: &[Reading], event_word: Option<EventWord>) -> Digest {
-    // Hashed in one piece, which is several times as fast as number by number.
-    let mut bytes = Vec::with_capacity(readings.len() * DIGEST_READING + 1 + size_of::<EventWord>());
-    let mut channels_before = None;
-    for reading in readings {
-        let (channels, values) = (reading.values.set(), reading.values.as_slice());
-        let width = width_of(values);
-        let same_channels = channels_before == Some(channels);
-        // A kind is no zero.
-        bytes.push(reading.kind as u8 | (width << 2) | (u8::from(same_channels) << 6));
-        bytes.extend_from_slice(&reading.end.0.to_le_bytes());
-        if !same_channels {
-            bytes.extend_from_slice(&channels.to_le_bytes());
-            channels_before = Some(channels);
-        }
-        match width {
-            1 => write_short::<1>(values, &mut bytes),
-            2 => write_short::<2>(values, &mut bytes),
-            4 => write_short::<4>(values, &mut bytes),
-            _ => write_short::<8>(values, &mut bytes),
-        }
-    }
-    if let Some(word) = event_word {
-        bytes.push(0);
-        bytes.extend_from_slice(&word.0);
-    }
-    crate::digest(&bytes)
-}
-
-/// Bytes that a reading usually takes, at most: kind, end, channels, eight values.
-const DIGEST_READING: usize = 1 + 10 * size_of::<i64>();
-
-/// Bytes that hold each of these numbers with its sign: 1, 2, 4 or 8.
-fn width_of(values: &[i64]) -> u8 {
-    let bits = values.iter().fold(0, |bits, &value| bits | (value ^ (value >> 63)).cast_unsigned());
-    match bits {
-        0..0x80 => 1,
-        0x80..0x8000 => 2,
-        0x8000..0x8000_0000 => 4,
-        _ => 8,
-    }
-}
-
-/// Appends the lower bytes of the numbers.
-#[inline]
-fn write_short<const WIDTH: usize>(values: &[i64], out: &mut Vec<u8>) {
-    for value in values {
-        out.extend_from_slice(&value.to_le_bytes()[..WIDTH]);
-    }
-}
-
-/// The values digest of a frame that stands in the journal.
-pub(crate) fn values_digest_of(fact: &Fact) -> Option<Digest> {
-    let Fact::Frame(frame) = fact else { return None };
-    Some(values_digest(&frame.readings, frame.event_word))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use model::{Channel, ReadingKind, Values};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_reading() -> impl Strategy<Value = Reading> {
-        let kind =
-            prop::sample::select(vec![ReadingKind::Interval, ReadingKind::Daily, ReadingKind::Instant]);
-        // Few and near each other, so that readings meet; and every width with both signs.
-        let number = (
-            prop::sample::select(vec![0_i64, 1, 127, 128, 255, 32_767, 32_768, 1 << 31, i64::MAX]),
-            any::<bool>(),
-        )
-            .prop_map(|(number, is_negative)| if is_negative { !number } else { number });
-        let values = prop::collection::vec((0..4_usize, number), 1..4);
-        (kind, 0..3_i64, values).prop_map(|(kind, end, values)| Reading {
-            kind,
-            end: Instant(end),
-            deviation_min: None,
-            clock_status: 0,
-            quality: Quality::GOOD,
-            values: values
-                .into_iter()
-                .map(|(channel, value)| (Channel::ALL[channel], value))
-                .collect::<Values>(),
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn pushes_have_one_digest_where_they_say_the_same_and_only_there(
-            pushes in prop::collection::vec((prop::collection::vec(any_reading(), 0..3), any::<Option<u8>>()), 1..60),
-        ) {
-            let mut known = HashMap::new();
-            for (readings, word) in pushes {
-                let word = word.map(|byte| EventWord([byte; 16]));
-                let digest = values_digest(&readings, word);
-                // How it was said is not told apart.
-                let flagged: Vec<_> =
-                    readings.iter().map(|reading| Reading { clock_status: 1, ..reading.clone() }).collect();
-                prop_assert_eq!(values_digest(&flagged, word), digest);
-                let said = known.entry(digest).or_insert_with(|| (readings.clone(), word));
-                prop_assert_eq!(said, &(readings, word));
-            }
-        }
-    }
-
-    #[test]
-    fn a_number_takes_the_bytes_that_hold_it_with_its_sign() {
-        for (number, width) in [
-            (0, 1),
-            (127, 1),
-            (-128, 1),
-            (128, 2),
-            (-129, 2),
-            (32_767, 2),
-            (-32_768, 2),
-            (32_768, 4),
-            (i64::from(i32::MAX), 4),
-            (i64::from(i32::MIN), 4),
-            (1 << 31, 8),
-            (i64::MAX, 8),
-            (i64::MIN, 8),
-        ] {
-            assert_eq!(width_of(&[0, number]), width, "{number}");
-        }
-        assert_eq!(width_of(&[]), 1);
     }
 }

@@ -22,9 +22,10 @@ use model::{
     AcceptedFrame, Digest, Fact, MeterId, Quality, QuarantineReason, QuarantinedFrame, RepeatedFrame,
 };
 
-use crate::decode::{self, Content, Decoded, Evidence, Frame, Push, Unfit, Verified};
+use crate::decode::{Content, Decoded, Evidence, Frame, Push, Unfit, Verified};
 use crate::evidence::{EvidenceBudget, EvidenceOptions};
 use crate::memory::{Class, Memory, Seen};
+use crate::print::Keyed;
 use crate::received::Disposition;
 use crate::windows::Windows;
 
@@ -51,14 +52,17 @@ pub(crate) enum Becomes {
 /// Memory of frames and counters.
 #[derive(Debug)]
 pub(crate) struct Judge {
+    keyed: Keyed,
     memory: Memory,
     evidence: EvidenceBudget,
     windows: Windows,
 }
 
 impl Judge {
-    pub(crate) fn new(remembered: usize, evidence: EvidenceOptions) -> Judge {
+    /// `keyed` is what the values of pushes are hashed with that come to be judged.
+    pub(crate) fn new(remembered: usize, evidence: EvidenceOptions, keyed: Keyed) -> Judge {
         Judge {
+            keyed,
             memory: Memory::new(remembered),
             evidence: EvidenceBudget::new(evidence),
             windows: Windows::default(),
@@ -74,7 +78,8 @@ impl Judge {
     pub(crate) fn seed_record(&mut self, fact: &Fact) {
         let (digest, class) = match fact {
             Fact::Frame(frame) => {
-                if let Some((counter, values)) = frame.counter.zip(decode::values_digest_of(fact)) {
+                if let Some(counter) = frame.counter {
+                    let values = self.keyed.print_of(&frame.readings, frame.event_word);
                     self.memory.remember_values((frame.meter, frame.key_epoch, counter), values);
                 }
                 (frame.digest, Class::Taken)
@@ -87,24 +92,28 @@ impl Judge {
     }
 
     /// Reads what judging frames will read, for some of them at once. Nothing comes of it but that they are judged sooner:
-    /// each asks for five places in memory that nobody has looked at for long.
-    pub(crate) fn touch<'a>(&self, frames: impl Iterator<Item = &'a Decoded>) {
-        let mut read = 0;
+    /// each asks for five places in memory that nobody has looked at for long. Says how many they are.
+    pub(crate) fn touch<'a>(&self, frames: impl Iterator<Item = &'a Decoded>) -> usize {
+        let (mut read, mut count) = (0, 0);
         for (ahead, decoded) in frames.enumerate() {
             let mut key = None;
             if let Content::Verified(verified) = &decoded.content {
                 let window = self.windows.get(verified.meter);
                 read ^= window.seen ^ u64::from(window.high);
                 key = verified.counter.map(|counter| (verified.meter, verified.key_epoch, counter));
-                if let Ok(push) = &verified.push {
-                    read ^=
-                        push.normalized.readings.first().map_or(0, |reading| u64::from(reading.quality.0));
+                if let Ok(Push { normalized, .. }) = &verified.push
+                    && let Some(reading) = normalized.readings.first()
+                {
+                    // It lies on two lines of the cache.
+                    read ^= u64::from(reading.quality.0) ^ reading.values.set();
                 }
             }
             read ^= u64::from(decoded.frame.raw.first().copied().unwrap_or(0));
             read ^= self.memory.touch(&decoded.frame.digest, key.as_ref(), ahead);
+            count += 1;
         }
         std::hint::black_box(read);
+        count
     }
 
     /// Judges the next frame of this batch, and remembers it.
@@ -287,12 +296,15 @@ fn quarantined(frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use model::{EventWord, Instant, Source, SystemTitle};
 
     use super::*;
     use crate::normalize::Normalized;
 
     const METER: MeterId = MeterId(3);
+    static KEYED: LazyLock<Keyed> = LazyLock::new(Keyed::new);
 
     fn frame(bytes: u8) -> Frame {
         Frame {
@@ -307,7 +319,8 @@ mod tests {
     /// A frame of these bytes under this counter whose values are `values`.
     fn push(bytes: u8, counter: u32, values: u8) -> Decoded {
         let normalized = Normalized { event_word: Some(EventWord([values; 16])), ..Normalized::default() };
-        let push = Push { normalized, values: Digest([values; 16]), confirm: Some(LongInvokeId(1 << 30)) };
+        let values = KEYED.print_of(&[], normalized.event_word);
+        let push = Push { normalized, values, confirm: Some(LongInvokeId(1 << 30)) };
         let verified = Verified {
             meter: METER,
             key_epoch: 1,
@@ -341,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_accepted_once_and_its_copies_wait_for_the_first() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         assert_eq!(judge.judge(push(1, 10, 1), 5).disposition, Disposition::Accepted);
         let copy = judge.judge(push(1, 10, 1), 6);
         assert_eq!((copy.disposition, copy.confirm.is_some()), (Disposition::Redelivered, true));
@@ -350,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_same_values_in_other_bytes_are_repeated_and_other_values_are_a_security_event() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         judge.judge(push(1, 10, 1), 1);
         let again = judge.judge(push(2, 10, 1), 1);
         assert_eq!((again.disposition, again.confirm.is_some()), (Disposition::Repeated, true));
@@ -363,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_comes_after_its_frame_is_forgotten_is_evidence_and_is_confirmed_each_time() {
-        let mut judge = Judge::new(3, EvidenceOptions::default());
+        let mut judge = Judge::new(3, EvidenceOptions::default(), *KEYED);
         for (bytes, counter) in [(1, 10), (2, 11), (3, 12), (4, 13)] {
             assert_eq!(judge.judge(push(bytes, counter, bytes), 1).disposition, Disposition::Accepted);
         }
@@ -376,7 +389,7 @@ mod tests {
 
     #[test]
     fn overtaken_frames_are_accepted_within_the_window_and_late_below_it() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         for (bytes, counter, late) in [(1, 1000, false), (2, 936, false), (3, 935, true), (4, 1, true)] {
             let judged = judge.judge(push(bytes, counter, bytes), 1);
             assert_eq!((judged.disposition, is_late(&judged)), (Disposition::Accepted, late), "{counter}");
@@ -387,7 +400,7 @@ mod tests {
 
     #[test]
     fn evidence_moves_no_counter_and_is_kept_once() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         for reason in [QuarantineReason::TagMismatch, QuarantineReason::PolicyRefused] {
             let bytes = reason as u8;
             assert_eq!(judge.judge(evidence(bytes, reason), 1).disposition, Disposition::Quarantined(reason));
@@ -405,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_an_unknown_title_is_looked_at_again_once_it_is_registered() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         judge.judge(evidence(1, QuarantineReason::UnknownTitle), 1);
         assert_eq!(judge.judge(push(1, 10, 1), 2).disposition, Disposition::Accepted);
         assert_eq!(judge.judge(push(1, 10, 1), 3).disposition, Disposition::Redelivered);
@@ -413,7 +426,7 @@ mod tests {
 
     #[test]
     fn new_keys_begin_a_new_window() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         judge.judge(push(1, 1000, 1), 1);
         let mut next = push(2, 1, 2);
         if let Content::Verified(verified) = &mut next.content {
@@ -434,7 +447,7 @@ mod tests {
             }
             decoded
         };
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         // Nothing came under the new keys yet: however late, the old ones are the meter's.
         let before = judge.judge(under(1, 500, 1, 200), 1);
         assert_eq!((before.disposition, is_late(&before)), (Disposition::Accepted, false));
@@ -452,9 +465,9 @@ mod tests {
 
     #[test]
     fn what_the_journal_holds_is_remembered_after_a_restart() {
-        let mut before = Judge::new(100, EvidenceOptions::default());
+        let mut before = Judge::new(100, EvidenceOptions::default(), *KEYED);
         let Becomes::Fact(fact) = before.judge(push(1, 10, 1), 1).becomes else { panic!() };
-        let mut after = Judge::new(100, EvidenceOptions::default());
+        let mut after = Judge::new(100, EvidenceOptions::default(), *KEYED);
         let mut window = CounterWindow::new(1);
         window.accept(10);
         after.seed_window(METER, window);
@@ -466,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_push_in_the_clear_has_no_counter_to_judge() {
-        let mut judge = Judge::new(100, EvidenceOptions::default());
+        let mut judge = Judge::new(100, EvidenceOptions::default(), *KEYED);
         for (bytes, values) in [(1, 1), (2, 1)] {
             let mut clear = push(bytes, 0, values);
             if let Content::Verified(verified) = &mut clear.content {

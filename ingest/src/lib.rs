@@ -31,6 +31,7 @@ mod mqtt;
 pub mod normalize;
 mod parts;
 mod pipeline;
+mod print;
 mod queue;
 mod received;
 mod reply;

@@ -3,9 +3,11 @@
 //! Bounded by number, the oldest forgotten first. What is forgotten is caught later: by the counter window, or by the
 //! fold, which finds the readings there already.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use model::{Digest, MeterId, QuarantineReason};
+
+use crate::print::{Keyed, Print};
 
 /// What became of a frame that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(crate) type CounterKey = (MeterId, u16, u32);
 pub(crate) struct Memory {
     taken: Bounded<Digest, Seen>,
     quarantined: Bounded<Digest, Seen>,
-    values: Bounded<CounterKey, Digest>,
+    values: Bounded<CounterKey, Print>,
 }
 
 impl Memory {
@@ -63,12 +65,12 @@ impl Memory {
         self.taken.touch(digest) ^ self.taken.touch_oldest(ahead) ^ values
     }
 
-    /// Digest of the values that came with a counter.
-    pub(crate) fn values(&self, key: CounterKey) -> Option<Digest> {
+    /// Print of the values that came with a counter.
+    pub(crate) fn values(&self, key: CounterKey) -> Option<Print> {
         self.values.get(&key).copied()
     }
 
-    pub(crate) fn remember_values(&mut self, key: CounterKey, values: Digest) {
+    pub(crate) fn remember_values(&mut self, key: CounterKey, values: Print) {
         self.values.insert(key, values);
     }
 }
@@ -84,72 +86,6 @@ struct Bounded<K, V> {
     oldest: usize,
     index: Index,
     keyed: Keyed,
-}
-
-/// Makes hashers under a key that was drawn at random, so that nobody can choose keys that meet in one place.
-#[derive(Clone, Debug)]
-struct Keyed {
-    begin: u64,
-    factor: u64,
-}
-
-impl Keyed {
-    fn new() -> Keyed {
-        let drawn = RandomState::new();
-        Keyed { begin: drawn.hash_one(0_u8), factor: drawn.hash_one(1_u8) | 1 }
-    }
-}
-
-impl BuildHasher for Keyed {
-    type Hasher = KeyedHasher;
-
-    fn build_hasher(&self) -> KeyedHasher {
-        KeyedHasher { state: self.begin, factor: self.factor }
-    }
-}
-
-/// Multiplies word by word and folds the two halves together: a fraction of what the standard hasher takes, for keys
-/// that are digests and numbers.
-struct KeyedHasher {
-    state: u64,
-    factor: u64,
-}
-
-impl Hasher for KeyedHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let product = u128::from(self.state ^ number) * u128::from(self.factor);
-        self.state = (product as u64) ^ ((product >> 64) as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        // Once more, so that every bit of the last word reaches every bit.
-        let product = u128::from(self.state) * u128::from(self.factor.rotate_left(32) | 1);
-        (product as u64) ^ ((product >> 64) as u64)
-    }
 }
 
 impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
@@ -369,20 +305,6 @@ mod tests {
         }
         assert_eq!(memory.frame(Digest([255; 16])).map(|seen| seen.class), Some(Class::Taken));
         assert_eq!(memory.quarantined.entries.len(), 1);
-    }
-
-    #[test]
-    fn keys_that_are_alike_are_spread_over_all_places() {
-        let keyed = Keyed::new();
-        let mut places = vec![0_u32; 1 << 12];
-        for meter in 0..64_u32 {
-            for counter in 0..1024_u32 {
-                let hash = keyed.hash_one((MeterId(meter), 1_u16, counter));
-                places[(hash % (1 << 12)) as usize] += 1;
-                places[(hash >> 52) as usize] += 1;
-            }
-        }
-        assert!(places.iter().all(|count| (4..96).contains(count)), "{:?}", places.iter().max());
     }
 
     #[test]

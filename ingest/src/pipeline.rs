@@ -43,12 +43,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::decode::{Buffers, Decoder};
+use crate::decode::{Buffers, Decoded, Decoder};
 use crate::evidence::EvidenceOptions;
 use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
-use crate::queue::{ControlItem, FrameItem, Queue};
-use crate::received::{Received, Refused, Ticket};
+use crate::print::Keyed;
+use crate::queue::{ControlItem, Frames, Queue};
+use crate::received::{Received, Refused, Ticket, Tickets};
 
 use checkpoint::CheckpointJob;
 use fold::FoldJob;
@@ -207,6 +208,7 @@ struct Core {
     registry: Registry,
     profiles: Arc<[Profile]>,
     keys: KeyTable,
+    keyed: Keyed,
     queue: Queue,
     /// Bytes of frames.
     frames: Arc<Semaphore>,
@@ -353,22 +355,11 @@ pub struct Submitter {
 struct Desk {
     max_apdu: usize,
     buffers: Buffers,
-    /// Decoded frames on their way to the queue.
-    items: Vec<FrameItem>,
 }
 
 impl Desk {
     fn new(max_apdu: usize) -> Desk {
-        Desk { max_apdu, buffers: Buffers::default(), items: Vec::new() }
-    }
-
-    /// Decodes a frame and lays it out for the queue.
-    fn take(&mut self, decoder: &Decoder<'_>, received: Received, permit: OwnedSemaphorePermit) -> Ticket {
-        let decoded = decoder.decode(received, &mut self.buffers);
-        let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { answer, proven: decoded.proven() };
-        self.items.push(FrameItem { bytes: decoded.record_bytes(), decoded, reply, permit });
-        ticket
+        Desk { max_apdu, buffers: Buffers::default() }
     }
 }
 
@@ -393,7 +384,7 @@ impl Submitter {
     ///
     /// # Errors
     /// [`Refused::Stopped`]; then none of them was taken.
-    pub(crate) async fn submit_all(&mut self, frames: Vec<Received>) -> Result<Vec<Ticket>, Refused> {
+    pub(crate) async fn submit_all(&mut self, frames: Vec<Received>) -> Result<Tickets, Refused> {
         let core = &self.pipeline.core;
         let permits = frames.iter().map(|received| core.permits(received)).sum();
         let permit = core.acquire(permits).await?;
@@ -403,7 +394,9 @@ impl Submitter {
     /// How many of these frames may be given at once.
     pub(crate) fn together(&self, frames: &[Received]) -> usize {
         let core = &self.pipeline.core;
-        let most = u32::try_from(core.options.queue_bytes / 4).unwrap_or(u32::MAX);
+        // They go into one group of the journal, which is as much longer as a record may be.
+        let most = (core.options.queue_bytes / 4).min(MAX_RECORD_BYTES);
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         let mut sum: u32 = 0;
         let fit = frames.iter().take_while(|received| {
             sum = sum.saturating_add(core.permits(received));
@@ -420,7 +413,7 @@ impl Submitter {
         let core = &self.pipeline.core;
         let permits = core.permits(&received);
         match Arc::clone(&core.frames).try_acquire_many_owned(permits) {
-            Ok(permit) => core.enqueue_one(received, permit, &mut self.desk),
+            Ok(permit) => core.enqueue(vec![received], permit, &mut self.desk).map(Ticket::from),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Refused::Stopped),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 core.gauges.refuse(received.source);
@@ -446,53 +439,34 @@ impl Core {
 
     async fn submit(&self, received: Received, desk: &mut Desk) -> Result<Ticket, Refused> {
         let permit = self.acquire(self.permits(&received)).await?;
-        self.enqueue_one(received, permit, desk)
-    }
-
-    fn enqueue_one(
-        &self,
-        received: Received,
-        permit: OwnedSemaphorePermit,
-        desk: &mut Desk,
-    ) -> Result<Ticket, Refused> {
-        let ticket = desk.take(&self.decoder(desk.max_apdu), received, permit);
-        self.queue_all(desk).map(|()| ticket)
+        self.enqueue(vec![received], permit, desk).map(Ticket::from)
     }
 
     /// Decodes frames and queues them; the permit is for all of them.
     fn enqueue(
         &self,
         frames: Vec<Received>,
-        mut permit: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         desk: &mut Desk,
-    ) -> Result<Vec<Ticket>, Refused> {
-        let decoder = self.decoder(desk.max_apdu);
-        decoder.touch(frames.iter());
-        let mut tickets = Vec::with_capacity(frames.len());
-        for received in frames {
-            let Some(permit) = permit.split(self.permits(&received) as usize) else {
-                // It is the sum of theirs. Were it not, none would be taken, and so none acknowledged.
-                desk.items.clear();
-                return Err(Refused::Stopped);
-            };
-            tickets.push(desk.take(&decoder, received, permit));
-        }
-        drop(decoder);
-        self.queue_all(desk).map(|()| tickets)
+    ) -> Result<Tickets, Refused> {
+        let decoded: Vec<Decoded> = {
+            let decoder = self.decoder(desk.max_apdu);
+            if frames.len() > 1 {
+                decoder.touch(frames.iter());
+            }
+            frames.into_iter().map(|received| decoder.decode(received, &mut desk.buffers)).collect()
+        };
+        let proven = decoded.iter().map(Decoded::proven).collect();
+        let bytes = decoded.iter().map(Decoded::record_bytes).sum();
+        let (reply, answer) = oneshot::channel();
+        let queued = self.queue.push_frames(Frames { decoded, bytes, reply, permit });
+        queued.map(|()| Tickets { answer, proven }).map_err(|_| Refused::Stopped)
     }
 
     /// It holds the keys as they stand, so it is not to be kept.
     fn decoder(&self, max_apdu: usize) -> Decoder<'_> {
         let (keys, calendar) = (self.keys.read(), &self.options.calendar);
-        Decoder { keys, profiles: &self.profiles, calendar, max_apdu }
-    }
-
-    fn queue_all(&self, desk: &mut Desk) -> Result<(), Refused> {
-        if self.queue.push_frames(&mut desk.items) {
-            return Ok(());
-        }
-        desk.items.clear();
-        Err(Refused::Stopped)
+        Decoder { keys, profiles: &self.profiles, calendar, keyed: self.keyed, max_apdu }
     }
 
     async fn append(&self, fact: Fact) -> Result<Applied, PipelineError> {

@@ -15,14 +15,15 @@ use crate::decode::Decoded;
 use crate::pipeline::Applied;
 use crate::received::Acked;
 
-/// A decoded frame and who waits for it.
+/// Decoded frames that came together, and who waits for all of them.
 #[derive(Debug)]
-pub(crate) struct FrameItem {
-    pub(crate) decoded: Decoded,
-    /// Bytes of its record, at most.
+pub(crate) struct Frames {
+    pub(crate) decoded: Vec<Decoded>,
+    /// Bytes of their records, at most.
     pub(crate) bytes: usize,
-    pub(crate) reply: oneshot::Sender<Acked>,
-    /// Its share of the queue's bound, given back when the frame is answered.
+    /// Told what became of each, in their order, once that holds for all.
+    pub(crate) reply: oneshot::Sender<Vec<Acked>>,
+    /// Their share of the queue's bound, given back when they are answered.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -64,7 +65,9 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    frames: VecDeque<FrameItem>,
+    frames: VecDeque<Frames>,
+    /// How many they are.
+    frame_count: usize,
     /// Bytes of their records, at most.
     frame_bytes: usize,
     control: VecDeque<ControlItem>,
@@ -76,17 +79,17 @@ struct State {
 }
 
 impl Queue {
-    /// Queues frames in their order; false, and they stay where they are, where the queue is closed.
-    pub(crate) fn push_frames(&self, items: &mut Vec<FrameItem>) -> bool {
-        let bytes: usize = items.iter().map(|item| item.bytes).sum();
+    /// Queues frames; gives them back where the queue is closed.
+    pub(crate) fn push_frames(&self, frames: Frames) -> Result<(), Frames> {
         let mut state = self.lock();
         if state.closed {
-            return false;
+            return Err(frames);
         }
-        state.frame_bytes += bytes;
-        state.frames.extend(items.drain(..));
+        state.frame_count += frames.decoded.len();
+        state.frame_bytes += frames.bytes;
+        state.frames.push_back(frames);
         self.wake(state);
-        true
+        Ok(())
     }
 
     /// Queues a control fact; gives it back where the queue is closed.
@@ -119,7 +122,7 @@ impl Queue {
         let (frames, control) = {
             let mut state = self.lock();
             state.closed = true;
-            state.frame_bytes = 0;
+            (state.frame_count, state.frame_bytes) = (0, 0);
             (mem::take(&mut state.frames), mem::take(&mut state.control))
         };
         drop((frames, control));
@@ -143,12 +146,12 @@ impl Queue {
 
     /// Frames that wait.
     pub(crate) fn frames(&self) -> usize {
-        self.lock().frames.len()
+        self.lock().frame_count
     }
 
     /// Waits for work, at most for `patience`; then there may be none. Frames come into `frames`, which is empty; where
     /// all are taken it changes places with the queue, so that nobody who brings one waits for that.
-    pub(crate) fn wait(&self, take: Take, patience: Duration, frames: &mut VecDeque<FrameItem>) -> Work {
+    pub(crate) fn wait(&self, take: Take, patience: Duration, frames: &mut VecDeque<Frames>) -> Work {
         let until = Instant::now() + patience;
         let mut state = self.lock();
         loop {
@@ -179,7 +182,7 @@ impl Queue {
 }
 
 impl State {
-    fn take(&mut self, take: Take, frames: &mut VecDeque<FrameItem>) -> Work {
+    fn take(&mut self, take: Take, frames: &mut VecDeque<Frames>) -> Work {
         let mut work = Work { trim: self.trim.take(), closed: self.closed, ..Work::default() };
         let mut bytes = 0;
         while bytes < take.bytes {
@@ -189,11 +192,12 @@ impl State {
         }
         if take.frames && frames.is_empty() && bytes + self.frame_bytes < take.bytes {
             mem::swap(&mut self.frames, frames);
-            self.frame_bytes = 0;
+            (self.frame_count, self.frame_bytes) = (0, 0);
         }
         while take.frames && bytes < take.bytes {
             let Some(item) = self.frames.pop_front() else { break };
             bytes += item.bytes;
+            self.frame_count -= item.decoded.len();
             self.frame_bytes -= item.bytes;
             frames.push_back(item);
         }

@@ -75,9 +75,13 @@ pub enum Refused {
 /// A frame that was taken but is not durable yet. Awaited, it says what may be acknowledged; dropped, the frame goes
 /// its way all the same.
 #[derive(Debug)]
-pub struct Ticket {
-    pub(crate) answer: oneshot::Receiver<Acked>,
-    pub(crate) proven: Option<MeterId>,
+pub struct Ticket(Tickets);
+
+impl From<Tickets> for Ticket {
+    /// Of the only frame.
+    fn from(tickets: Tickets) -> Ticket {
+        Ticket(tickets)
+    }
 }
 
 impl Ticket {
@@ -85,17 +89,33 @@ impl Ticket {
     /// evidence or refused.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.proven.is_some()
+        self.meter().is_some()
     }
 
     /// The meter that it proved, under that meter's policy.
     pub(crate) fn meter(&self) -> Option<MeterId> {
-        self.proven
+        self.0.proven.first().copied().flatten()
     }
 }
 
 impl Future for Ticket {
     type Output = Result<Acked, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|acked| acked?.pop().ok_or(Lost))
+    }
+}
+
+/// Frames that were taken together but are not all durable yet. Awaited, it says of each what may be acknowledged.
+#[derive(Debug)]
+pub(crate) struct Tickets {
+    pub(crate) answer: oneshot::Receiver<Vec<Acked>>,
+    /// The meter that each proved, under that meter's policy.
+    pub(crate) proven: Vec<Option<MeterId>>,
+}
+
+impl Future for Tickets {
+    type Output = Result<Vec<Acked>, Lost>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.answer).poll(context).map(|answer| answer.map_err(|_| Lost))

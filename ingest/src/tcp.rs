@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::framing::{Item, NoFrame, StreamDecoder};
-use crate::received::{Acked, Framing, Lost, Received, Ticket};
+use crate::received::{Acked, Framing, Lost, Received, Tickets};
 use crate::reply::ReturnPath;
 use crate::session::Line;
 use crate::{Admission, Admitted, Pipeline, Sessions, Submitter, telemetry};
@@ -146,6 +146,7 @@ pub async fn serve_tcp(
                     options: Arc::clone(&options),
                     partial: Arc::clone(&partial),
                     identifying: Arc::clone(&identifying),
+                    unacknowledged: Arc::new(Semaphore::new(options.max_unacknowledged.max(1))),
                     room: None,
                     unproven: 0,
                     slow: false,
@@ -223,6 +224,8 @@ struct Connection {
     partial: Arc<Semaphore>,
     /// Turns of all connections to be asked who they are.
     identifying: Arc<Semaphore>,
+    /// Places for its frames that wait for their sync.
+    unacknowledged: Arc<Semaphore>,
     /// What of it the frame has that is being read.
     room: Option<Room>,
     /// Frames in a row that proved nothing.
@@ -261,10 +264,19 @@ enum Behind {
 
 /// What a connection has to write, in this order.
 pub(crate) enum Outgoing {
-    /// The receipt of a frame that waits for its sync, if it is to have one, and where it goes.
-    Receipt(Ticket, Option<ReturnPath>),
+    /// The receipts of frames that wait for their sync.
+    Receipts(Receipts),
     /// The request of a session.
     Request(Bytes),
+}
+
+/// Receipts of frames that were submitted together.
+pub(crate) struct Receipts {
+    tickets: Tickets,
+    /// Where each goes, if it is to have one.
+    ways: Vec<Option<ReturnPath>>,
+    /// Their places among the unacknowledged.
+    _places: OwnedSemaphorePermit,
 }
 
 /// A line that ends with its connection, however that ends.
@@ -492,20 +504,21 @@ impl Connection {
         pending: &mpsc::Sender<Outgoing>,
     ) -> Result<(), End> {
         // Places among the unacknowledged first: a connection that has none is not read.
-        let places = pending.reserve_many(frames.len()).await.map_err(|_| End::Broken)?;
+        let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        let places = Arc::clone(&self.unacknowledged).acquire_many_owned(count);
+        let places = places.await.map_err(|_| End::Broken)?;
         let ways: Vec<_> = frames.iter().map(|frame| ReturnPath::of(&frame.bytes)).collect();
         let tickets = self.submitter.submit_all(frames).await.map_err(|_| End::Stopped)?;
-        for ((place, ticket), path) in places.zip(tickets).zip(ways) {
-            let (proven, meter) = (ticket.is_proven(), ticket.meter());
-            place.send(Outgoing::Receipt(ticket, path));
+        for meter in &tickets.proven {
             if let Some(meter) = meter {
-                self.proven(meter, line);
+                self.proven(*meter, line);
             }
             // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
-            self.unproven = if proven { 0 } else { self.unproven.saturating_add(1) };
-            self.slow = self.admitted.note(proven).max(self.unproven) >= UNPROVEN_ROW;
+            self.unproven = if meter.is_some() { 0 } else { self.unproven.saturating_add(1) };
+            self.slow = self.admitted.note(meter.is_some()).max(self.unproven) >= UNPROVEN_ROW;
         }
-        Ok(())
+        let receipts = Receipts { tickets, ways, _places: places };
+        pending.send(Outgoing::Receipts(receipts)).await.map_err(|_| End::Broken)
     }
 
     /// A meter has proved itself; most often the same one again.
@@ -565,20 +578,22 @@ async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Outgoing
     while let Some(outgoing) = next {
         match outgoing {
             Outgoing::Request(frame) => out.extend_from_slice(&frame),
-            Outgoing::Receipt(mut ticket, path) => {
-                let acked = match answered_already(&mut ticket) {
+            Outgoing::Receipts(Receipts { mut tickets, ways, _places }) => {
+                let acked = match answered_already(&mut tickets) {
                     Some(acked) => acked,
                     None => {
                         // What is ready goes out before anything is waited for.
                         if !write(&mut writer, &mut out, patience).await {
                             return;
                         }
-                        ticket.await
+                        tickets.await
                     }
                 };
                 let Ok(acked) = acked else { break };
-                if let Some((invoke_id, path)) = acked.confirm.zip(path) {
-                    path.write_confirm(invoke_id, &mut out);
+                for (acked, way) in acked.iter().zip(ways) {
+                    if let Some((invoke_id, way)) = acked.confirm.zip(way) {
+                        way.write_confirm(invoke_id, &mut out);
+                    }
                 }
             }
         }
@@ -598,10 +613,10 @@ async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Outgoing
     write(&mut writer, &mut out, patience).await;
 }
 
-/// What became of a frame, where that is known.
-fn answered_already(ticket: &mut Ticket) -> Option<Result<Acked, Lost>> {
+/// What became of frames, where that is known.
+fn answered_already(tickets: &mut Tickets) -> Option<Result<Vec<Acked>, Lost>> {
     let mut context = Context::from_waker(Waker::noop());
-    match Pin::new(ticket).poll(&mut context) {
+    match Pin::new(tickets).poll(&mut context) {
         Poll::Ready(acked) => Some(acked),
         Poll::Pending => None,
     }

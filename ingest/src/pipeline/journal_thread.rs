@@ -14,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::fold::{FoldGroup, FoldJob};
 use super::stats::{Readiness, publish};
 use super::{Core, FOLD_BYTES, Failure, with_cause};
+use crate::decode::Decoded;
 use crate::judge::{Becomes, Judge, Judged};
-use crate::queue::{ControlItem, FrameItem, Take, Work};
+use crate::queue::{ControlItem, Frames, Take, Work};
 use crate::received::{Acked, Disposition};
 use crate::telemetry::{self, FrameCounts};
 
@@ -29,19 +30,18 @@ const AHEAD: usize = 32;
 /// Senders' shares of the queue that are given back at once.
 const SHARES: usize = 64;
 
-/// Who waits for a frame's record.
+/// Who waits for frames that came together. Of one that has a record, the position says for now which of the pending
+/// records it is.
 struct Answer {
-    reply: oneshot::Sender<Acked>,
-    acked: Acked,
+    reply: oneshot::Sender<Vec<Acked>>,
+    acked: Vec<Acked>,
     permit: OwnedSemaphorePermit,
 }
 
-/// A copy of a frame: answered once the batch of the first copy is durable.
-struct Copy {
+/// Frames none of which has a record of its own, copies among them: answered once that batch is durable.
+struct Copies {
     batch: u64,
-    reply: oneshot::Sender<Acked>,
-    acked: Acked,
-    permit: OwnedSemaphorePermit,
+    answer: Answer,
 }
 
 /// Which records go into a group.
@@ -61,13 +61,13 @@ pub(super) struct JournalThread {
     /// Number of the batch whose frames are pending; those below are durable.
     batch: u64,
     /// Frames that were taken from the queue and are not judged.
-    inbox: VecDeque<FrameItem>,
+    inbox: VecDeque<Frames>,
     control: Vec<ControlItem>,
     /// Records of frames that are pending; they have no position yet.
     frames: Vec<Record>,
-    /// Who waits for them, in the same order.
+    /// Who waits for them.
     answers: Vec<Answer>,
-    copies: Vec<Copy>,
+    copies: Vec<Copies>,
     counts: [SourceCounts; Source::ALL.len()],
     told: FrameCounts,
     /// The last group has records and nothing vouches for it yet.
@@ -147,41 +147,57 @@ impl JournalThread {
     }
 
     fn admit_all(&mut self) {
-        self.frames.reserve(self.inbox.len());
+        self.frames.reserve(self.inbox.iter().map(|frames| frames.decoded.len()).sum());
         self.answers.reserve(self.inbox.len());
-        while !self.inbox.is_empty() {
-            self.judge.touch(self.inbox.iter().take(AHEAD).map(|item| &item.decoded));
-            for _ in 0..AHEAD {
-                let Some(item) = self.inbox.pop_front() else { break };
-                self.admit(item);
+        let mut looked_up = 0;
+        while let Some(frames) = self.inbox.pop_front() {
+            if looked_up < frames.decoded.len() {
+                let ahead = self.inbox.iter().flat_map(|frames| &frames.decoded);
+                let ahead = frames.decoded.iter().chain(ahead).take(AHEAD.max(frames.decoded.len()));
+                looked_up = self.judge.touch(ahead);
             }
+            looked_up -= frames.decoded.len();
+            self.admit(frames);
         }
     }
 
-    fn admit(&mut self, item: FrameItem) {
-        let FrameItem { decoded, reply, permit, .. } = item;
+    fn admit(&mut self, frames: Frames) {
+        let Frames { decoded, reply, permit, .. } = frames;
+        let records = self.frames.len();
+        let mut copy_of = None;
+        let acked = decoded.into_iter().map(|decoded| self.admit_one(decoded, &mut copy_of)).collect();
+        let answer = Answer { reply, acked, permit };
+        match copy_of {
+            _ if self.frames.len() > records => self.answers.push(answer),
+            Some(batch) => self.copies.push(Copies { batch, answer }),
+            // Nothing is promised by what was refused, so nothing is waited for.
+            None => drop(self.tell(answer)),
+        }
+    }
+
+    /// Makes of a frame what it is judged to be. `copy_of` becomes the last batch that has the first copy of one.
+    fn admit_one(&mut self, decoded: Decoded, copy_of: &mut Option<u64>) -> Acked {
         let (source, received_at) = (decoded.frame.source, decoded.frame.received_at);
         let Judged { disposition, confirm, becomes } = self.judge.judge(decoded, self.batch);
         self.told.add(source, disposition);
         let counts = &mut self.counts[source.index()];
         counts.received += 1;
-        let acked = Acked { position: None, disposition, confirm };
+        let mut position = None;
         match becomes {
             Becomes::Fact(fact) => {
+                position = Some(Position(self.frames.len() as u64));
                 self.frames.push(Record { position: Position(0), received_at, fact });
-                self.answers.push(Answer { reply, acked, permit });
             }
             Becomes::CopyOf { batch } => {
                 counts.redelivered += 1;
-                self.copies.push(Copy { batch, reply, acked, permit });
+                *copy_of = (*copy_of).max(Some(batch));
             }
             Becomes::Refused => {
                 counts.refused += 1;
                 self.core.gauges.refused_evidence();
-                // Nothing is promised by it, so nothing is waited for.
-                let _ = reply.send(acked);
             }
         }
+        Acked { position, disposition, confirm }
     }
 
     /// Appends what is pending. Where there is no room for all of it, control facts go alone and frames stay.
@@ -314,10 +330,11 @@ impl JournalThread {
     /// Answers the senders of frames whose records are durable; the first has that position.
     fn answer(&mut self, first: Position) {
         let mut share: Option<OwnedSemaphorePermit> = None;
-        for (number, Answer { reply, acked, permit }) in self.answers.drain(..).enumerate() {
-            let position = Position(first.0 + number as u64);
-            // The listener may have gone; the frame is durable all the same.
-            let _ = reply.send(Acked { position: Some(position), ..acked });
+        for (number, mut answer) in mem::take(&mut self.answers).into_iter().enumerate() {
+            for position in answer.acked.iter_mut().filter_map(|acked| acked.position.as_mut()) {
+                position.0 += first.0;
+            }
+            let permit = self.tell(answer);
             match &mut share {
                 // Each giving back takes the lock for which senders wait.
                 Some(share) if number % SHARES != 0 && fit_together(share, &permit) => share.merge(permit),
@@ -329,18 +346,25 @@ impl JournalThread {
     /// Answers copies of frames that are durable.
     fn answer_copies(&mut self) {
         let pending = self.batch;
-        let mut answered = 0;
-        for copy in mem::take(&mut self.copies) {
-            if copy.batch >= pending {
-                self.copies.push(copy);
-                continue;
+        for copies in mem::take(&mut self.copies) {
+            if copies.batch >= pending {
+                self.copies.push(copies);
+            } else {
+                drop(self.tell(copies.answer));
             }
-            debug_assert_eq!(copy.acked.disposition, Disposition::Redelivered, "copies are redeliveries");
-            answered += 1;
-            let _ = copy.reply.send(copy.acked);
-            drop(copy.permit);
         }
-        self.core.gauges.redelivered.fetch_add(answered, Ordering::Relaxed);
+    }
+
+    /// Tells a sender what became of its frames; gives their share of the queue.
+    fn tell(&self, answer: Answer) -> OwnedSemaphorePermit {
+        let Answer { reply, acked, permit } = answer;
+        let copies = acked.iter().filter(|acked| acked.disposition == Disposition::Redelivered).count();
+        if copies > 0 {
+            self.core.gauges.redelivered.fetch_add(copies as u64, Ordering::Relaxed);
+        }
+        // The listener may have gone; what is durable is so all the same.
+        let _ = reply.send(acked);
+        permit
     }
 
     /// Writes a group without records, so that a later start knows the last one to have been synced.

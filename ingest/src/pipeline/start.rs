@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::judge::Judge;
 use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
+use crate::print::Keyed;
 use crate::queue::Queue;
 
 /// Groups between two words on progress.
@@ -159,6 +160,7 @@ struct Opened {
     journal: Journal,
     applier: Applier,
     judge: Judge,
+    keyed: Keyed,
     checkpoint: Position,
     /// Frames of unknown titles that the replay met.
     waiting: Vec<WaitingFrame>,
@@ -173,6 +175,7 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
     if (2 * options.group_bytes + MAX_RECORD_BYTES) as u64 > limit {
         return Err(StartError::GroupBytes { group_bytes: options.group_bytes, limit });
     }
+    let keyed = Keyed::new();
     let (checkpoint, fold) = read_checkpoint(options)?;
     check_positions(recovery.last, checkpoint, lake.committed())?;
     let mut replayer = Replayer {
@@ -181,7 +184,7 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
         last: recovery.last,
         remembered: Position(0),
         applier: Applier::new(fold, lake),
-        judge: Judge::new(options.remembered_frames, options.evidence),
+        judge: Judge::new(options.remembered_frames, options.evidence, keyed),
         waiting: Vec::new(),
     };
     replayer.run(&dir, first_position(&journal))?;
@@ -191,7 +194,7 @@ fn open(options: &PipelineOptions, lake: Arc<dyn Lake>) -> Result<Opened, StartE
     for (meter, window) in applier.fold.counter_windows().filter(|(_, window)| !says_nothing(window)) {
         judge.seed_window(meter, window);
     }
-    Ok(Opened { journal, applier, judge, checkpoint, waiting })
+    Ok(Opened { journal, applier, judge, keyed, checkpoint, waiting })
 }
 
 fn log_recovery(recovery: &Recovery) {
@@ -305,7 +308,7 @@ fn start_threads(
     profiles: Arc<[Profile]>,
     opened: Opened,
 ) -> Result<Pipeline, StartError> {
-    let Opened { journal, applier, judge, checkpoint, .. } = opened;
+    let Opened { journal, applier, judge, keyed, checkpoint, .. } = opened;
     let (fold, fold_jobs) = mpsc::channel(FOLD_GROUPS);
     let (waiting, waiting_jobs) = mpsc::channel(WAITING_BATCHES);
     let (checkpoints, checkpoint_jobs) = std::sync::mpsc::sync_channel(CHECKPOINT_JOBS);
@@ -323,6 +326,7 @@ fn start_threads(
         registry,
         profiles,
         keys: KeyTable::new(),
+        keyed,
         queue: Queue::default(),
         fold,
         waiting,

@@ -21,6 +21,8 @@ pub(crate) struct Column<'a> {
 enum Values<'a> {
     /// Most channels of a table.
     Absent,
+    /// What all rows have: flags, and channels that stand still. Nothing has to be looked for in memory.
+    Same(i64),
     Long(Vec<&'a [i64]>),
     Int(Vec<&'a [i32]>),
     Short(Vec<&'a [i16]>),
@@ -41,11 +43,13 @@ impl<'a> Column<'a> {
     fn new(data_type: &DataType, arrays: &[&'a ArrayRef]) -> Column<'a> {
         let values = match data_type {
             _ if arrays.iter().all(|array| array.null_count() == array.len()) => Values::Absent,
-            DataType::Int64 => Values::Long(primitive::<Int64Type>(arrays)),
-            DataType::Timestamp(_, _) => Values::Long(primitive::<TimestampMicrosecondType>(arrays)),
-            DataType::Int32 => Values::Int(primitive::<Int32Type>(arrays)),
-            DataType::Date32 => Values::Int(primitive::<Date32Type>(arrays)),
-            DataType::Int16 => Values::Short(primitive::<Int16Type>(arrays)),
+            DataType::Int64 => integers(Values::Long, primitive::<Int64Type>(arrays), arrays),
+            DataType::Timestamp(_, _) => {
+                integers(Values::Long, primitive::<TimestampMicrosecondType>(arrays), arrays)
+            }
+            DataType::Int32 => integers(Values::Int, primitive::<Int32Type>(arrays), arrays),
+            DataType::Date32 => integers(Values::Int, primitive::<Date32Type>(arrays), arrays),
+            DataType::Int16 => integers(Values::Short, primitive::<Int16Type>(arrays), arrays),
             _ => Values::Other(arrays.iter().copied().map(|array: &'a ArrayRef| &**array).collect()),
         };
         let nulls = |array: &'a ArrayRef| array.nulls().filter(|nulls| nulls.null_count() > 0);
@@ -65,6 +69,21 @@ impl<'a> Column<'a> {
         let slice = |run: &Run| arrays[run.batch as usize].slice(run.start as usize, run.len as usize);
         let slices: Vec<ArrayRef> = runs.iter().map(slice).collect();
         concat(&slices.iter().map(|slice| &**slice).collect::<Vec<_>>())
+    }
+}
+
+fn integers<'a, T: Copy + PartialEq + Into<i64>>(
+    several: impl FnOnce(Vec<&'a [T]>) -> Values<'a>,
+    batches: Vec<&'a [T]>,
+    arrays: &[&ArrayRef],
+) -> Values<'a> {
+    let first = batches.iter().find_map(|values| values.first()).copied();
+    let is_full = arrays.iter().all(|array| array.null_count() == 0);
+    match first {
+        Some(first) if is_full && batches.iter().copied().flatten().all(|value| *value == first) => {
+            Values::Same(first.into())
+        }
+        _ => several(batches),
     }
 }
 
@@ -88,6 +107,7 @@ impl Gathered {
         self.present.clear();
         match &column.values {
             Values::Absent | Values::Other(_) => {}
+            Values::Same(value) => self.values.resize(self.rows, *value),
             Values::Long(batches) => self.take_from(batches, &column.nulls, runs),
             Values::Int(batches) => self.take_from(batches, &column.nulls, runs),
             Values::Short(batches) => self.take_from(batches, &column.nulls, runs),
