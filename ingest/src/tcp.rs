@@ -60,6 +60,8 @@ const PARTIAL_BYTES: usize = 8 << 20;
 /// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
 /// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
 const UNPROVEN_ROW: u32 = 8;
+/// Frames submitted together while all are proven: their places in memory are waited for beside each other.
+const TOGETHER: usize = 32;
 /// Bytes read at once from a sender that has sent as much as was read before.
 const MOST_READ: usize = 16 * 1024;
 /// Connections that are asked at once who they are: after a restart thousands dial in, and strangers may.
@@ -467,12 +469,13 @@ impl Connection {
         frame.is_some_and(|frame| matches!(apdu::parse(frame.apdu()), Ok(Apdu::ExceptionResponse(_))))
     }
 
-    /// Frames that may be submitted together: one before anything was proven, and never more than may prove nothing in a
-    /// row.
+    /// Frames that may be submitted together: one before anything was proven, many after one that was, and after others as
+    /// many as may still prove nothing in a row.
     fn together(&self) -> usize {
         match self.behind {
             Behind::Nobody => 1,
-            Behind::One(_) | Behind::Several => (UNPROVEN_ROW.saturating_sub(self.unproven)).max(1) as usize,
+            Behind::One(_) | Behind::Several if self.unproven == 0 => TOGETHER,
+            Behind::One(_) | Behind::Several => UNPROVEN_ROW.saturating_sub(self.unproven).max(1) as usize,
         }
     }
 
