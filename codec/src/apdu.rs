@@ -176,8 +176,12 @@ pub fn parse_known<'a>(apdu: &'a [u8], known: &mut Known) -> Result<Apdu<'a>, Er
     }
 }
 
-/// As [`parse`]; `known_title` stands in for a system title that a ciphered APDU leaves out.
-pub(crate) fn parse_with_title<'a>(
+/// As [`parse`]; `known_title` stands in for a system title that a ciphered APDU leaves out, as one may whose sender is
+/// known from the line.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with_title<'a>(
     apdu: &'a [u8],
     known_title: Option<&'a [u8; SYSTEM_TITLE_LEN]>,
 ) -> Result<Apdu<'a>, Error> {

@@ -244,19 +244,27 @@ pub struct AssociationKeys {
     global: Keys,
     broadcast: Option<Key>,
     dedicated: Option<Key>,
+    master: Option<Key>,
 }
 
 impl AssociationKeys {
     /// Only the global unicast keys.
     #[must_use]
     pub const fn new(global: Keys) -> Self {
-        Self { global, broadcast: None, dedicated: None }
+        Self { global, broadcast: None, dedicated: None, master: None }
     }
 
     /// And the broadcast key.
     #[must_use]
     pub fn with_broadcast(mut self, key: Key) -> Self {
         self.broadcast = Some(key);
+        self
+    }
+
+    /// And the master key, under which keys of single messages travel.
+    #[must_use]
+    pub fn with_master(mut self, key: Key) -> Self {
+        self.master = Some(key);
         self
     }
 
@@ -270,6 +278,10 @@ impl AssociationKeys {
     #[must_use]
     pub const fn global(&self) -> &Keys {
         &self.global
+    }
+
+    pub(super) const fn master(&self) -> Option<&Key> {
+        self.master.as_ref()
     }
 
     pub(super) fn encryption(&self, key: KeyUse) -> Option<&[u8; KEY_LEN]> {

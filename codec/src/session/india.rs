@@ -137,6 +137,14 @@ impl<P: CryptoProvider + Clone> IndianSession<P> {
         self.turn();
     }
 
+    /// The receipt of a push goes out over the same line, or may have; see [`ClientSession::receipt_sent`].
+    pub const fn receipt_sent(&mut self) {
+        match &mut self.asking {
+            Some(asking) => asking.public.receipt_sent(),
+            None => self.main.receipt_sent(),
+        }
+    }
+
     /// The bound of [`poll_reserve`](Self::poll_reserve) is stored.
     pub fn reserved(&mut self, bound: u32) {
         self.main.reserved(bound);
