@@ -48,7 +48,7 @@ use crate::evidence::EvidenceOptions;
 use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
 use crate::queue::{ControlItem, FrameItem, Queue};
-use crate::received::{Received, Refused, Ticket};
+use crate::received::{OpenedPush, Received, Refused, Ticket};
 
 use checkpoint::CheckpointJob;
 use fold::FoldJob;
@@ -251,6 +251,11 @@ impl Pipeline {
         self.submitter().submit(received).await
     }
 
+    /// Gives a push to the pipeline that a session opened; waits while the queue is full.
+    pub(crate) async fn submit_opened(&self, opened: OpenedPush) -> Result<Ticket, Refused> {
+        self.core.submit_opened(opened).await
+    }
+
     /// A handle for one task that gives many frames.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
@@ -296,6 +301,11 @@ impl Pipeline {
     /// When a part of it fails, or the pipeline has stopped.
     pub async fn checkpoint(&self) -> Result<Position, PipelineError> {
         self.core.checkpoint().await
+    }
+
+    /// The profile of this name.
+    pub(crate) fn profile(&self, name: &str) -> Option<&Profile> {
+        self.core.profiles.iter().find(|profile| profile.name == name)
     }
 
     /// The clock that stamps what comes in.
@@ -434,10 +444,24 @@ impl Core {
     /// Bytes of the queue that a frame takes: what it may become when it is decoded, and never less than one of
     /// `queue_frames` equal parts.
     fn permits(&self, received: &Received) -> u32 {
+        self.permits_of(received.bytes.len())
+    }
+
+    fn permits_of(&self, length: usize) -> u32 {
         let total = self.options.queue_bytes;
         let least = total / self.options.queue_frames.max(1);
-        let weight = (received.bytes.len() * 8).max(least).max(1).min(total);
+        let weight = (length * 8).max(least).max(1).min(total);
         u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+
+    async fn submit_opened(&self, opened: OpenedPush) -> Result<Ticket, Refused> {
+        let permit = self.acquire(self.permits_of(opened.apdu.get().len())).await?;
+        let mut desk = Desk::new(usize::from(u16::MAX));
+        let decoded = self.decoder(desk.max_apdu).decode_opened(opened, &mut desk.buffers);
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket { answer, proven: decoded.proven() };
+        desk.items.push(FrameItem { bytes: decoded.record_bytes(), decoded, reply, permit });
+        self.queue_all(&mut desk).map(|()| ticket)
     }
 
     async fn acquire(&self, permits: u32) -> Result<OwnedSemaphorePermit, Refused> {

@@ -33,6 +33,9 @@ pub enum Fault {
     /// A capture period divides the day and is at least a minute.
     #[error("{0} s is no capture period: at least 60 s, and it divides the day")]
     Period(u32),
+    /// An APDU has room for something.
+    #[error("{0} bytes are no APDU: from 64 to 65535")]
+    MaxPdu(i64),
     /// Not an OBIS code.
     #[error("an OBIS code is six numbers from 0 to 255 with dots between them: {0:?}")]
     Obis(String),

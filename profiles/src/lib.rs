@@ -31,8 +31,62 @@ pub struct Profile {
     pub clock: ClockRule,
     /// Its load switch (disconnect control, class 70), where it has one.
     pub relay: Option<ObisCode>,
+    /// How it is spoken with in a session, where its make is particular.
+    pub session: SessionRule,
     /// What it pushes; each setup once.
     pub push: Vec<PushLayout>,
+}
+
+/// What meters of a type ask of a session with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRule {
+    /// How an association under keys is released.
+    pub release: Release,
+    /// Whether a key for each association is proposed, under which everything after the proof travels.
+    pub dedicated_key: bool,
+    /// How APDUs under keys are protected, both ways.
+    pub protection: Protection,
+    /// Whether APDUs go as general-glo and general-ded, with the sender's title, instead of a ciphered form of each
+    /// service.
+    pub general: bool,
+    /// Longest APDU that the head-end says it takes, bytes.
+    pub max_pdu: u16,
+}
+
+impl SessionRule {
+    /// Fewest bytes of an APDU that are of use.
+    pub const MIN_PDU: u16 = 64;
+}
+
+/// What Indian meters do with.
+impl Default for SessionRule {
+    fn default() -> SessionRule {
+        SessionRule {
+            release: Release::Plain,
+            dedicated_key: false,
+            protection: Protection::Encrypted,
+            general: false,
+            max_pdu: 1200,
+        }
+    }
+}
+
+/// How an association under keys is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The request says no more than that.
+    Plain,
+    /// It carries a ciphered initiate-request, which some meters insist on.
+    Ciphered,
+}
+
+/// How APDUs under keys are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// A tag; the content is in the clear (security control 0x10).
+    Authenticated,
+    /// A tag, and the content is encrypted (0x30).
+    Encrypted,
 }
 
 /// Which end of an interval the stamp in a block tells.
