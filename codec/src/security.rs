@@ -456,8 +456,10 @@ pub fn seal(
             return;
         }
         (true, true) => {
-            let aad = aad(control, keys);
-            provider.seal(&keys.guek, &iv, &aad, out.split_at_mut(content).1)
+            let mut aad = aad(control, keys);
+            let tag = provider.seal(&keys.guek, &iv, &aad, out.split_at_mut(content).1);
+            aad.zeroize();
+            tag
         }
         (true, false) => {
             let mut aad = aad(control, keys).to_vec();

@@ -20,6 +20,15 @@ pub const WRAPPED_LEN: usize = KEY_LEN + aes_kw::IV_LEN;
 pub const MAX_TRANSFERRED: usize = 4;
 
 /// One key of suite 0, wiped when dropped and never printed.
+///
+/// ```
+/// # use codec::security::keys::Key;
+/// let (master, new) = (Key::new([1; 16]), Key::new([2; 16]));
+/// let travelling = master.wrap(&new);
+/// assert_eq!(master.unwrap(&travelling)?, new);
+/// assert!(Key::new([3; 16]).unwrap(&travelling).is_err());
+/// # Ok::<(), codec::security::keys::UnwrapError>(())
+/// ```
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Key([u8; KEY_LEN]);
 

@@ -1289,6 +1289,16 @@ fn lists_come_back_in_order() {
 #[test]
 fn nothing_secret_is_printed() {
     let world = World::open(ciphered_config());
+    let dedicated = World::open(dedicated_config());
+    let mut india = crate::session::india::IndianSession::new(
+        crate::cosem::india::association::UTILITY,
+        ciphered_config(),
+        SendCounter::resume(0),
+    );
+    india.associate(&RANDOM).unwrap();
+    let asking = format!("{india:?}");
+    assert!(!asking.contains("17, 17") && !asking.contains("11, 11"), "{asking}");
+    assert!(!format!("{:?}", dedicated.session).contains("17, 17"));
     let text = format!("{:?} {:?}", world.session, world.session.config());
     assert!(!text.contains("48, 49, 50") && text.contains("Secret(..)"), "{text}");
 }
