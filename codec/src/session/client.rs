@@ -688,8 +688,8 @@ impl<P: CryptoProvider> ClientSession<P> {
         let before = counter.next();
         let fault = match counter.raise_to(least) {
             Err(exhausted) => Some(Error::Counter(exhausted)),
-            // It says nothing new: to do the same again would bring the same.
-            Ok(()) if counter.next() == before => Some(error),
+            // It takes what was sent: to do the same again would bring the same.
+            Ok(()) if least < before => Some(error),
             Ok(()) => None,
         };
         if let Some(error) = fault {

@@ -857,6 +857,20 @@ fn a_counter_error_to_an_association_is_answered_once() {
     }
 }
 
+/// As a meter does that has heard nothing and takes counters from 1 on.
+#[test]
+fn a_meter_that_wants_just_the_next_counter_gets_it() {
+    let mut world = World::new(ciphered_config());
+    world.session.associate(&RANDOM).unwrap();
+    world.sent();
+    world.session.handle_apdu(&exception(ServiceError::InvocationCounter(101)));
+    assert_eq!(world.events(), [Event::Resynchronised { next: 101 }]);
+    let aarq = world.sent();
+    world.handshake(&aarq, &RANDOM[RANDOM_LEN / 2..][..16]);
+    assert!(matches!(world.events()[..], [Event::Associated(_)]));
+    assert_eq!(world.meter.seen[0], 101);
+}
+
 #[test]
 fn a_counter_error_never_repeats_an_action() {
     let mut world = World::open(ciphered_config());
