@@ -10,9 +10,16 @@
 mod error;
 mod parse;
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use model::{Channel, ObisCode};
 
-pub use error::{Error, Fault};
+pub use error::{Error, Fault, LoadError};
+
+/// Most files of a directory that are read as profiles.
+pub const MAX_FILES: usize = 1000;
 
 /// A meter type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +195,39 @@ impl Profile {
             .collect()
     }
 
+    /// The profiles that come with the program, and those of a directory: each file whose name ends in `.toml`, in the order
+    /// of their names.
+    ///
+    /// # Errors
+    /// The first file that cannot be read, or is no profile, or has the name of another.
+    pub fn load(directory: &Path) -> Result<Vec<Profile>, LoadError> {
+        let unread = |file: &Path, source: io::Error| LoadError::Read { file: file.to_owned(), source };
+        let entries = fs::read_dir(directory).map_err(|source| unread(directory, source))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|source| unread(directory, source))?.path();
+            if file.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            if files.len() == MAX_FILES {
+                return Err(LoadError::TooMany { directory: directory.to_owned() });
+            }
+            files.push(file);
+        }
+        files.sort();
+        let mut profiles = Profile::builtin();
+        for file in files {
+            let text = fs::read_to_string(&file).map_err(|source| unread(&file, source))?;
+            let profile =
+                Profile::parse(&text).map_err(|error| LoadError::Profile { file: file.clone(), error })?;
+            if profiles.iter().any(|known| known.name == profile.name) {
+                return Err(LoadError::Twice { file, name: profile.name });
+            }
+            profiles.push(profile);
+        }
+        Ok(profiles)
+    }
+
     /// What the push of that setup carries.
     #[must_use]
     pub fn layout(&self, setup: ObisCode) -> Option<&PushLayout> {
@@ -249,6 +289,28 @@ mod tests {
                 (base.push.clone(), base.clock, base.phases)
             );
         }
+    }
+
+    #[test]
+    fn files_of_a_directory_join_the_built_in_ones_and_a_fault_names_file_line_and_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("b.toml", "name = \"b\"\nbase = \"is15959-d1\"\n[session]\ndedicated_key = true\n");
+        write("a.toml", "name = \"a\"\nbase = \"is15959-d2\"\n");
+        write("notes.txt", "no profile");
+        let load = || Profile::load(directory.path());
+        let loaded = load().unwrap();
+        let names: Vec<_> = loaded.iter().skip(BUILTIN.len()).map(|profile| profile.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(loaded.last().unwrap().session.dedicated_key);
+        write("c.toml", "name = \"c\"\nbase = \"is15959-d1\"\n[session]\nmax_pdu = 10\n");
+        let said = load().unwrap_err().to_string();
+        assert!(said.ends_with("c.toml: line 4: max_pdu: 10 bytes are no APDU: from 64 to 65535"), "{said}");
+        write("c.toml", "name = \"is15959-d1\"\nbase = \"is15959-d1\"\n");
+        let said = load().unwrap_err().to_string();
+        assert!(said.contains("c.toml: name: there is another"), "{said}");
+        let nowhere = Profile::load(&directory.path().join("nowhere")).unwrap_err().to_string();
+        assert!(nowhere.contains("nowhere: "), "{nowhere}");
     }
 
     #[test]
