@@ -414,7 +414,9 @@ async fn tapped(
         let (mut said, mut due, mut pushes) = (Vec::new(), Vec::new(), Some(pushes));
         loop {
             tokio::select! {
-                Ok(length @ 1..) = client.read(&mut from_client) => {
+                read = client.read(&mut from_client) => {
+                    // With the client goes the connection to the meter, which takes few at once.
+                    let Ok(length @ 1..) = read else { return };
                     said.extend_from_slice(&from_client[..length]);
                     while let Ok(frame) = Wrapper::new_checked(&said) {
                         let (apdu, whole) = (frame.apdu().to_vec(), frame.total_len());
@@ -537,7 +539,8 @@ async fn what_a_profile_says_of_sessions_is_what_goes_over_the_line() {
             Err(error) => assert_eq!(profile, "authenticated", "{error}"),
         }
         let Heard { proposed, said } = &*heard.lock().unwrap();
-        let Proposed { dedicated, max_pdu, control, general } = proposed.as_ref().unwrap();
+        let Proposed { dedicated, max_pdu, control, general } =
+            proposed.as_ref().unwrap_or_else(|| panic!("{profile}: {said:02x?}"));
         let release = said.iter().rev().find_map(|said| match apdu::parse(said) {
             Ok(Apdu::ReleaseRequest(release)) => Some(release.user_information.is_some()),
             _ => None,
