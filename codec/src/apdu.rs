@@ -155,6 +155,16 @@ pub enum Apdu<'a> {
 
 /// Parses one whole APDU.
 ///
+/// ```
+/// # use codec::apdu::{self, Apdu, GetResponseBody};
+/// # use codec::axdr::Value;
+/// let Apdu::GetResponse(response) = apdu::parse(&[0xc4, 1, 0xc1, 0, 0x12, 0x01, 0xf4])? else { panic!() };
+/// let GetResponseBody::Normal(Ok(data)) = response.body else { panic!() };
+/// assert_eq!(data.value(), Value::U16(500));
+/// assert_eq!(apdu::parse(&[0xc4, 1, 0xc1, 0, 0x12, 0x01]).unwrap_err().to_string(), "truncated at byte 5");
+/// # Ok::<(), codec::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::UnsupportedApdu`] for any other service, [`ErrorKind::TrailingBytes`] when something
 /// follows, and whatever is wrong with the fields; the offset is from the start of `apdu`.
@@ -176,8 +186,12 @@ pub fn parse_known<'a>(apdu: &'a [u8], known: &mut Known) -> Result<Apdu<'a>, Er
     }
 }
 
-/// As [`parse`]; `known_title` stands in for a system title that a ciphered APDU leaves out.
-pub(crate) fn parse_with_title<'a>(
+/// As [`parse`]; `known_title` stands in for a system title that a ciphered APDU leaves out, as one may whose sender is
+/// known from the line.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with_title<'a>(
     apdu: &'a [u8],
     known_title: Option<&'a [u8; SYSTEM_TITLE_LEN]>,
 ) -> Result<Apdu<'a>, Error> {

@@ -6,6 +6,19 @@
 //! Lists are proven when they are read and then iterated in place. A value that is not what the class has there gives
 //! a [`ValueError`], which names the attribute, the element, and both types.
 
+//! ```
+//! # use codec::axdr::{self, Writer};
+//! # use codec::cosem::register::{self, ScalerUnit, Unit};
+//! // Attribute 3 of a register, as a meter sends it: kilo and watt-hours.
+//! let (value, _) = axdr::parse(&[2, 2, 0x0f, 3, 0x16, 30])?;
+//! let scale = register::scaler_unit(value)?;
+//! assert_eq!((scale.unit, scale.scaled(847, 0)), (Unit::WattHour, Some(847_000)));
+//! let mut out = Vec::new();
+//! register::AttributeValue::ScalerUnit(ScalerUnit { scaler: 0, ..scale }).write(&mut Writer::new(&mut out));
+//! assert_eq!(out, [2, 2, 0x0f, 0, 0x16, 30]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 #[macro_use]
 mod macros;
 
@@ -34,7 +47,7 @@ use core::fmt;
 use core::str::FromStr;
 
 pub use error::{MAX_PATH, Member, Place, ValueError, ValueErrorKind, type_name};
-pub use wire::{Date, Field, List, ListIter, NoData, Number, Time, Wire};
+pub use wire::{Date, Field, List, ListIter, NoData, Number, SecretOctets, Time, Wire};
 
 /// Number of an interface class; whether a meter has objects of it is another matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,8 @@
 //! not seen before is the caller's, who remembers counters.
 //!
 //! That is the push path. What an association needs besides stands in files of its own: [`association`] seals
-//! and opens its APDUs, [`counter`] remembers counters, [`keys`] wraps new keys, [`hls`] proves who is there.
+//! and opens its APDUs, [`ciphering`] is their form with a head, [`counter`] remembers counters, [`keys`] wraps new keys,
+//! [`hls`] proves who is there.
 //!
 //! The cryptography is behind [`CryptoProvider`]; [`RustCrypto`] is the safe default.
 
@@ -31,6 +32,7 @@ use crate::apdu::{self, Apdu, GeneralGlo, SYSTEM_TITLE_LEN};
 use crate::error::Error;
 
 pub mod association;
+pub mod ciphering;
 pub mod counter;
 pub mod hls;
 pub mod keys;
@@ -214,6 +216,22 @@ impl<T> Authentic<T> {
     }
 }
 
+impl Authentic<&[u8]> {
+    /// A copy to be kept.
+    #[must_use]
+    pub fn to_vec(self) -> Authentic<Vec<u8>> {
+        Authentic(self.0.to_vec())
+    }
+}
+
+impl Authentic<Vec<u8>> {
+    /// What was copied.
+    #[must_use]
+    pub fn as_slice(&self) -> Authentic<&[u8]> {
+        Authentic(&self.0)
+    }
+}
+
 impl<'a> Authentic<&'a [u8]> {
     /// The APDU in verified bytes is as authentic as they are.
     ///
@@ -279,6 +297,12 @@ pub enum SecurityError {
     Broadcast,
     /// Compressed content.
     Compressed,
+    /// A key that travels with the APDU under the master key, which a meter may not push with.
+    WrappedKey,
+    /// A key that both sides derive, as suites 1 and 2 do.
+    AgreedKey,
+    /// It does not say which key it is under.
+    KeyNotNamed,
     /// Too few bytes to hold a tag.
     Length(usize),
     /// The tag is wrong: keys, sender, counter or content.
@@ -298,6 +322,9 @@ impl fmt::Display for SecurityError {
             Self::Suite(suite) => write!(f, "security suite {suite} is not supported"),
             Self::Broadcast => f.write_str("broadcast key is refused"),
             Self::Compressed => f.write_str("compressed content is refused"),
+            Self::WrappedKey => f.write_str("a key wrapped under the master key is refused"),
+            Self::AgreedKey => f.write_str("an agreed key is not supported"),
+            Self::KeyNotNamed => f.write_str("it does not say which key it is under"),
             Self::Length(length) => write!(f, "{length} ciphered bytes cannot hold a tag"),
             Self::Tag => f.write_str("authentication tag is wrong"),
         }
@@ -429,8 +456,10 @@ pub fn seal(
             return;
         }
         (true, true) => {
-            let aad = aad(control, keys);
-            provider.seal(&keys.guek, &iv, &aad, out.split_at_mut(content).1)
+            let mut aad = aad(control, keys);
+            let tag = provider.seal(&keys.guek, &iv, &aad, out.split_at_mut(content).1);
+            aad.zeroize();
+            tag
         }
         (true, false) => {
             let mut aad = aad(control, keys).to_vec();
@@ -441,6 +470,40 @@ pub fn seal(
         }
     };
     out.extend_from_slice(&tag);
+}
+
+/// Verifies a tag over control ‖ authentication key ‖ head, and the content as it stands or is encrypted; decrypts it then.
+fn open_covered<'s>(
+    provider: &impl CryptoProvider,
+    encryption: &[u8; KEY_LEN],
+    iv: &[u8; IV_LEN],
+    (control, authentication, head): (SecurityControl, &[u8; KEY_LEN], &[u8]),
+    payload: &[u8],
+    encrypted: bool,
+    Scratch(buffer): &'s mut Scratch,
+) -> Result<Authentic<&'s [u8]>, SecurityError> {
+    let (payload, tag) = split_tag(payload)?;
+    // Nothing of an earlier APDU is left behind when the buffer has to grow.
+    buffer.zeroize();
+    buffer.reserve(AAD_LEN + head.len() + payload.len());
+    buffer.push(control.0);
+    buffer.extend_from_slice(authentication);
+    buffer.extend_from_slice(head);
+    let covered = buffer.len();
+    buffer.extend_from_slice(payload);
+    let opened = if encrypted {
+        let (aad, data) = buffer.split_at_mut(covered);
+        provider.open(encryption, iv, aad, data, tag)
+    } else {
+        provider.open(encryption, iv, buffer, &mut [], tag)
+    };
+    if let Err(mismatch) = opened {
+        buffer.zeroize();
+        return Err(mismatch.into());
+    }
+    let (aad, plain) = buffer.split_at_mut(covered);
+    aad.zeroize();
+    Ok(Authentic(plain))
 }
 
 fn iv(system_title: &[u8; SYSTEM_TITLE_LEN], counter: u32) -> [u8; IV_LEN] {

@@ -22,6 +22,16 @@ pub const HEADER_LEN: usize = 8;
 pub const VERSION: u16 = 1;
 
 /// A borrowed view of one whole frame.
+///
+/// ```
+/// # use codec::wrapper::{Wrapper, WrapperRepr};
+/// let mut bytes = Vec::new();
+/// WrapperRepr { source: 48, destination: 1 }.emit(&[0xc0, 1], &mut bytes);
+/// let frame = Wrapper::new_checked(&bytes)?;
+/// assert_eq!((frame.source(), frame.destination(), frame.apdu()), (48, 1, &[0xc0, 1][..]));
+/// assert!(Wrapper::new_checked(&bytes[..9]).is_err());
+/// # Ok::<(), codec::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wrapper<'a> {
     source: u16,

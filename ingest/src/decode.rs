@@ -2,9 +2,10 @@
 //! this order. Nothing here changes any state, so a forged frame leaves no trace but evidence; whether a counter was
 //! used before is judged by the journal thread, before what is decoded here has any effect.
 
-use codec::apdu::{self, Apdu, DataNotification, GeneralGlo, LongInvokeId};
+use codec::apdu::ciphered::{Ciphered, GeneralCiphering, Scope, Service};
+use codec::apdu::{self, Apdu, DataNotification, EventNotification, GeneralGlo, LongInvokeId};
 use codec::axdr::Known;
-use codec::security::{self, Keys, Opened, Scratch, SecurityError};
+use codec::security::{self, Keys, Opened, Scratch, SecurityError, ciphering};
 use codec::wrapper::HEADER_LEN;
 use codec::{Error, ErrorKind};
 use codec_aws_lc::AwsLc;
@@ -15,7 +16,7 @@ use crate::keys::{Entry, ReadKeys, ReplacedKeys};
 use crate::normalize::{self, Normalized};
 use crate::parts;
 use crate::print::{Keyed, Print};
-use crate::received::Received;
+use crate::received::{OpenedPush, Received};
 
 /// What a record of a frame has besides raw bytes, readings and detail, at most; the detail of a reused counter, which
 /// is found out later, is in it.
@@ -161,6 +162,30 @@ impl Decoder<'_> {
         Decoded { frame, content }
     }
 
+    /// What a session opened under the key of its association. That key has counters of its own, which the session judged:
+    /// here there is none. What is kept are the bytes in the clear; the key is gone with the association.
+    #[cold]
+    pub(crate) fn decode_opened(&self, opened: OpenedPush, buffers: &mut Buffers) -> Decoded {
+        let OpenedPush { source, received_at, title, apdu } = opened;
+        let raw = apdu.into_inner();
+        let known = self.keys.with(title, |entry| Verified {
+            meter: entry.meter,
+            key_epoch: entry.key_epoch,
+            taken_until: None,
+            counter: None,
+            push: self.plaintext(&raw, &entry, true, received_at, &mut buffers.known),
+        });
+        let content = known.map_or_else(
+            || {
+                let detail = format!("system title {title} is not registered");
+                Content::Evidence(Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail })
+            },
+            Content::Verified,
+        );
+        let frame = Frame { source, received_at, digest: crate::digest(&raw), raw, title: Some(title) };
+        Decoded { frame, content }
+    }
+
     fn look(&self, received: &Received, buffers: &mut Buffers) -> Result<(SystemTitle, Verified), Refusal> {
         let framed = parts::apdu_of(&received.bytes, received.framing, self.max_apdu);
         let (apdu, at) = framed.map_err(undecodable)?;
@@ -169,15 +194,140 @@ impl Decoder<'_> {
             let length = u16::try_from(apdu.len()).unwrap_or(u16::MAX);
             return Err(undecodable(Error { kind: ErrorKind::FrameTooLong(length), offset: at }));
         }
-        match apdu::parse(apdu).map_err(|error| undecodable(shifted(error, at)))? {
-            Apdu::GeneralGlo(glo) => self.ciphered(&glo, at, received, buffers),
-            Apdu::DataNotification(push) => self.clear(&push, received),
-            // Requests and answers of an association: nobody asked here.
-            _ => {
-                let unasked = ErrorKind::UnsupportedApdu(apdu.first().copied().unwrap_or_default());
-                Err(undecodable(Error { kind: unasked, offset: at }))
+        match apdu::parse(apdu) {
+            Ok(Apdu::GeneralGlo(glo)) => self.ciphered(&glo, at, received, buffers),
+            Ok(Apdu::DataNotification(push)) => self.clear(&push, received),
+            other => self.rare(other, apdu, at, received, buffers),
+        }
+    }
+
+    /// What is no push as nearly all are: another form of one, or no push at all. The table of it is in
+    /// `docs/dlms-differences.md`.
+    #[cold]
+    fn rare(
+        &self,
+        parsed: Result<Apdu<'_>, Error>,
+        apdu: &[u8],
+        at: usize,
+        received: &Received,
+        buffers: &mut Buffers,
+    ) -> Result<(SystemTitle, Verified), Refusal> {
+        let known = received.identity;
+        let parsed = match (parsed, &known) {
+            // Who left his title out is known from the line.
+            (Err(Error { kind: ErrorKind::SystemTitleMissing, .. }), Some(title)) => {
+                apdu::parse_with_title(apdu, Some(&title.0))
+            }
+            (parsed, _) => parsed,
+        };
+        match parsed {
+            Ok(Apdu::GeneralGlo(glo)) => self.ciphered(&glo, at, received, buffers),
+            Ok(Apdu::GeneralCiphering(general)) => self.ciphering(&general, received, buffers),
+            Ok(Apdu::EventNotification(event)) => self.event_in_clear(&event, received),
+            Ok(Apdu::Ciphered(event)) if is_global_event(&event) => {
+                let title = known.ok_or_else(|| nameless("glo-event-notification-request"))?;
+                self.ciphered(&event.as_general(&title.0), at, received, buffers)
+            }
+            Ok(other) => {
+                let detail = format!("{}, which nobody asked for", name_of(&other));
+                Err((known, Evidence { meter: None, reason: QuarantineReason::Unasked, detail }))
+            }
+            Err(Error { kind: ErrorKind::SystemTitleMissing, .. }) => {
+                Err(nameless("a ciphered apdu without a system title"))
+            }
+            Err(error) => Err(undecodable(shifted(error, at))),
+        }
+    }
+
+    /// A push in general-ciphering.
+    fn ciphering(
+        &self,
+        general: &GeneralCiphering<'_>,
+        received: &Received,
+        buffers: &mut Buffers,
+    ) -> Result<(SystemTitle, Verified), Refusal> {
+        let title = SystemTitle(*general.originator());
+        let known = self.keys.with(title, |entry| {
+            check_identity(title, received.identity, &entry)?;
+            let tries = std::iter::once(Tried::present(&entry));
+            let mut last = SecurityError::Tag;
+            for tried in tries.chain(entry.replaced.iter().map(Tried::replaced)) {
+                let Buffers { plaintext, known } = buffers;
+                let opened = ciphering::open(&AwsLc, general, tried.keys, entry.policy, plaintext);
+                let (plaintext, authentic) = match opened {
+                    Ok(Opened::Authentic(plaintext)) => (plaintext.into_inner(), true),
+                    Ok(Opened::Unauthenticated(plaintext)) => (plaintext, false),
+                    Err(error) => {
+                        last = error;
+                        continue;
+                    }
+                };
+                return Ok(Verified {
+                    meter: entry.meter,
+                    key_epoch: tried.key_epoch,
+                    taken_until: tried.taken_until,
+                    counter: Some(general.invocation_counter()),
+                    push: self.plaintext(plaintext, &entry, authentic, received.received_at, known),
+                });
+            }
+            Err(refused(title, &entry, reason_of(last), last.to_string()))
+        });
+        let unknown = || {
+            let detail = format!("originator {title} is not registered");
+            Err((Some(title), Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
+        };
+        known.unwrap_or_else(unknown).map(|verified| (title, verified))
+    }
+
+    /// An event in the clear names nobody: its link does.
+    fn event_in_clear(
+        &self,
+        event: &EventNotification<'_>,
+        received: &Received,
+    ) -> Result<(SystemTitle, Verified), Refusal> {
+        let title = received.identity.ok_or_else(|| nameless("event-notification-request"))?;
+        let known = self.keys.with(title, |entry| {
+            if !security::plain_allowed(entry.policy) {
+                let detail = "an event in the clear is refused by policy authenticated".to_owned();
+                return Err(refused(title, &entry, QuarantineReason::PolicyRefused, detail));
+            }
+            let push = self.event(event, &entry, false, received.received_at);
+            let (meter, key_epoch) = (entry.meter, entry.key_epoch);
+            Ok((title, Verified { meter, key_epoch, taken_until: None, counter: None, push }))
+        });
+        known.unwrap_or_else(|| {
+            let detail = format!("system title {title} is not registered");
+            Err((Some(title), Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
+        })
+    }
+
+    /// One attribute that a meter tells by itself.
+    #[cold]
+    fn event(
+        &self,
+        event: &EventNotification<'_>,
+        entry: &Entry<'_>,
+        authentic: bool,
+        received_at: Instant,
+    ) -> Result<Push, Unfit> {
+        let profile = &self.profiles[usize::from(entry.profile)];
+        let unfit = |reason, detail| Unfit { reason, detail, confirm: None };
+        let normalized = normalize::normalize_event(event, profile, self.calendar);
+        let mut normalized = normalized.map_err(|mismatch| {
+            unfit(QuarantineReason::ProfileMismatch, format!("profile {}: {mismatch}", profile.name))
+        })?;
+        for reading in &mut normalized.readings {
+            if reading.end > received_at.plus_seconds(FAR_AHEAD_S) {
+                let end = reading.end;
+                let detail = format!("its time is {end}, more than {FAR_AHEAD_S} s after its receipt");
+                return Err(unfit(QuarantineReason::FarAhead, detail));
+            }
+            if !authentic {
+                reading.quality = reading.quality.with(Quality::UNAUTHENTICATED);
             }
         }
+        let values = self.keyed.print_of(&normalized.readings, normalized.event_word);
+        Ok(Push { normalized, values, confirm: None })
     }
 
     fn ciphered(
@@ -251,7 +401,12 @@ impl Decoder<'_> {
             .map_err(|error| undecodable(format!("in plaintext: {error}")))?
         {
             Apdu::DataNotification(push) => self.push(&push, entry, authentic, received_at),
-            _ => Err(undecodable("in plaintext: not a data-notification at byte 0".to_owned())),
+            Apdu::EventNotification(event) => self.event(&event, entry, authentic, received_at),
+            other => Err(Unfit {
+                reason: QuarantineReason::Unasked,
+                detail: format!("in plaintext: {}, which nobody asked for", name_of(&other)),
+                confirm: None,
+            }),
         }
     }
 
@@ -354,6 +509,46 @@ fn title_at_first_sight(received: &Received) -> Option<SystemTitle> {
     }
 }
 
+fn is_global_event(ciphered: &Ciphered<'_>) -> bool {
+    ciphered.scope() == Scope::Global && ciphered.service() == Service::EventNotificationRequest
+}
+
+/// What an APDU is called that is no push.
+fn name_of(apdu: &Apdu<'_>) -> String {
+    let name = match apdu {
+        Apdu::InitiateRequest(_) => "initiate-request",
+        Apdu::InitiateResponse(_) => "initiate-response",
+        Apdu::ConfirmedServiceError(_) => "confirmed-service-error",
+        Apdu::DataNotification(_) => "data-notification",
+        Apdu::DataNotificationConfirm(_) => "data-notification-confirm",
+        Apdu::GetRequest(_) => "get-request",
+        Apdu::SetRequest(_) => "set-request",
+        Apdu::EventNotification(_) => "event-notification-request",
+        Apdu::ActionRequest(_) => "action-request",
+        Apdu::GetResponse(_) => "get-response",
+        Apdu::SetResponse(_) => "set-response",
+        Apdu::ActionResponse(_) => "action-response",
+        Apdu::ExceptionResponse(exception) => return exception.to_string(),
+        // With the prefix of its key.
+        Apdu::Ciphered(ciphered) => return ciphered.to_string(),
+        Apdu::AssociationRequest(_) => "AARQ",
+        Apdu::AssociationResponse(_) => "AARE",
+        Apdu::ReleaseRequest(_) => "RLRQ",
+        Apdu::ReleaseResponse(_) => "RLRE",
+        Apdu::GeneralGlo(_) => "general-glo-ciphering",
+        Apdu::GeneralDed(_) => "general-ded-ciphering, under the dedicated key of an association",
+        Apdu::GeneralCiphering(_) => "general-ciphering",
+        Apdu::GeneralBlockTransfer(_) => "a block of a general-block-transfer",
+    };
+    name.to_owned()
+}
+
+/// What says nowhere whose it is.
+fn nameless(what: &str) -> Refusal {
+    let detail = format!("{what} names no sender, and the link belongs to no meter");
+    (None, Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail })
+}
+
 fn shifted(error: Error, by: usize) -> Error {
     Error { kind: error.kind, offset: error.offset + by }
 }
@@ -392,6 +587,9 @@ fn reason_of(error: SecurityError) -> QuarantineReason {
         SecurityError::Policy { .. } => QuarantineReason::PolicyRefused,
         SecurityError::Tag => QuarantineReason::TagMismatch,
         SecurityError::Suite(_)
+        | SecurityError::WrappedKey
+        | SecurityError::AgreedKey
+        | SecurityError::KeyNotNamed
         | SecurityError::Broadcast
         | SecurityError::Compressed
         | SecurityError::Length(_) => QuarantineReason::Undecodable,

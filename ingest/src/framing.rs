@@ -400,30 +400,10 @@ mod stream_target;
 
 #[cfg(test)]
 mod tests {
-    use codec::wrapper::WrapperRepr;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn frame(apdu: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        WrapperRepr { source: 1, destination: 48 }.emit(apdu, &mut bytes);
-        bytes
-    }
-
-    fn in_mbus(apdu: &[u8]) -> Vec<u8> {
-        let head = mbus::FrameRepr {
-            control: 0x53,
-            address: 0xff,
-            number: 0,
-            last: false,
-            source: 1,
-            destination: 103,
-        };
-        let mut bytes = Vec::new();
-        assert!(mbus::emit_push(head, apdu, &mut bytes));
-        bytes
-    }
+    use crate::framed::{in_hdlc, in_mbus, in_wrapper as frame};
 
     fn push(item: Option<Item>) -> Vec<u8> {
         match item {
@@ -434,10 +414,7 @@ mod tests {
 
     #[test]
     fn a_vendors_message_is_passed_over_where_a_frame_follows_and_only_there() {
-        let mut in_hdlc = Vec::new();
-        let (to, from) = (hdlc::Address::PUBLIC_CLIENT, hdlc::Address::MANAGEMENT);
-        hdlc::emit_push(to, from, &[0x0f; 20], 128, &mut in_hdlc);
-        for frame in [frame(&[0x0f; 20]), in_hdlc, in_mbus(&[0x0f; 20])] {
+        for frame in [frame(&[0x0f; 20]), in_hdlc(&[0x0f; 20]), in_mbus(&[0x0f; 20])] {
             let mut decoder = StreamDecoder::new(100);
             let mut stream = BytesMut::new();
             for piece in [&b"IMEI 860000000000000"[..], b"\r\n", &frame[..5], &frame[5..]] {
@@ -468,9 +445,7 @@ mod tests {
 
     #[test]
     fn a_message_that_ends_in_a_spoilt_frame_is_passed_over_and_the_frame_is_evidence() {
-        let mut spoilt = Vec::new();
-        let (to, from) = (hdlc::Address::PUBLIC_CLIENT, hdlc::Address::MANAGEMENT);
-        hdlc::emit_push(to, from, &[0x0f; 20], 128, &mut spoilt);
+        let mut spoilt = in_hdlc(&[0x0f; 20]);
         let last = spoilt.len() - 4;
         spoilt[last] ^= 1;
         let mut decoder = StreamDecoder::new(100);
@@ -507,9 +482,7 @@ mod tests {
     #[test]
     fn segments_and_blocks_become_one_push_and_what_is_not_whole_is_handed_out() {
         let mut stream = BytesMut::new();
-        let mut bytes = Vec::new();
-        let (to, from) = (hdlc::Address::PUBLIC_CLIENT, hdlc::Address::MANAGEMENT);
-        hdlc::emit_push(to, from, &[0x0f; 300], 128, &mut bytes);
+        let mut bytes = in_hdlc(&[0x0f; 300]);
         stream.extend_from_slice(&bytes);
         let mut decoder = StreamDecoder::new(400);
         assert_eq!(decoder.decode(&mut stream).unwrap(), Some(Item::Part));

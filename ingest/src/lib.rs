@@ -21,6 +21,8 @@ mod admission;
 mod clock;
 mod decode;
 mod evidence;
+#[cfg(test)]
+mod framed;
 mod framing;
 mod gather;
 mod judge;

@@ -20,6 +20,7 @@ mod stamp;
 
 use std::fmt;
 
+use codec::apdu::{AttributeDescriptor, EventNotification};
 use codec::axdr::{DateTime, Elements, Iter, Value};
 use model::{Calendar, Channel, EventWord, Instant, ObisCode, Reading, ReadingKind, Values};
 use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
@@ -120,6 +121,9 @@ pub enum Expected {
     /// 128 bits.
     #[error("a bit-string of 128 bits")]
     EventWord,
+    /// An attribute that the profile has among its events or its instantaneous values.
+    #[error("an attribute of the profile's events or instantaneous values")]
+    Attribute,
 }
 
 /// What is at a place.
@@ -131,6 +135,8 @@ pub enum Found {
     Count(usize),
     /// A setup that the profile does not have.
     Setup(ObisCode),
+    /// An attribute that the profile does not have.
+    Attribute(AttributeDescriptor),
 }
 
 impl fmt::Display for Found {
@@ -139,6 +145,7 @@ impl fmt::Display for Found {
             Found::Type(name) => f.write_str(name),
             Found::Count(count) => count.fmt(f),
             Found::Setup(setup) => setup.fmt(f),
+            Found::Attribute(attribute) => attribute.fmt(f),
         }
     }
 }
@@ -167,6 +174,53 @@ pub fn normalize(
     calendar: &Calendar,
 ) -> Result<Normalized, Mismatch> {
     normalize_with(SHAPES, body, notified_at, profile, calendar)
+}
+
+/// Reads an event-notification: one attribute, which is the event status word, or an instantaneous value at the time that
+/// the meter says.
+///
+/// # Errors
+/// [`Mismatch`] when the profile has no such attribute, or another type of it, or a value without a time.
+pub fn normalize_event(
+    event: &EventNotification<'_>,
+    profile: &Profile,
+    calendar: &Calendar,
+) -> Result<Normalized, Mismatch> {
+    let place = Place::default();
+    let AttributeDescriptor { class, instance, attribute } = event.attribute;
+    let told = |column: &Column| {
+        let name = (column.class, column.obis.0, i16::from(column.attribute));
+        name == (class.0, instance.0, i16::from(attribute))
+    };
+    let layouts = profile.push.iter();
+    let kinds = layouts.filter(|layout| matches!(layout.kind, PushKind::Event | PushKind::Instant));
+    let column = kinds.flat_map(|layout| &layout.columns).find(|column| told(column));
+    let unknown = || mismatch(place, Expected::Attribute, Found::Attribute(event.attribute));
+    let column = column.ok_or_else(unknown)?;
+    let stamp = event.time.and_then(|time| Clock::new(profile.clock, calendar).read(time));
+    let value = event.value.value();
+    let unfit = |expected| mismatch(place, expected, type_of(&value));
+    let mut normalized = Normalized { pushed_at: stamp.map(|stamp| stamp.instant), ..Normalized::default() };
+    match column.to {
+        Target::Ignore => {}
+        Target::EventWord => normalized.event_word = Some(event_word(&value, place)?),
+        Target::Channel(channel) => {
+            let Stamp { instant: end, deviation_min, clock_status, quality } =
+                stamp.ok_or_else(|| mismatch(place, Expected::Clock, Found::Type("null")))?;
+            let number = number(&value, None, channel).map_err(unfit)?;
+            let number = number.ok_or_else(|| unfit(Expected::Number(channel)))?;
+            let value = scaled(number, column, channel).ok_or_else(|| unfit(Expected::InRange(channel)))?;
+            normalized.readings.push(Reading {
+                kind: ReadingKind::Instant,
+                end,
+                deviation_min,
+                clock_status,
+                quality,
+                values: [(channel, value)].into_iter().collect(),
+            });
+        }
+    }
+    Ok(normalized)
 }
 
 /// As [`normalize`], by plans for so many shapes; without one, every row is read cell by cell.

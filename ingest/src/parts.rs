@@ -269,21 +269,20 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use codec::apdu::block_transfer::BlockSender;
-    use codec::wrapper::WrapperRepr;
 
     use super::*;
+    use crate::framed::{in_hdlc, in_mbus, in_wrapper};
 
     /// The blocks of an APDU, each in a frame.
     fn blocks(apdu: &[u8], block_len: usize) -> Vec<Vec<u8>> {
         let mut sender = BlockSender::unconfirmed(apdu, block_len).unwrap();
         let mut frames = Vec::new();
         loop {
-            let (mut block, mut frame) = (Vec::new(), Vec::new());
+            let mut block = Vec::new();
             if !sender.emit_next(&mut block) {
                 return frames;
             }
-            WrapperRepr { source: 1, destination: 48 }.emit(&block, &mut frame);
-            frames.push(frame);
+            frames.push(in_wrapper(&block));
         }
     }
 
@@ -312,8 +311,7 @@ mod tests {
 
     #[test]
     fn segments_give_their_apdu_and_a_spoilt_one_none() {
-        let mut bytes = Vec::new();
-        hdlc::emit_push(Address::PUBLIC_CLIENT, Address::MANAGEMENT, &[0x0f; 300], 128, &mut bytes);
+        let mut bytes = in_hdlc(&[0x0f; 300]);
         let (apdu, _) = apdu_of(&bytes, Framing::Hdlc, 300).unwrap();
         assert_eq!(apdu, vec![0x0f; 300]);
         bytes[40] ^= 1;
@@ -325,17 +323,8 @@ mod tests {
 
     #[test]
     fn long_frames_give_their_apdu_and_a_missing_one_is_named() {
-        let head = mbus::FrameRepr {
-            control: 0x53,
-            address: 0xff,
-            number: 0,
-            last: false,
-            source: 1,
-            destination: 103,
-        };
         let apdu: Vec<u8> = (0..600_u32).map(|at| if at == 0 { 0x0f } else { at as u8 }).collect();
-        let mut bytes = Vec::new();
-        assert!(mbus::emit_push(head, &apdu, &mut bytes));
+        let bytes = in_mbus(&apdu);
         assert_eq!(apdu_of(&bytes, Framing::Mbus, 600).unwrap(), (Cow::Owned(apdu), 0));
         let error = |bytes: &[u8]| apdu_of(bytes, Framing::Mbus, 600).unwrap_err();
         let first = mbus::Frame::new_checked(&bytes).unwrap().total_len();

@@ -49,7 +49,7 @@ use crate::keys::KeyTable;
 use crate::lake::{BoxError, Lake};
 use crate::print::Keyed;
 use crate::queue::{ControlItem, Frames, Queue};
-use crate::received::{Received, Refused, Ticket, Tickets};
+use crate::received::{OpenedPush, Received, Refused, Ticket, Tickets};
 
 use checkpoint::CheckpointJob;
 use fold::FoldJob;
@@ -253,6 +253,11 @@ impl Pipeline {
         self.submitter().submit(received).await
     }
 
+    /// Gives a push to the pipeline that a session opened; waits while the queue is full.
+    pub(crate) async fn submit_opened(&self, opened: OpenedPush) -> Result<Ticket, Refused> {
+        self.core.submit_opened(opened).await
+    }
+
     /// A handle for one task that gives many frames.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
@@ -298,6 +303,11 @@ impl Pipeline {
     /// When a part of it fails, or the pipeline has stopped.
     pub async fn checkpoint(&self) -> Result<Position, PipelineError> {
         self.core.checkpoint().await
+    }
+
+    /// The profile of this name.
+    pub(crate) fn profile(&self, name: &str) -> Option<&Profile> {
+        self.core.profiles.iter().find(|profile| profile.name == name)
     }
 
     /// The clock that stamps what comes in.
@@ -427,10 +437,21 @@ impl Core {
     /// Bytes of the queue that a frame takes: what it may become when it is decoded, and never less than one of
     /// `queue_frames` equal parts.
     fn permits(&self, received: &Received) -> u32 {
+        self.permits_of(received.bytes.len())
+    }
+
+    fn permits_of(&self, length: usize) -> u32 {
         let total = self.options.queue_bytes;
         let least = total / self.options.queue_frames.max(1);
-        let weight = (received.bytes.len() * 8).max(least).max(1).min(total);
+        let weight = (length * 8).max(least).max(1).min(total);
         u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+
+    async fn submit_opened(&self, opened: OpenedPush) -> Result<Ticket, Refused> {
+        let permit = self.acquire(self.permits_of(opened.apdu.get().len())).await?;
+        let mut desk = Desk::new(usize::from(u16::MAX));
+        let decoded = self.decoder(desk.max_apdu).decode_opened(opened, &mut desk.buffers);
+        self.queue(vec![decoded], permit).map(Ticket::from)
     }
 
     async fn acquire(&self, permits: u32) -> Result<OwnedSemaphorePermit, Refused> {
@@ -456,6 +477,11 @@ impl Core {
             }
             frames.into_iter().map(|received| decoder.decode(received, &mut desk.buffers)).collect()
         };
+        self.queue(decoded, permit)
+    }
+
+    /// Queues frames; the permit is for all of them.
+    fn queue(&self, decoded: Vec<Decoded>, permit: OwnedSemaphorePermit) -> Result<Tickets, Refused> {
         let proven = decoded.iter().map(Decoded::proven).collect();
         let bytes = decoded.iter().map(Decoded::record_bytes).sum();
         let (reply, answer) = oneshot::channel();

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use codec::apdu::LongInvokeId;
+use codec::security::Authentic;
 use model::{Instant, MeterId, Position, QuarantineReason, Source, SystemTitle};
 use tokio::sync::oneshot;
 
@@ -22,6 +23,19 @@ pub struct Received {
     pub bytes: Bytes,
     /// The meter that the connection or topic belongs to, where that is bound to one by its credentials.
     pub identity: Option<SystemTitle>,
+}
+
+/// A push that a session opened under the key of its association, which proves whose it is.
+#[derive(Debug)]
+pub(crate) struct OpenedPush {
+    /// The way it came.
+    pub(crate) source: Source,
+    /// When it was whole.
+    pub(crate) received_at: Instant,
+    /// The meter that the association is with.
+    pub(crate) title: SystemTitle,
+    /// The APDU.
+    pub(crate) apdu: Authentic<Vec<u8>>,
 }
 
 /// What stands around an APDU.

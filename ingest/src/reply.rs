@@ -61,6 +61,7 @@ impl ReturnPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framed::{LONG_FRAME, in_hdlc_from, in_mbus};
 
     #[test]
     fn a_receipt_goes_back_to_where_the_push_came_from() {
@@ -74,8 +75,7 @@ mod tests {
 
     #[test]
     fn a_receipt_of_a_push_in_hdlc_goes_back_in_hdlc() {
-        let mut push = Vec::new();
-        hdlc::emit_push(Address::PUBLIC_CLIENT, Address::two(1, 17), &[0x0f; 300], 128, &mut push);
+        let push = in_hdlc_from(Address::two(1, 17), &[0x0f; 300]);
         let mut receipt = Vec::new();
         ReturnPath::of(&push).unwrap().write_confirm(LongInvokeId(0x4000_0007), &mut receipt);
         let frame = hdlc::Frame::new_checked(&receipt).unwrap();
@@ -85,20 +85,11 @@ mod tests {
 
     #[test]
     fn a_receipt_of_a_push_in_long_frames_goes_back_in_one() {
-        let head = mbus::FrameRepr {
-            control: 0x53,
-            address: 0xff,
-            number: 0,
-            last: false,
-            source: 1,
-            destination: 103,
-        };
-        let mut push = Vec::new();
-        assert!(mbus::emit_push(head, &[0x0f; 300], &mut push));
+        let push = in_mbus(&[0x0f; 300]);
         let mut receipt = Vec::new();
         ReturnPath::of(&push).unwrap().write_confirm(LongInvokeId(0x4000_0007), &mut receipt);
         let frame = mbus::Frame::new_checked(&receipt).unwrap();
-        assert_eq!(frame.head(), mbus::FrameRepr { source: 103, destination: 1, last: true, ..head });
+        assert_eq!(frame.head(), mbus::FrameRepr { source: 103, destination: 1, last: true, ..LONG_FRAME });
         assert_eq!(frame.data(), [0x10, 0x40, 0, 0, 7, 0]);
     }
 }

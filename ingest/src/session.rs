@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use codec::apdu::acse::{Diagnostic, ServiceUser};
+use codec::apdu::initiate::Conformance;
 use codec::apdu::{AttributeDescriptor, MethodDescriptor, SYSTEM_TITLE_LEN, SelectedAttribute};
 use codec::axdr::{Data, Value};
 use codec::cosem::ClassId;
@@ -34,6 +35,7 @@ use codec::cosem::india::association::{Association, PUBLIC, READER, UTILITY};
 use codec::cosem::india::identity::SERIAL_NUMBER;
 use codec::hdlc::{Address, ClientLineOptions, Parameters};
 use codec::security::Keys;
+use codec::security::association::Protect;
 use codec::security::counter::{RisingCounter, SendCounter};
 use codec::security::hls::Secret;
 use codec::security::keys::AssociationKeys;
@@ -43,8 +45,10 @@ use codec::session::client::{
 };
 use codec::session::india::IndianSession;
 use model::{MeterId, SystemTitle};
+use profiles::{Release, SessionRule};
 use registry::{Asking, HdlcAddress, Mechanism, MeterAccess, MeterFraming, Reader, Registry};
 
+use crate::received::OpenedPush;
 use crate::reply::ReturnPath;
 use crate::{Framing, Pipeline, Received};
 
@@ -482,6 +486,9 @@ impl Sessions {
             _lease: lease,
         };
         let mut config = config;
+        if config.protection.is_some() && self.rule(meter).general && link.takes_general() {
+            config.conformance = config.conformance.union(Conformance::GENERAL_PROTECTION);
+        }
         if link.takes_blocks() {
             config = config.in_blocks(meter.asking.block_window);
         }
@@ -506,7 +513,7 @@ impl Sessions {
             true => Err(SessionError::NoSecret { meter: meter.serial.clone(), what, column }),
             false => Ok(Secret::new(secret.clone())),
         };
-        let secrets = &meter.secrets;
+        let (secrets, rule) = (&meter.secrets, self.rule(meter));
         let authentication = match client.mechanism {
             Mechanism::None => Authentication::None,
             Mechanism::Password => {
@@ -525,10 +532,26 @@ impl Sessions {
         let config = match authentication {
             Authentication::None if client.sap == PUBLIC.client_sap => Config::public(title),
             Authentication::None => Config::plain(title),
-            authentication => Config::ciphered(title, authentication, Protection::new(keys)),
+            authentication => {
+                let protect = match rule.protection {
+                    profiles::Protection::Authenticated => Protect::Authenticated,
+                    profiles::Protection::Encrypted => Protect::AuthenticatedEncrypted,
+                };
+                let dedicated = rule.dedicated_key;
+                let protection = Protection { protect, dedicated, ..Protection::new(keys) };
+                Config::ciphered(title, authentication, protection)
+            }
         };
+        let SessionRule { release, max_pdu, .. } = rule;
+        let release_ciphered = release == Release::Ciphered;
         let timing = Timing { answer: self.options.answer, tries: self.options.tries };
-        Ok(Config { meter_title: Some(meter.title.0), timing, ..config })
+        Ok(Config { meter_title: Some(meter.title.0), timing, release_ciphered, max_pdu, ..config })
+    }
+
+    /// What meters of its type ask of a session; what Indian ones do with where the profiles are not at hand.
+    fn rule(&self, meter: &MeterAccess) -> SessionRule {
+        let profile = self.pipeline.as_ref().and_then(|pipeline| pipeline.profile(&meter.profile));
+        profile.map_or_else(SessionRule::default, |profile| profile.session)
     }
 }
 
@@ -710,7 +733,7 @@ impl MeterSession {
                 }
                 match event {
                     Event::Closed(error) => return Err(error.unwrap_or(Error::Closed).into()),
-                    Event::Pushed(Push::Received(apdu) | Push::Opened(apdu)) => self.pushed(apdu).await,
+                    Event::Pushed(push) => self.pushed(push).await,
                     Event::Resynchronised { next } => {
                         tracing::warn!(meter = self.meter(), next, "the sending counter was behind");
                     }
@@ -744,8 +767,9 @@ impl MeterSession {
             };
             let wait = deadline.saturating_sub(self.start.elapsed());
             match tokio::time::timeout(wait, self.link.receive()).await {
-                Ok(Ok(Incoming { client, apdu, path })) => {
+                Ok(Ok(Incoming { client, apdu, path, receipts })) => {
                     self.path = path;
+                    (0..receipts).for_each(|_| self.session.receipt_sent());
                     self.session.handle_apdu(client, &apdu);
                 }
                 Ok(Err(_)) => self.session.handle_disconnected(),
@@ -760,20 +784,26 @@ impl MeterSession {
     }
 
     /// A push has the way of all pushes, and as there its confirm goes out once it is durable. The question that it came
-    /// before waits so long. What was under the dedicated key of the session is in the clear now, so that only a policy
-    /// which takes that takes it; else it is evidence, and counted.
-    async fn pushed(&mut self, apdu: Vec<u8>) {
+    /// before waits so long. What was under the dedicated key of the session was opened and judged by it, and is the meter's
+    /// that the session is with.
+    async fn pushed(&mut self, push: Push) {
         let path = self.path.take();
-        let identity = self.identity();
+        let (identity, asked) =
+            (self.identity(), self.session.client().config().meter_title.map(SystemTitle));
         let Some(pipeline) = &self.pipeline else { return };
-        let received = Received {
-            source: self.link.source(),
-            received_at: pipeline.clock().now(),
-            framing: Framing::Apdu,
-            bytes: Bytes::from(apdu),
-            identity,
+        let (source, received_at) = (self.link.source(), pipeline.clock().now());
+        let submitted = match (push, asked) {
+            (Push::Opened(apdu), Some(title)) => {
+                pipeline.submit_opened(OpenedPush { source, received_at, title, apdu }).await
+            }
+            // No session of ours has a key and does not know whose.
+            (Push::Opened(_), None) => return,
+            (Push::Received(apdu), _) => {
+                let (framing, bytes) = (Framing::Apdu, Bytes::from(apdu));
+                pipeline.submit(Received { source, received_at, framing, bytes, identity }).await
+            }
         };
-        let ticket = match pipeline.submit(received).await {
+        let ticket = match submitted {
             Ok(ticket) => ticket,
             Err(refused) => {
                 tracing::warn!(%refused, "a push that came in a session was not taken");
@@ -782,9 +812,9 @@ impl MeterSession {
         };
         // Without a confirm the meter sends it again, and it is known then.
         let Ok(Ok(acked)) = tokio::time::timeout(DURABLE, ticket).await else { return };
-        if let Some((push, path)) = acked.confirm.zip(path)
-            && self.link.confirm(push, path).await.is_err()
-        {
+        let Some((push, path)) = acked.confirm.zip(path) else { return };
+        self.session.receipt_sent();
+        if self.link.confirm(push, path).await.is_err() {
             self.session.handle_disconnected();
         }
     }

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use codec::apdu::{self, Apdu};
+use codec::hdlc;
 use codec::wrapper::Wrapper;
 use metrics::{counter, gauge};
 use model::{MeterId, Source};
@@ -431,7 +432,7 @@ impl Connection {
                 }
                 // The session that waited for it has just ended.
                 Ok(Some(Item::Link(_))) => progress = Progress::Whole,
-                Ok(Some(Item::Push(bytes, Framing::Wrapper))) if self.is_refused_receipt(&bytes) => {
+                Ok(Some(Item::Push(bytes, framing))) if self.is_refused_receipt(&bytes, framing) => {
                     counter!(telemetry::RECEIPTS_REFUSED).increment(1);
                     progress = Progress::Whole;
                 }
@@ -463,10 +464,21 @@ impl Connection {
     }
 
     /// Whether a meter that proved itself here says that it does not know what a receipt is: it is no push, and brings nothing.
-    fn is_refused_receipt(&self, frame: &[u8]) -> bool {
-        let frame =
-            if matches!(self.behind, Behind::Nobody) { None } else { Wrapper::new_checked(frame).ok() };
-        frame.is_some_and(|frame| matches!(apdu::parse(frame.apdu()), Ok(Apdu::ExceptionResponse(_))))
+    fn is_refused_receipt(&self, frame: &[u8], framing: Framing) -> bool {
+        if matches!(self.behind, Behind::Nobody) {
+            return false;
+        }
+        let apdu = match framing {
+            Framing::Wrapper => Wrapper::new_checked(frame).ok().map(|frame| frame.apdu()),
+            Framing::Hdlc => {
+                hdlc::Frame::new_checked(frame).ok().map(|frame| hdlc::strip_llc(frame.information()))
+            }
+            Framing::Mbus | Framing::Apdu => None,
+        };
+        apdu.is_some_and(|apdu| {
+            apdu.first() == Some(&apdu::EXCEPTION_RESPONSE)
+                && matches!(apdu::parse(apdu), Ok(Apdu::ExceptionResponse(_)))
+        })
     }
 
     /// Frames that may be submitted together: one before anything was proven, many after one that was, and after others as

@@ -112,11 +112,13 @@ pub enum QuarantineReason {
     FarAhead = 10,
     /// Verified by a key that was replaced, longer ago than frames are on their way.
     ReplacedKey = 11,
+    /// An APDU that has sense only inside an association, and nobody asked for it; which one is in the detail.
+    Unasked = 12,
 }
 
 impl QuarantineReason {
     /// All of them.
-    pub const ALL: [QuarantineReason; 11] = [
+    pub const ALL: [QuarantineReason; 12] = [
         QuarantineReason::UnknownTitle,
         QuarantineReason::Undecodable,
         QuarantineReason::TagMismatch,
@@ -128,6 +130,7 @@ impl QuarantineReason {
         QuarantineReason::CounterForgotten,
         QuarantineReason::FarAhead,
         QuarantineReason::ReplacedKey,
+        QuarantineReason::Unasked,
     ];
 
     /// The word used in SQL, metrics and logs.
@@ -145,6 +148,7 @@ impl QuarantineReason {
             QuarantineReason::CounterForgotten => "counter_forgotten",
             QuarantineReason::FarAhead => "far_ahead",
             QuarantineReason::ReplacedKey => "replaced_key",
+            QuarantineReason::Unasked => "unasked",
         }
     }
 }

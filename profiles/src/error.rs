@@ -1,5 +1,9 @@
 //! What is wrong with a profile's text.
 
+use std::path::PathBuf;
+
+use crate::MAX_FILES;
+
 /// A fault in a profile, at a line and key of its text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {key}: {fault}")]
@@ -10,6 +14,41 @@ pub struct Error {
     pub key: String,
     /// What is wrong with it.
     pub fault: Fault,
+}
+
+/// What is wrong with a directory of profiles: which file, and in it line and key.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("{}: {source}", file.display())]
+    Read {
+        /// The file or the directory.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is no profile.
+    #[error("{}: {error}", file.display())]
+    Profile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and where.
+        error: Error,
+    },
+    /// Another profile has its name.
+    #[error("{}: name: there is another profile named {name:?}", file.display())]
+    Twice {
+        /// The file.
+        file: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// There are more files than profiles can be.
+    #[error("{}: more than {MAX_FILES} profiles", directory.display())]
+    TooMany {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// What is wrong with a key.
@@ -33,6 +72,9 @@ pub enum Fault {
     /// A capture period divides the day and is at least a minute.
     #[error("{0} s is no capture period: at least 60 s, and it divides the day")]
     Period(u32),
+    /// An APDU has room for something.
+    #[error("{0} bytes are no APDU: from 64 to 65535")]
+    MaxPdu(i64),
     /// Not an OBIS code.
     #[error("an OBIS code is six numbers from 0 to 255 with dots between them: {0:?}")]
     Obis(String),

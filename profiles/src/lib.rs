@@ -10,9 +10,16 @@
 mod error;
 mod parse;
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use model::{Channel, ObisCode};
 
-pub use error::{Error, Fault};
+pub use error::{Error, Fault, LoadError};
+
+/// Most files of a directory that are read as profiles.
+pub const MAX_FILES: usize = 1000;
 
 /// A meter type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +38,62 @@ pub struct Profile {
     pub clock: ClockRule,
     /// Its load switch (disconnect control, class 70), where it has one.
     pub relay: Option<ObisCode>,
+    /// How it is spoken with in a session, where its make is particular.
+    pub session: SessionRule,
     /// What it pushes; each setup once.
     pub push: Vec<PushLayout>,
+}
+
+/// What meters of a type ask of a session with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRule {
+    /// How an association under keys is released.
+    pub release: Release,
+    /// Whether a key for each association is proposed, under which everything after the proof travels.
+    pub dedicated_key: bool,
+    /// How APDUs under keys are protected, both ways.
+    pub protection: Protection,
+    /// Whether APDUs go as general-glo and general-ded, with the sender's title, instead of a ciphered form of each
+    /// service.
+    pub general: bool,
+    /// Longest APDU that the head-end says it takes, bytes.
+    pub max_pdu: u16,
+}
+
+impl SessionRule {
+    /// Fewest bytes of an APDU that are of use.
+    pub const MIN_PDU: u16 = 64;
+}
+
+/// What Indian meters do with.
+impl Default for SessionRule {
+    fn default() -> SessionRule {
+        SessionRule {
+            release: Release::Plain,
+            dedicated_key: false,
+            protection: Protection::Encrypted,
+            general: false,
+            max_pdu: 1200,
+        }
+    }
+}
+
+/// How an association under keys is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The request says no more than that.
+    Plain,
+    /// It carries a ciphered initiate-request, which some meters insist on.
+    Ciphered,
+}
+
+/// How APDUs under keys are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// A tag; the content is in the clear (security control 0x10).
+    Authenticated,
+    /// A tag, and the content is encrypted (0x30).
+    Encrypted,
 }
 
 /// Which end of an interval the stamp in a block tells.
@@ -134,6 +195,39 @@ impl Profile {
             .collect()
     }
 
+    /// The profiles that come with the program, and those of a directory: each file whose name ends in `.toml`, in the order
+    /// of their names.
+    ///
+    /// # Errors
+    /// The first file that cannot be read, or is no profile, or has the name of another.
+    pub fn load(directory: &Path) -> Result<Vec<Profile>, LoadError> {
+        let unread = |file: &Path, source: io::Error| LoadError::Read { file: file.to_owned(), source };
+        let entries = fs::read_dir(directory).map_err(|source| unread(directory, source))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|source| unread(directory, source))?.path();
+            if file.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            if files.len() == MAX_FILES {
+                return Err(LoadError::TooMany { directory: directory.to_owned() });
+            }
+            files.push(file);
+        }
+        files.sort();
+        let mut profiles = Profile::builtin();
+        for file in files {
+            let text = fs::read_to_string(&file).map_err(|source| unread(&file, source))?;
+            let profile =
+                Profile::parse(&text).map_err(|error| LoadError::Profile { file: file.clone(), error })?;
+            if profiles.iter().any(|known| known.name == profile.name) {
+                return Err(LoadError::Twice { file, name: profile.name });
+            }
+            profiles.push(profile);
+        }
+        Ok(profiles)
+    }
+
     /// What the push of that setup carries.
     #[must_use]
     pub fn layout(&self, setup: ObisCode) -> Option<&PushLayout> {
@@ -195,6 +289,28 @@ mod tests {
                 (base.push.clone(), base.clock, base.phases)
             );
         }
+    }
+
+    #[test]
+    fn files_of_a_directory_join_the_built_in_ones_and_a_fault_names_file_line_and_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("b.toml", "name = \"b\"\nbase = \"is15959-d1\"\n[session]\ndedicated_key = true\n");
+        write("a.toml", "name = \"a\"\nbase = \"is15959-d2\"\n");
+        write("notes.txt", "no profile");
+        let load = || Profile::load(directory.path());
+        let loaded = load().unwrap();
+        let names: Vec<_> = loaded.iter().skip(BUILTIN.len()).map(|profile| profile.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(loaded.last().unwrap().session.dedicated_key);
+        write("c.toml", "name = \"c\"\nbase = \"is15959-d1\"\n[session]\nmax_pdu = 10\n");
+        let said = load().unwrap_err().to_string();
+        assert!(said.ends_with("c.toml: line 4: max_pdu: 10 bytes are no APDU: from 64 to 65535"), "{said}");
+        write("c.toml", "name = \"is15959-d1\"\nbase = \"is15959-d1\"\n");
+        let said = load().unwrap_err().to_string();
+        assert!(said.contains("c.toml: name: there is another"), "{said}");
+        let nowhere = Profile::load(&directory.path().join("nowhere")).unwrap_err().to_string();
+        assert!(nowhere.contains("nowhere: "), "{nowhere}");
     }
 
     #[test]

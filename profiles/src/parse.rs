@@ -7,7 +7,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::error::{Error, Fault};
-use crate::{ClockRule, Column, Profile, PushKind, PushLayout, Stamps, Target, ZeroDeviation};
+use crate::{
+    ClockRule, Column, Profile, Protection, PushKind, PushLayout, Release, SessionRule, Stamps, Target,
+    ZeroDeviation,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +23,7 @@ struct ProfileText {
     stamps: Option<StampsText>,
     relay: Option<Spanned<String>>,
     clock: Option<ClockText>,
+    session: Option<SessionText>,
     push: Option<Spanned<Vec<PushText>>>,
 }
 
@@ -42,6 +46,30 @@ enum ZeroDeviationText {
     Local,
     Utc,
     Flag,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionText {
+    release: Option<ReleaseText>,
+    dedicated_key: Option<bool>,
+    protection: Option<ProtectionText>,
+    general: Option<bool>,
+    max_pdu: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReleaseText {
+    Plain,
+    Ciphered,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ProtectionText {
+    Authenticated,
+    Encrypted,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +126,7 @@ pub(crate) fn profile(text: &str) -> Result<Profile, Error> {
             Some(relay) => Some(obis(at, "relay", &relay)?),
             None => base.and_then(|base| base.relay),
         },
+        session: session_rule(at, &read.session.unwrap_or_default(), base)?,
         push: inherit(read.push.map(|push| layouts(at, push)).transpose()?, base, "push", |base| {
             base.push.clone()
         })?,
@@ -157,6 +186,33 @@ fn clock_rule(text: &ClockText) -> ClockRule {
         ZeroDeviationText::Flag => ZeroDeviation::Flag,
     };
     ClockRule { zero_deviation }
+}
+
+/// Key by key: most meters need none of them.
+fn session_rule(at: At<'_>, text: &SessionText, base: Option<&Profile>) -> Result<SessionRule, Error> {
+    let known = base.map_or_else(SessionRule::default, |base| base.session);
+    let max_pdu = match &text.max_pdu {
+        None => known.max_pdu,
+        Some(said) => match u16::try_from(*said.get_ref()) {
+            Ok(bytes) if bytes >= SessionRule::MIN_PDU => bytes,
+            _ => return Err(at.error("max_pdu", said, Fault::MaxPdu(*said.get_ref()))),
+        },
+    };
+    Ok(SessionRule {
+        release: match text.release {
+            None => known.release,
+            Some(ReleaseText::Plain) => Release::Plain,
+            Some(ReleaseText::Ciphered) => Release::Ciphered,
+        },
+        dedicated_key: text.dedicated_key.unwrap_or(known.dedicated_key),
+        protection: match text.protection {
+            None => known.protection,
+            Some(ProtectionText::Authenticated) => Protection::Authenticated,
+            Some(ProtectionText::Encrypted) => Protection::Encrypted,
+        },
+        general: text.general.unwrap_or(known.general),
+        max_pdu,
+    })
 }
 
 fn obis(at: At<'_>, key: &str, text: &Spanned<String>) -> Result<ObisCode, Error> {
@@ -320,6 +376,31 @@ mod tests {
         check(&with("\"0.6.25.9.0.255\"", "\"0.5.25.9.0.255\""), "setup", "setup", "twice");
         check(&with("\"event_word\"", "\"import_wh\""), "to", "0.0.94.91.18", "event_word belongs");
         check(&with("name = \"is", "name = \"IS"), "name", "name", "small letters");
+    }
+
+    #[test]
+    fn what_a_session_needs_is_said_key_by_key_and_the_rest_is_the_bases() {
+        assert_eq!(profile(include_str!("../is15959-d1.toml")).unwrap().session, SessionRule::default());
+        let own = "name = \"a\"\nbase = \"is15959-d1\"\n[session]\nrelease = \"ciphered\"\ndedicated_key = true\n\
+                   protection = \"authenticated\"\ngeneral = true\nmax_pdu = 256\n";
+        let expected = SessionRule {
+            release: Release::Ciphered,
+            dedicated_key: true,
+            protection: Protection::Authenticated,
+            general: true,
+            max_pdu: 256,
+        };
+        assert_eq!(profile(own).unwrap().session, expected);
+        let one = "name = \"a\"\nbase = \"is15959-d1\"\n[session]\nmax_pdu = 64\n";
+        assert_eq!(profile(one).unwrap().session, SessionRule { max_pdu: 64, ..SessionRule::default() });
+        let said = |line: &str| own.replace("max_pdu = 256", line);
+        for bytes in ["63", "65536", "-1"] {
+            check(&said(&format!("max_pdu = {bytes}")), "max_pdu", "max_pdu", "no APDU");
+        }
+        check(&said("max_pdu = \"256\""), "max_pdu", "max_pdu", "invalid type");
+        check(&said("release_ciphered = true"), "release_ciphered", "release_ciphered", "unknown field");
+        check(&own.replace("\"ciphered\"", "\"sealed\""), "release", "release", "unknown variant");
+        check(&own.replace("\"authenticated\"", "\"none\""), "protection", "protection", "unknown variant");
     }
 
     #[test]

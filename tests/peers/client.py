@@ -45,8 +45,10 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 AesGcmParameter.settings = None
 
 DATA, REGISTER, PROFILE, CLOCK, ASSOCIATION, IMAGE, SECURITY, RELAY = 1, 3, 7, 8, 15, 18, 64, 70
-CLIENT = {"public": 16, "reader": 32, "reader-plain": 32, "utility": 48}
-COUNTER = {"reader": "0.0.43.1.2.255", "utility": "0.0.43.1.3.255"}
+CLIENT = {"public": 16, "reader": 32, "reader-plain": 32, "utility": 48, "firmware": 80}
+COUNTER = {"reader": "0.0.43.1.2.255", "utility": "0.0.43.1.3.255", "firmware": "0.0.43.1.5.255"}
+# Clients that prove themselves by a challenge.
+HIGH = ("utility", "firmware")
 CLOCK_NAME, BLOCK, DAILY, SCALERS = "0.0.1.0.0.255", "1.0.99.1.0.255", "1.0.99.2.0.255", "1.0.94.91.4.255"
 EVENTS, RELAY_NAME, IMAGE_NAME, SECURITY_NAME = "0.0.99.98.6.255", "0.0.96.3.10.255", "0.0.44.0.0.255", "0.0.43.0.3.255"
 REGISTERS = {"1.0.1.8.0.255": ("import_wh", 30), "1.0.9.8.0.255": ("import_vah", 31),
@@ -163,15 +165,16 @@ class Gurux:
         authentication, password = Authentication.NONE, None
         if level.startswith("reader"):
             authentication, password = Authentication.LOW, secrets["lls"]
-        elif level == "utility" and options.mechanism == 2:
+        elif level in HIGH and options.mechanism == 2:
             authentication, password = Authentication.HIGH, secrets["hls_secret"]
-        elif level == "utility":
+        elif level in HIGH:
             authentication = Authentication.HIGH_GMAC
         self.hdlc = isinstance(wire, HdlcWire)
         interface = InterfaceType.HDLC if self.hdlc else InterfaceType.WRAPPER
         self.stack = GXDLMSSecureClient(True, wire.client, 1, authentication, password, interface)
         if self.hdlc:
             self.stack.hdlcSettings.maxInfoTX = self.stack.hdlcSettings.maxInfoRX = options.max_info
+            self.stack.hdlcSettings.windowSizeTX = self.stack.hdlcSettings.windowSizeRX = options.window
         self.stack.maxReceivePDUSize = MAX_PDU
         if options.block_window and level == "utility":
             self.stack.proposedConformance |= Conformance.GENERAL_BLOCK_TRANSFER
@@ -209,7 +212,7 @@ class Gurux:
         if self.hdlc:
             self.stack.parseUAResponse(self.ask(self.stack.snrmRequest()).data)
         self.stack.parseAareResponse(self.ask(self.stack.aarqRequest()).data)
-        if self.level == "utility":
+        if self.level in HIGH:
             proof = self.ask(self.stack.getApplicationAssociationRequest())
             self.stack.parseApplicationAssociationResponse(proof.data)
 
@@ -291,10 +294,10 @@ class DlmsCosem:
         authentication = dlms_security.NoSecurityAuthentication()
         if level.startswith("reader"):
             authentication = dlms_security.LowLevelSecurityAuthentication(secrets["lls"].encode())
-        elif level == "utility" and options.mechanism == 2:
+        elif level in HIGH and options.mechanism == 2:
             secret = secrets["hls_secret"].encode()
             authentication = dlms_security.HighLevelSecurityCommonAuthentication(secret)
-        elif level == "utility":
+        elif level in HIGH:
             authentication = dlms_security.HighLevelSecurityGmacAuthentication(challenge_length=16)
         ciphered = level in COUNTER
         transport = types.SimpleNamespace(send_request=wire.ask)
@@ -623,9 +626,26 @@ def key(peer):
     return {"detail": f"associated under the new keys; under the old ones {said}"} | fresh
 
 
-def image(peer):
-    octets = bytes(i * 7 & 0xFF for i in range(2345))
+def firmware(peer):
+    """The same as the client for that alone, who may do nothing else."""
+    detail = image(peer, "firmware")
+    with peer.associated("firmware") as client:
+        try:
+            client.act(RELAY, RELAY_NAME, 1, "integer", 0)
+        except Exception as error:
+            refused = str(error) or type(error).__name__
+        else:
+            # dlms-cosem gives the result of an action in the clear instead of raising it.
+            refused = f"answer {client.wire.got[:16].hex()}"
+        client.read(CLOCK, CLOCK_NAME, 2)
     with peer.associated("utility") as client:
+        expect(bool(client.read(RELAY, RELAY_NAME, 2)), "client 80 switched the relay")
+    return f"{detail}; relay: {refused}"
+
+
+def image(peer, level="utility"):
+    octets = bytes(i * 7 & 0xFF for i in range(2345))
+    with peer.associated(level) as client:
         size = client.read(IMAGE, IMAGE_NAME, 2)
         if size > client.largest_block():
             raise Skipped(f"cannot send blocks of {size}: lengths above 127 are written wrong")
@@ -681,7 +701,7 @@ CHECKS = {
     "public": associates("public"), "reader-plain": associates("reader-plain"), "reader": associates("reader"),
     "utility": associates("utility"), "limits": limits, "objects": objects, "registers": registers, "scalers": scalers,
     "range": by_range, "entry": by_entry, "daily": daily, "relay": relay, "events": events, "clock": clock,
-    "image": image,
+    "image": image, "firmware": firmware,
     "wrong-password": wrong_password, "wrong-secret": wrong_secret, "wrong-counter": wrong_counter, "replay": replay,
     "release": release, "key": key}
 
@@ -724,6 +744,7 @@ def main():
     parser.add_argument("--timeout", type=float, default=10)
     parser.add_argument("--framing", choices=("wrapper", "hdlc"), default="wrapper")
     parser.add_argument("--block-window", type=int, default=0, help="of Gurux: general block transfer with such a window")
+    parser.add_argument("--window", type=int, default=1, help="of Gurux in HDLC: frames that it asks for at once")
     parser.add_argument("--max-info", type=int, default=128, help="of Gurux in HDLC: bytes of information in a frame")
     options = parser.parse_intermixed_args()
     unknown = [name for name in options.check if name not in CHECKS]

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytesize::ByteSize;
 use ingest::SessionOptions;
 use model::Calendar;
+use profiles::Profile;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The commented file with every key; also what `urja config example` prints.
@@ -48,6 +49,8 @@ pub struct Config {
     pub keys: Keys,
     /// Sessions with meters.
     pub session: Session,
+    /// Types of meters besides the built-in ones.
+    pub profiles: Profiles,
     /// What may be switched.
     pub relay: Relay,
     /// Logs.
@@ -294,6 +297,14 @@ pub struct Session {
     pub hdlc_window: u8,
 }
 
+/// Section `profiles`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profiles {
+    /// Directory of profiles; empty for none.
+    pub dir: PathBuf,
+}
+
 /// Section `relay`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -522,6 +533,17 @@ impl Config {
         Ok((time.hour(), time.minute()))
     }
 
+    /// The types of meters: built-in ones, and those of the directory.
+    ///
+    /// # Errors
+    /// Names the file, and in it line and key.
+    pub fn profiles(&self) -> Result<Vec<Profile>> {
+        if self.profiles.dir.as_os_str().is_empty() {
+            return Ok(Profile::builtin());
+        }
+        Profile::load(&self.profiles.dir).context("key profiles.dir")
+    }
+
     /// How sessions with meters are held.
     #[must_use]
     pub fn session_options(&self) -> SessionOptions {
@@ -553,6 +575,7 @@ impl Config {
             );
         }
         self.check_broker()?;
+        self.profiles()?;
         ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
         ensure!(
             self.listen.max_apdu.as_u64() <= 65_535 + 1,
@@ -781,6 +804,20 @@ mod tests {
             let error = format!("{:#}", loaded(text).unwrap_err());
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_directory_of_profiles_is_read_and_a_fault_names_its_file_line_and_key() {
+        assert_eq!(Config::default().profiles().unwrap(), Profile::builtin());
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own.toml");
+        let text = format!("[profiles]\ndir = {:?}\n", dir.path());
+        std::fs::write(&own, "name = \"own\"\nbase = \"is15959-d2\"\n[session]\ngeneral = true\n").unwrap();
+        let profiles = loaded(&text).unwrap().profiles().unwrap();
+        assert!(profiles.last().is_some_and(|own| own.name == "own" && own.session.general));
+        std::fs::write(&own, "name = \"own\"\nbase = \"is15959-d2\"\n[session]\nmax_pdu = 1\n").unwrap();
+        let error = format!("{:#}", loaded(&text).unwrap_err());
+        assert!(error.contains("profiles.dir") && error.contains("own.toml: line 4: max_pdu"), "{error}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Node {
         let kek = kek.context("key-encryption key")?;
         let registry = Registry::open(&dir.join("registry.db"), kek).await.context("registry")?;
         let lake = open_lake(&config, &calendar).await?;
-        let profiles: Arc<[Profile]> = Profile::builtin().into();
+        let profiles: Arc<[Profile]> = config.profiles()?.into();
         let options = pipeline_options(&config, &calendar)?;
         let pipeline = Pipeline::start(
             options,

@@ -21,7 +21,7 @@ pub struct ActionRequest<'a> {
 
 /// What an [`ActionRequest`] invokes. The pieces of long parameters make one encoded value, or for a list
 /// the encoded list of values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ActionRequestBody<'a> {
     /// One method and its parameters, if it has any.
     Normal(MethodDescriptor, Option<Data<'a>>),
@@ -35,6 +35,26 @@ pub enum ActionRequestBody<'a> {
     WithListFirstBlock(List<'a, MethodDescriptor>, DataBlock<'a>),
     /// A further piece.
     Block(DataBlock<'a>),
+}
+
+/// Without the parameters, which may be a secret.
+impl fmt::Debug for ActionRequestBody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, kind) = self.kind();
+        match self {
+            Self::Normal(method, parameters) => {
+                let length = parameters.map_or(0, |parameters| parameters.bytes().len());
+                write!(f, "{kind} {method:?}, {length} bytes")
+            }
+            Self::NextBlock(number) => write!(f, "{kind} {number}"),
+            Self::WithList(pairs) => write!(f, "{kind} of {}", pairs.len()),
+            Self::FirstBlock(method, block) => write!(f, "{kind} {method:?}, {} bytes", block.raw.len()),
+            Self::WithListFirstBlock(methods, block) => {
+                write!(f, "{kind} of {}, {} bytes", methods.len(), block.raw.len())
+            }
+            Self::Block(block) => write!(f, "{kind} {}, {} bytes", block.number, block.raw.len()),
+        }
+    }
 }
 
 impl ActionRequestBody<'_> {

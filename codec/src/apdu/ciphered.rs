@@ -218,8 +218,10 @@ impl<'a> Ciphered<'a> {
         self.content
     }
 
-    /// The same content in the general form, from the sender with this title.
-    pub(crate) const fn as_general<'t>(&self, title: &'t [u8; SYSTEM_TITLE_LEN]) -> GeneralGlo<'t>
+    /// The same content in the general form, from the sender with this title, to be opened by
+    /// [`security::open`](crate::security::open). What is inside says which service it is.
+    #[must_use]
+    pub const fn as_general<'t>(&self, title: &'t [u8; SYSTEM_TITLE_LEN]) -> GeneralGlo<'t>
     where
         'a: 't,
     {

@@ -22,7 +22,7 @@ pub struct SetRequest<'a> {
 
 /// What a [`SetRequest`] writes. The pieces of a long write make one encoded value, or for a list the
 /// encoded list of values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SetRequestBody<'a> {
     /// One attribute and its value.
     Normal(SelectedAttribute<'a>, Data<'a>),
@@ -34,6 +34,26 @@ pub enum SetRequestBody<'a> {
     WithList(Pairs<'a, SelectedAttribute<'a>>),
     /// Several attributes and the first piece of the list of their values.
     WithListFirstBlock(List<'a, SelectedAttribute<'a>>, DataBlock<'a>),
+}
+
+/// Without the values, one of which may be a password.
+impl fmt::Debug for SetRequestBody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, kind) = self.kind();
+        match self {
+            Self::Normal(attribute, value) => {
+                write!(f, "{kind} {:?}, {} bytes", attribute.attribute, value.bytes().len())
+            }
+            Self::FirstBlock(attribute, block) => {
+                write!(f, "{kind} {:?}, {} bytes", attribute.attribute, block.raw.len())
+            }
+            Self::Block(block) => write!(f, "{kind} {}, {} bytes", block.number, block.raw.len()),
+            Self::WithList(pairs) => write!(f, "{kind} of {}", pairs.len()),
+            Self::WithListFirstBlock(attributes, block) => {
+                write!(f, "{kind} of {}, {} bytes", attributes.len(), block.raw.len())
+            }
+        }
+    }
 }
 
 impl SetRequestBody<'_> {

@@ -1,6 +1,6 @@
 //! Class 15, Association LN: who may do what with which objects of a meter.
 
-use super::{ClassId, Field, List, LogicalName, ValueError, ValueErrorKind, Wire};
+use super::{ClassId, Field, List, LogicalName, SecretOctets, ValueError, ValueErrorKind, Wire};
 use crate::axdr::{Value, Writer};
 
 class! {
@@ -19,7 +19,7 @@ class! {
         /// How the client proves who it is.
         6 AuthenticationMechanismName authentication_mechanism_name: MechanismName,
         /// The password or the key of the mechanism; never readable, if the meter is sane.
-        7 Secret secret: &'a [u8],
+        7 Secret secret: SecretOctets<'a>,
         /// How far the association is.
         8 Status association_status: AssociationStatus,
         /// The security setup of the association (version 1).
@@ -34,7 +34,7 @@ class! {
         /// meter's answer to ours.
         1 ReplyToHlsAuthentication reply_to_hls_authentication: &'a [u8],
         /// Replaces the secret of a high-level authentication.
-        2 ChangeHlsSecret change_hls_secret: &'a [u8],
+        2 ChangeHlsSecret change_hls_secret: SecretOctets<'a>,
         /// Adds an object to the list.
         3 AddObject add_object: Object<'a>,
         /// Removes an object from the list.
@@ -110,7 +110,7 @@ structure! {
         /// Not used; 0.
         pub quality_of_service: i8,
         /// A dedicated key, or empty.
-        pub cyphering_info: &'a [u8],
+        pub cyphering_info: SecretOctets<'a>,
     }
 
     /// A user of a client (version 2).

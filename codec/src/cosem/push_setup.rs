@@ -3,7 +3,7 @@
 //! Attributes 1 to 7 are all that meters of India were seen with; the types of the later ones are unconfirmed.
 
 use super::profile_generic::CaptureObject;
-use super::{Field, List, LogicalName, NoData, ValueError, Wire};
+use super::{Field, List, LogicalName, NoData, ValueError, ValueErrorKind, Wire};
 use crate::axdr::{DateTime, Value, Writer};
 
 class! {
@@ -27,8 +27,8 @@ class! {
         8 PortReference port_reference: LogicalName,
         /// The client address it is sent to (version 1).
         9 PushClientSap push_client_sap: i8,
-        /// How it is protected (version 1); not taken apart here.
-        10 PushProtectionParameters push_protection_parameters: Value<'a>,
+        /// How it is protected, layer by layer (version 1).
+        10 PushProtectionParameters push_protection_parameters: List<'a, ProtectionParameters<'a>>,
         /// Whether it is sent unconfirmed or confirmed, and what is retried (version 2).
         11 PushOperationMethod push_operation_method: OperationMethod,
         /// From when, and how far back, a confirmation counts (version 2).
@@ -72,6 +72,28 @@ structure! {
         pub exponent: u16,
         /// Seconds, the most.
         pub max: u16,
+    }
+
+    /// A layer of protection (version 1).
+    pub struct ProtectionParameters<'a> {
+        /// What is done.
+        pub protection: ProtectionType,
+        /// Between whom, and with which key.
+        pub options: ProtectionOptions<'a>,
+    }
+
+    /// Between whom something is protected, and with which key: as in the head of general-ciphering.
+    pub struct ProtectionOptions<'a> {
+        /// Which exchange it belongs to.
+        pub transaction_id: &'a [u8],
+        /// System title of the sender.
+        pub originator_system_title: &'a [u8],
+        /// System title of who it is for.
+        pub recipient_system_title: &'a [u8],
+        /// Anything else.
+        pub other_information: &'a [u8],
+        /// The key.
+        pub key: KeyInfo<'a>,
     }
 
     /// What a confirmation covers (version 2).
@@ -126,6 +148,87 @@ codes! {
         UnconfirmedUntilSent = 1,
         /// Confirmed; retried until the client confirms.
         Confirmed = 2,
+    }
+}
+
+codes! {
+    /// What a layer of protection does.
+    pub enum ProtectionType {
+        /// Authenticates.
+        Authentication = 0,
+        /// Encrypts.
+        Encryption = 1,
+        /// Both.
+        AuthenticationEncryption = 2,
+        /// Signs.
+        DigitalSignature = 3,
+    }
+
+    /// A key that both sides have.
+    pub enum IdentifiedKey {
+        /// Global unicast encryption key.
+        GlobalUnicastEncryption = 0,
+        /// Global broadcast encryption key.
+        GlobalBroadcastEncryption = 1,
+    }
+}
+
+/// The key of a layer of protection. The shapes are the standard's as others have them: unconfirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyInfo<'a> {
+    /// One that both sides have.
+    Identified(IdentifiedKey),
+    /// One that travels wrapped.
+    Wrapped {
+        /// Which key it is wrapped under; 0 is the master key.
+        kek: u8,
+        /// The wrapped key.
+        data: &'a [u8],
+    },
+    /// One that both sides derive.
+    Agreed {
+        /// How.
+        parameters: &'a [u8],
+        /// What is needed for it.
+        data: &'a [u8],
+    },
+}
+
+impl<'a> Wire<'a> for KeyInfo<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        let code = |field: Field<'a>| match field.value() {
+            Value::Enum(code) | Value::U8(code) => Ok(code),
+            _ => Err(field.mismatch("enum")),
+        };
+        let [kind, options] = field.fields()?;
+        match code(kind)? {
+            0 => {
+                let [key] = options.fields()?;
+                Wire::read(key).map(Self::Identified)
+            }
+            1 => {
+                let [kek, data] = options.fields()?;
+                Ok(Self::Wrapped { kek: code(kek)?, data: Wire::read(data)? })
+            }
+            2 => {
+                let [parameters, data] = options.fields()?;
+                Ok(Self::Agreed { parameters: Wire::read(parameters)?, data: Wire::read(data)? })
+            }
+            _ => Err(kind.error(ValueErrorKind::Range("a kind of key"))),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.structure(2);
+        match self {
+            Self::Identified(key) => _ = writer.enum_(0).structure(1).enum_(key.code()),
+            Self::Wrapped { kek, data } => {
+                _ = writer.enum_(1).structure(2).enum_(*kek).octet_string(data);
+            }
+            Self::Agreed { parameters, data } => {
+                _ = writer.enum_(2).structure(2).octet_string(parameters).octet_string(data);
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Class 64, Security Setup: suite, policy and keys of an association. Keys travel wrapped; the wrapping is not done here.
 
-use super::{Field, List, LogicalName, ValueError, Wire};
+use super::{Field, List, LogicalName, ValueError, ValueErrorKind, Wire};
 use crate::axdr::{Value, Writer};
 
 class! {
@@ -32,10 +32,10 @@ class! {
         5 GenerateCertificateRequest generate_certificate_request: CertificateType,
         /// Gives a certificate (version 1).
         6 ImportCertificate import_certificate: &'a [u8],
-        /// Asks for a certificate (version 1); its parameter is not taken apart here.
-        7 ExportCertificate export_certificate: Value<'a>,
-        /// Removes a certificate (version 1); its parameter is not taken apart here.
-        8 RemoveCertificate remove_certificate: Value<'a>,
+        /// Asks for a certificate (version 1).
+        7 ExportCertificate export_certificate: CertificateIdentification<'a>,
+        /// Removes a certificate (version 1).
+        8 RemoveCertificate remove_certificate: CertificateIdentification<'a>,
     }
     calls Call<'a>
 }
@@ -71,6 +71,61 @@ structure! {
         pub subject: &'a [u8],
         /// Another name of who it is for.
         pub subject_alt_name: &'a [u8],
+    }
+}
+
+structure! {
+    /// A certificate by whose it is and what for (version 1).
+    pub struct CertificateOfEntity<'a> {
+        /// Whose.
+        pub entity: CertificateEntity,
+        /// What for.
+        pub kind: CertificateType,
+        /// System title of whose it is.
+        pub system_title: &'a [u8],
+    }
+
+    /// A certificate by its number (version 1).
+    pub struct CertificateOfIssuer<'a> {
+        /// Serial number.
+        pub serial_number: &'a [u8],
+        /// Who issued it.
+        pub issuer: &'a [u8],
+    }
+}
+
+/// Which certificate is meant (version 1). The shape is the standard's as others have it: unconfirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateIdentification<'a> {
+    /// By whose it is and what for.
+    Entity(CertificateOfEntity<'a>),
+    /// By its number.
+    Serial(CertificateOfIssuer<'a>),
+}
+
+impl<'a> Wire<'a> for CertificateIdentification<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        let [kind, options] = field.fields()?;
+        match u8_code(kind)? {
+            0 => Wire::read(options).map(Self::Entity),
+            1 => Wire::read(options).map(Self::Serial),
+            _ => Err(kind.error(ValueErrorKind::Range("a way to name a certificate"))),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        match self {
+            Self::Entity(options) => options.write(writer.structure(2).enum_(0)),
+            Self::Serial(options) => options.write(writer.structure(2).enum_(1)),
+        }
+    }
+}
+
+/// An enum, or an unsigned in its place.
+fn u8_code(field: Field<'_>) -> Result<u8, ValueError> {
+    match field.value() {
+        Value::Enum(code) | Value::U8(code) => Ok(code),
+        _ => Err(field.mismatch("enum")),
     }
 }
 

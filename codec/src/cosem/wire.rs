@@ -189,6 +189,26 @@ impl<'a> Wire<'a> for &'a [u8] {
     }
 }
 
+/// An octet-string that is a password, a secret or a key; never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SecretOctets<'a>(pub &'a [u8]);
+
+impl fmt::Debug for SecretOctets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretOctets(..)")
+    }
+}
+
+impl<'a> Wire<'a> for SecretOctets<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        <&[u8]>::read(field).map(Self)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        self.0.write(writer);
+    }
+}
+
 impl<'a> Wire<'a> for BitString<'a> {
     fn read(field: Field<'a>) -> Result<Self, ValueError> {
         match field.value {

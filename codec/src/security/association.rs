@@ -19,10 +19,10 @@ use core::fmt;
 use zeroize::Zeroize;
 
 use super::counter::{Invocation, Replay, RisingCounter};
-use super::keys::{AssociationKeys, KeyUse};
+use super::keys::{AssociationKeys, Key, KeyUse, WrappedKey};
 use super::{
     AAD_LEN, Authentic, CryptoProvider, KEY_LEN, Scratch, SecurityControl, SecurityError, TAG_LEN, iv,
-    split_tag,
+    open_covered,
 };
 use crate::apdu::ciphered::{self, Content, KeyInfo, Scope, Service};
 use crate::apdu::{self, Apdu, SYSTEM_TITLE_LEN};
@@ -68,6 +68,8 @@ pub enum Envelope {
 pub enum SealError {
     /// There is no such key.
     NoKey(KeyUse),
+    /// There is no master key to wrap another with.
+    NoMasterKey,
     /// The APDU with this tag has no ciphered form of its own; none when there is no APDU.
     NoService(Option<u8>),
 }
@@ -76,6 +78,7 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKey(key) => write!(f, "there is no {key}"),
+            Self::NoMasterKey => f.write_str("there is no master key"),
             Self::NoService(Some(tag)) => write!(f, "apdu 0x{tag:02x} has no ciphered form of its own"),
             Self::NoService(None) => f.write_str("an empty apdu"),
         }
@@ -172,6 +175,10 @@ pub enum Refusal {
     NoKey(KeyUse),
     /// It is protected with a key of a kind that is not supported, or does not say which.
     KeyInfo,
+    /// Its key travels with it, and there is no master key that it could be wrapped under.
+    NoMasterKey,
+    /// Its key travels with it, and was not wrapped under the master key.
+    WrappedKey,
     /// It cannot be opened.
     Security(SecurityError),
     /// It is genuine, and was received before.
@@ -196,6 +203,8 @@ impl fmt::Display for Refusal {
             }
             Self::NoKey(key) => write!(f, "there is no {key}"),
             Self::KeyInfo => f.write_str("kind of key is not supported"),
+            Self::NoMasterKey => f.write_str("there is no master key to unwrap its key with"),
+            Self::WrappedKey => f.write_str("its key was not wrapped under the master key"),
             Self::Security(error) => error.fmt(f),
             Self::Replay(replay) => replay.fmt(f),
             Self::Content { announced, found: Some(found) } => {
@@ -299,7 +308,9 @@ impl Incoming {
         if control != required {
             return Err(Refusal::Control { control, required });
         }
-        let encryption = keys.encryption(message.key).ok_or(Refusal::NoKey(message.key))?;
+        let own = message.own_key(keys)?;
+        let named = || keys.encryption(message.key).ok_or(Refusal::NoKey(message.key));
+        let encryption = own.as_ref().map_or_else(named, |own| Ok(own.expose()))?;
         let plain = message.open(provider, encryption, keys, self.protect, scratch)?;
         let counter = message.content.counter;
         message.expect(plain.0)?;
@@ -325,6 +336,8 @@ struct Message<'a> {
     content: Content<'a>,
     /// What a general-ciphering APDU adds to what the tag covers.
     head: &'a [u8],
+    /// A key of this message alone, as it travels.
+    wrapped: Option<&'a [u8]>,
     announced: Option<Service>,
 }
 
@@ -336,6 +349,7 @@ impl<'a> Message<'a> {
             key_in_control: true,
             content,
             head: &[],
+            wrapped: None,
             announced,
         };
         let dedicated = |title, content, announced| Self {
@@ -344,6 +358,7 @@ impl<'a> Message<'a> {
             key_in_control: false,
             content,
             head: &[],
+            wrapped: None,
             announced,
         };
         match apdu::parse_with_title(apdu, Some(peer)).map_err(Refusal::Malformed)? {
@@ -365,10 +380,12 @@ impl<'a> Message<'a> {
             }
             Apdu::GeneralDed(ded) => Ok(dedicated(ded.system_title(), ded.content(), None)),
             Apdu::GeneralCiphering(general) => {
-                let key = match general.key_info() {
-                    Some(KeyInfo::Unicast) => KeyUse::Unicast,
-                    Some(KeyInfo::Broadcast) => KeyUse::Broadcast,
-                    _ => return Err(Refusal::KeyInfo),
+                let (key, wrapped) = match general.key_info() {
+                    Some(KeyInfo::Unicast) => (KeyUse::Unicast, None),
+                    Some(KeyInfo::Broadcast) => (KeyUse::Broadcast, None),
+                    // Its counter is one of the global key: see the head of `ciphering`.
+                    Some(KeyInfo::Wrapped(wrapped)) => (KeyUse::Unicast, Some(wrapped)),
+                    Some(KeyInfo::Agreed { .. }) | None => return Err(Refusal::KeyInfo),
                 };
                 Ok(Self {
                     title: general.originator(),
@@ -376,11 +393,20 @@ impl<'a> Message<'a> {
                     key_in_control: false,
                     content: general.content(),
                     head: general.head(),
+                    wrapped,
                     announced: None,
                 })
             }
             _ => Err(Refusal::NotCiphered(apdu.first().copied().unwrap_or_default())),
         }
+    }
+
+    /// The key that travels with it, if one does.
+    fn own_key(&self, keys: &AssociationKeys) -> Result<Option<Key>, Refusal> {
+        let Some(wrapped) = self.wrapped else { return Ok(None) };
+        let master = keys.master().ok_or(Refusal::NoMasterKey)?;
+        let wrapped = wrapped.try_into().map(WrappedKey).map_err(|_| Refusal::WrappedKey)?;
+        master.unwrap(&wrapped).map(Some).map_err(|_| Refusal::WrappedKey)
     }
 
     const fn required(&self, protect: Protect) -> SecurityControl {
@@ -394,30 +420,12 @@ impl<'a> Message<'a> {
         encryption: &[u8; KEY_LEN],
         keys: &AssociationKeys,
         protect: Protect,
-        Scratch(buffer): &'s mut Scratch,
+        scratch: &'s mut Scratch,
     ) -> Result<Authentic<&'s [u8]>, SecurityError> {
-        let (payload, tag) = split_tag(self.content.payload)?;
         let iv = iv(self.title, self.content.counter);
-        // Nothing of an earlier APDU is left behind when the buffer has to grow.
-        buffer.zeroize();
-        buffer.reserve(AAD_LEN + self.head.len() + payload.len());
-        extend_additional_data(self.content.control, keys, self.head, buffer);
-        let covered = buffer.len();
-        buffer.extend_from_slice(payload);
-        let opened = match protect {
-            Protect::Authenticated => provider.open(encryption, &iv, buffer, &mut [], tag),
-            Protect::AuthenticatedEncrypted => {
-                let (aad, data) = buffer.split_at_mut(covered);
-                provider.open(encryption, &iv, aad, data, tag)
-            }
-        };
-        if let Err(mismatch) = opened {
-            buffer.zeroize();
-            return Err(mismatch.into());
-        }
-        let (aad, plain) = buffer.split_at_mut(covered);
-        aad.zeroize();
-        Ok(Authentic(plain))
+        let covered = (self.content.control, keys.authentication(), self.head);
+        let encrypted = protect == Protect::AuthenticatedEncrypted;
+        open_covered(provider, encryption, &iv, covered, self.content.payload, encrypted, scratch)
     }
 
     /// The tag outside is not covered by the one that was verified, so it must say what the content says.
@@ -434,18 +442,19 @@ impl<'a> Message<'a> {
     }
 }
 
-fn additional_data(control: SecurityControl, keys: &AssociationKeys, head: &[u8], plain: &[u8]) -> Vec<u8> {
+/// Control ‖ authentication key ‖ head ‖ what is not encrypted.
+pub(super) fn additional_data(
+    control: SecurityControl,
+    keys: &AssociationKeys,
+    head: &[u8],
+    plain: &[u8],
+) -> Vec<u8> {
     let mut data = Vec::with_capacity(AAD_LEN + head.len() + plain.len());
-    extend_additional_data(control, keys, head, &mut data);
-    data.extend_from_slice(plain);
-    data
-}
-
-/// Control ‖ authentication key ‖ head.
-fn extend_additional_data(control: SecurityControl, keys: &AssociationKeys, head: &[u8], data: &mut Vec<u8>) {
     data.push(control.0);
     data.extend_from_slice(keys.authentication());
     data.extend_from_slice(head);
+    data.extend_from_slice(plain);
+    data
 }
 
 #[cfg(test)]

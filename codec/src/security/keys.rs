@@ -20,6 +20,15 @@ pub const WRAPPED_LEN: usize = KEY_LEN + aes_kw::IV_LEN;
 pub const MAX_TRANSFERRED: usize = 4;
 
 /// One key of suite 0, wiped when dropped and never printed.
+///
+/// ```
+/// # use codec::security::keys::Key;
+/// let (master, new) = (Key::new([1; 16]), Key::new([2; 16]));
+/// let travelling = master.wrap(&new);
+/// assert_eq!(master.unwrap(&travelling)?, new);
+/// assert!(Key::new([3; 16]).unwrap(&travelling).is_err());
+/// # Ok::<(), codec::security::keys::UnwrapError>(())
+/// ```
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Key([u8; KEY_LEN]);
 
@@ -244,19 +253,27 @@ pub struct AssociationKeys {
     global: Keys,
     broadcast: Option<Key>,
     dedicated: Option<Key>,
+    master: Option<Key>,
 }
 
 impl AssociationKeys {
     /// Only the global unicast keys.
     #[must_use]
     pub const fn new(global: Keys) -> Self {
-        Self { global, broadcast: None, dedicated: None }
+        Self { global, broadcast: None, dedicated: None, master: None }
     }
 
     /// And the broadcast key.
     #[must_use]
     pub fn with_broadcast(mut self, key: Key) -> Self {
         self.broadcast = Some(key);
+        self
+    }
+
+    /// And the master key, under which keys of single messages travel.
+    #[must_use]
+    pub fn with_master(mut self, key: Key) -> Self {
+        self.master = Some(key);
         self
     }
 
@@ -270,6 +287,10 @@ impl AssociationKeys {
     #[must_use]
     pub const fn global(&self) -> &Keys {
         &self.global
+    }
+
+    pub(super) const fn master(&self) -> Option<&Key> {
+        self.master.as_ref()
     }
 
     pub(super) fn encryption(&self, key: KeyUse) -> Option<&[u8; KEY_LEN]> {

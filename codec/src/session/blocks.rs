@@ -6,6 +6,9 @@
 //! is not acknowledged on, or an empty block that asks for more.
 
 use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
 
 use crate::apdu::block_transfer::{
     Assembly, AssemblyError, BlockControl, BlockTransferRepr, GeneralBlockTransfer, MAX_BLOCKS, MAX_WINDOW,
@@ -18,12 +21,18 @@ pub(super) const HEAD: usize = 1 + 1 + 2 + 2 + 3;
 const MIN_DATA: usize = 16;
 
 /// One APDU in each direction.
-#[derive(Debug)]
 pub(super) struct Exchange {
     /// Blocks that this side takes at once.
     takes: u8,
     outgoing: Outgoing,
     incoming: Assembly,
+}
+
+/// Without what is said: it need not be ciphered.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("takes", &self.takes).finish_non_exhaustive()
+    }
 }
 
 /// What a block of the other side leads to.
@@ -39,7 +48,7 @@ pub(super) enum Step {
 
 impl Exchange {
     /// With nothing to send yet; takes an APDU of up to `max_bytes`.
-    pub(super) const fn new(takes: u8, max_bytes: usize) -> Self {
+    pub(super) fn new(takes: u8, max_bytes: usize) -> Self {
         Self { takes, outgoing: Outgoing::nothing(), incoming: Assembly::new(max_bytes) }
     }
 
@@ -48,8 +57,13 @@ impl Exchange {
     pub(super) fn say(&mut self, apdu: Vec<u8>, max_pdu: u16, window: u8) -> bool {
         let max_pdu = if max_pdu == 0 { u16::MAX } else { max_pdu };
         let room = usize::from(max_pdu).saturating_sub(HEAD).max(MIN_DATA);
-        self.outgoing =
-            Outgoing { apdu, room, window: window.clamp(1, MAX_WINDOW), acknowledged: 0, sent: 0 };
+        self.outgoing = Outgoing {
+            apdu: Zeroizing::new(apdu),
+            room,
+            window: window.clamp(1, MAX_WINDOW),
+            acknowledged: 0,
+            sent: 0,
+        };
         self.outgoing.count() <= usize::from(MAX_BLOCKS)
     }
 
@@ -114,9 +128,9 @@ impl Exchange {
     }
 }
 
-#[derive(Debug)]
 struct Outgoing {
-    apdu: Vec<u8>,
+    /// In an association in the clear it may hold a password that is to be written.
+    apdu: Zeroizing<Vec<u8>>,
     room: usize,
     /// Blocks that the other side takes at once.
     window: u8,
@@ -127,8 +141,8 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    const fn nothing() -> Self {
-        Self { apdu: Vec::new(), room: 1, window: 1, acknowledged: 0, sent: 0 }
+    fn nothing() -> Self {
+        Self { apdu: Zeroizing::default(), room: 1, window: 1, acknowledged: 0, sent: 0 }
     }
 
     fn count(&self) -> usize {

@@ -35,6 +35,19 @@
 //! [`MAX_DROPPED`] the request ends. Refusals that a meter cannot cipher (exception-response, confirmed-service-error)
 //! are taken as they are, but after one of those a write or action has an unknown effect.
 //!
+//! An exception-response names no request. Once the receipt of a push went out beside the session
+//! ([`receipt_sent`](ClientSession::receipt_sent)), a meter that does not know receipts may refuse that instead of what
+//! was asked. What cannot be about a receipt is the answer as ever: counter and length are at fault in requests only, and
+//! what was verified answers what was ciphered, as no receipt is. Any other exception is dropped as the receipt's
+//! ([`Dropped::Receipt`]), one for each receipt, and the wait goes on: the answer comes, or the time, by which a read is
+//! asked again and anything else ends with that exception and an unknown effect. An answer to what was sent after a receipt
+//! says that the meter is past it.
+//!
+//! | state | exception that a receipt may have brought |
+//! |---|---|
+//! | closed, open | dropped |
+//! | opening, proving, asking, releasing | dropped, the wait goes on; at its end the exception is the reason |
+//!
 //! Nothing that is ciphered under a global key goes out under a counter that was not stored as used beforehand.
 
 mod channel;
@@ -60,8 +73,8 @@ use core::time::Duration;
 use crate::apdu::acse::{ReleaseRequestReason, Rlrq};
 use crate::apdu::initiate::Conformance;
 use crate::apdu::{
-    self, ActionRequest, ActionRequestBody, Apdu, GetRequest, GetRequestBody, InvokeId, List,
-    MethodDescriptor, Pairs, SelectedAttribute, ServiceError, SetRequest, SetRequestBody,
+    self, ActionRequest, ActionRequestBody, Apdu, ExceptionResponse, GetRequest, GetRequestBody, InvokeId,
+    List, MethodDescriptor, Pairs, SelectedAttribute, ServiceError, SetRequest, SetRequestBody,
 };
 use crate::axdr::Data;
 use crate::cursor::write_length;
@@ -122,6 +135,8 @@ struct Core<P> {
     tries: u8,
     /// What was dropped meanwhile.
     dropped: u8,
+    /// Receipts of pushes that the meter may still refuse.
+    receipts: Receipts,
     /// The request and its answer, where they go in blocks of a general transfer.
     exchange: Option<Exchange>,
     /// Blocks that are due.
@@ -130,6 +145,40 @@ struct Core<P> {
     patient: bool,
     last_dropped: Option<Dropped>,
     requests: u32,
+}
+
+/// Receipts of pushes that went out beside the requests, and may be refused by an exception of their own.
+#[derive(Clone, Copy, Default)]
+struct Receipts {
+    /// Sent before the request that is waited for.
+    before: u8,
+    /// Sent since.
+    since: u8,
+}
+
+impl Receipts {
+    const fn sent(&mut self) {
+        self.since = self.since.saturating_add(1);
+    }
+
+    /// A request goes out.
+    const fn asked(&mut self) {
+        self.before = self.before.saturating_add(self.since);
+        self.since = 0;
+    }
+
+    /// The request was answered: the meter, which takes one after the other, is past what came before it.
+    const fn answered(&mut self) {
+        self.before = 0;
+    }
+
+    /// Takes one of them for refused, if there is one.
+    const fn refused(&mut self) -> bool {
+        let oldest = if self.before > 0 { &mut self.before } else { &mut self.since };
+        let any = *oldest > 0;
+        *oldest = oldest.saturating_sub(1);
+        any
+    }
 }
 
 /// Where a session stands.
@@ -225,6 +274,7 @@ impl<P: CryptoProvider> ClientSession<P> {
             deadline: None,
             tries: 0,
             dropped: 0,
+            receipts: Receipts::default(),
             exchange: None,
             blocks: VecDeque::new(),
             patient: false,
@@ -539,6 +589,11 @@ impl<P: CryptoProvider> ClientSession<P> {
     }
 
     fn handle_answer(&mut self, answer: Apdu<'_>, tag: u8, proven: bool) {
+        if let Apdu::ExceptionResponse(exception) = answer
+            && self.core.may_refuse_receipt(exception, proven)
+        {
+            return self.dropped(Dropped::Receipt(exception));
+        }
         let core = &mut self.core;
         match mem::replace(&mut self.state, State::Closed) {
             State::Opening(opening) if core.sent() => {
@@ -582,6 +637,7 @@ impl<P: CryptoProvider> ClientSession<P> {
     fn judge(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Prove(proving) => {
+                self.core.receipts.answered();
                 self.state = State::Proving(proving);
                 self.core.send();
             }
@@ -604,6 +660,7 @@ impl<P: CryptoProvider> ClientSession<P> {
     }
 
     fn opened(&mut self, open: Open, then: Option<Request>) {
+        self.core.receipts.answered();
         if self.core.channel.room(open.negotiated.max_pdu) < MIN_ROOM {
             let error = Error::NoRoom(open.negotiated.max_pdu);
             if let Some(request) = then {
@@ -631,8 +688,8 @@ impl<P: CryptoProvider> ClientSession<P> {
         let before = counter.next();
         let fault = match counter.raise_to(least) {
             Err(exhausted) => Some(Error::Counter(exhausted)),
-            // It says nothing new: to do the same again would bring the same.
-            Ok(()) if counter.next() == before => Some(error),
+            // It takes what was sent: to do the same again would bring the same.
+            Ok(()) if least < before => Some(error),
             Ok(()) => None,
         };
         if let Some(error) = fault {
@@ -673,6 +730,9 @@ impl<P: CryptoProvider> ClientSession<P> {
     }
 
     fn advance(&mut self, open: Open, id: RequestId, next: Next) {
+        if !matches!(next, Next::Wait(..)) {
+            self.core.receipts.answered();
+        }
         match next {
             Next::Send(request) => {
                 self.state = State::Asking(open, request);
@@ -716,8 +776,11 @@ impl<P: CryptoProvider> ClientSession<P> {
             // Many meters say nothing to a release.
             return self.close(None);
         }
-        let timeout = Error::Timeout { tries: self.core.tries, dropped: self.core.last_dropped };
-        self.fail(timeout);
+        self.fail(match self.core.last_dropped {
+            // It was the answer after all, or there is none.
+            Some(Dropped::Receipt(exception)) => Error::Exception(exception),
+            dropped => Error::Timeout { tries: self.core.tries, dropped },
+        });
     }
 
     /// Sends blocks again, as they were; false: that would not help, or must not be. Nothing is done before a request is
@@ -755,6 +818,12 @@ impl<P: CryptoProvider> ClientSession<P> {
             }
             _ => self.close(Some(Error::Disconnected)),
         }
+    }
+
+    /// The receipt of a push goes out over the same line, or may have: the meter may refuse it by an exception that names
+    /// no request.
+    pub const fn receipt_sent(&mut self) {
+        self.core.receipts.sent();
     }
 
     /// The bound of [`poll_reserve`](Self::poll_reserve) is stored, and will be found after a power cut.
@@ -842,6 +911,9 @@ impl<P: CryptoProvider> ClientSession<P> {
         match self.sealed() {
             Ok(apdu) => {
                 self.core.due = false;
+                if !self.core.sent() {
+                    self.core.receipts.asked();
+                }
                 self.core.tries = self.core.tries.saturating_add(1);
                 self.core.deadline = Some(now.saturating_add(self.core.config.timing.answer));
                 if !self.in_blocks() || !matches!(self.state, State::Asking(..)) {
@@ -932,6 +1004,14 @@ impl<P> Core<P> {
     /// Whether what the state has to send was sent at least once.
     const fn sent(&self) -> bool {
         self.tries > 0
+    }
+
+    /// Whether an exception is not taken for an answer, because a receipt may have brought it; then one less may.
+    fn may_refuse_receipt(&mut self, exception: ExceptionResponse, proven: bool) -> bool {
+        let of_request =
+            matches!(exception.service, ServiceError::InvocationCounter(_) | ServiceError::PduTooLong);
+        let answers_ciphered = proven && self.channel.is_secured();
+        !of_request && !answers_ciphered && self.receipts.refused()
     }
 
     fn next_request(&mut self) -> (RequestId, InvokeId) {

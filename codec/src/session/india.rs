@@ -98,9 +98,9 @@ impl<P: CryptoProvider + Clone> IndianSession<P> {
         let (Some(counter), Phase::Closed) = (counter, self.main.phase()) else {
             return self.main.associate(random);
         };
-        let timing = self.main.config().timing;
+        let Config { timing, max_pdu, .. } = *self.main.config();
         // In the clear and without proof: title, challenge and key are never sent.
-        let config = Config { timing, ..Config::public([0; SYSTEM_TITLE_LEN]) };
+        let config = Config { timing, max_pdu, ..Config::public([0; SYSTEM_TITLE_LEN]) };
         let provider = self.main.provider().clone();
         let mut public = ClientSession::with_provider(provider, config, SendCounter::resume(0));
         public.associate(&[0; RANDOM_LEN])?;
@@ -135,6 +135,14 @@ impl<P: CryptoProvider + Clone> IndianSession<P> {
         }
         self.main.handle_disconnected();
         self.turn();
+    }
+
+    /// The receipt of a push goes out over the same line, or may have; see [`ClientSession::receipt_sent`].
+    pub const fn receipt_sent(&mut self) {
+        match &mut self.asking {
+            Some(asking) => asking.public.receipt_sent(),
+            None => self.main.receipt_sent(),
+        }
     }
 
     /// The bound of [`poll_reserve`](Self::poll_reserve) is stored.

@@ -382,6 +382,8 @@ fn refused(refusal: &Refusal) -> ExceptionResponse {
         | Refusal::Control { .. }
         | Refusal::NoKey(_)
         | Refusal::KeyInfo
+        | Refusal::NoMasterKey
+        | Refusal::WrappedKey
         | Refusal::Security(_)
         | Refusal::Content { .. } => exception(StateError::ServiceNotAllowed, ServiceError::Deciphering),
     }

@@ -11,6 +11,7 @@ use crate::apdu::{self, ActionResult, AttributeDescriptor, ConfirmedServiceError
 use crate::apdu::{EventNotification, ExceptionResponse, InvokeId, MethodDescriptor, SelectiveAccess};
 use crate::axdr::Data;
 use crate::cosem::profile_generic::Selection;
+use crate::cosem::{ClassId, association};
 use crate::cursor::Cursor;
 use crate::error::Error;
 
@@ -93,7 +94,7 @@ pub(super) fn node(apdu: &[u8], offset: usize) -> Node {
     let (name, parts) = layout(tag, kind).unwrap_or(("service", &[]));
     let mut cursor = Cursor::new(apdu);
     let _checked = cursor.take(2);
-    let mut walk = Walk { reader: Reader::new(cursor), offset, nodes: Vec::new() };
+    let mut walk = Walk { reader: Reader::new(cursor), offset, nodes: Vec::new(), secret: false };
     let walked =
         walk.said::<InvokeId>("invoke id").and_then(|_| parts.iter().try_for_each(|&part| walk.part(part)));
     debug_assert!(walked.is_ok(), "the apdu was parsed");
@@ -104,7 +105,7 @@ pub(super) fn event_node(event: &EventNotification<'_>, apdu: &[u8], offset: usi
     let mut cursor = Cursor::new(apdu);
     let _checked = cursor.take(1);
     let _checked = apdu::event::event_time(&mut cursor);
-    let mut walk = Walk { reader: Reader::new(cursor), offset, nodes: Vec::new() };
+    let mut walk = Walk { reader: Reader::new(cursor), offset, nodes: Vec::new(), secret: false };
     let time = event.time.map_or_else(|| "absent".to_string(), |time| time.to_string());
     walk.nodes.push(Node::new(offset + 1, "time", time));
     let walked = walk.said::<AttributeDescriptor>("attribute").and_then(|_| walk.part(Part::Value));
@@ -131,12 +132,18 @@ pub(super) fn refusal_node(refusal: &ConfirmedServiceError, offset: usize) -> No
     Node { children, ..Node::new(offset, "confirmed-service-error", "") }
 }
 
+/// The secret of an association, and the method that replaces it.
+const SECRET: (ClassId, i8) = (association::CLASS, association::Attribute::Secret.number());
+const CHANGE_SECRET: (ClassId, i8) = (association::CLASS, association::Method::ChangeHlsSecret.number());
+
 /// Reads fields and puts down what they say.
 struct Walk<'a> {
     reader: Reader<'a>,
     /// Of the APDU in the input.
     offset: usize,
     nodes: Vec<Node>,
+    /// What was named holds a password or a secret.
+    secret: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -160,7 +167,11 @@ impl<'a> Walk<'a> {
     fn simple(&mut self, part: Part) -> Result<(), Error> {
         match part {
             Part::Attribute => self.attribute(),
-            Part::Method => self.said::<MethodDescriptor>("method").map(drop),
+            Part::Method => {
+                let named = self.said::<MethodDescriptor>("method")?;
+                self.secret |= (named.class, named.method) == CHANGE_SECRET;
+                Ok(())
+            }
             Part::Value => self.value(),
             Part::Parameters => self.optional("parameters", Self::value),
             Part::Number => self.said::<u32>("block number").map(drop),
@@ -194,7 +205,8 @@ impl<'a> Walk<'a> {
     }
 
     fn attribute(&mut self) -> Result<(), Error> {
-        self.said::<AttributeDescriptor>("attribute")?;
+        let named = self.said::<AttributeDescriptor>("attribute")?;
+        self.secret |= (named.class, named.attribute) == SECRET;
         let at = self.at() + 1;
         let Some(access) = self.reader.field::<Option<SelectiveAccess<'a>>>()? else {
             return Ok(());
@@ -208,7 +220,10 @@ impl<'a> Walk<'a> {
     fn value(&mut self) -> Result<(), Error> {
         let at = self.at();
         let data: Data<'a> = self.reader.field()?;
-        self.nodes.push(value_node(data.value(), at, self.at()));
+        self.nodes.push(match self.secret {
+            true => Node::new(at, "value", "not shown"),
+            false => value_node(data.value(), at, self.at()),
+        });
         Ok(())
     }
 
@@ -242,7 +257,8 @@ impl<'a> Walk<'a> {
     fn raw(&mut self) -> Result<(), Error> {
         let at = self.at();
         let raw: &[u8] = self.reader.field()?;
-        self.nodes.push(Node::new(at, "raw data", format!("{} bytes: {}", raw.len(), hex(raw))));
+        let shown = if self.secret { "not shown".to_string() } else { hex(raw) };
+        self.nodes.push(Node::new(at, "raw data", format!("{} bytes: {shown}", raw.len())));
         Ok(())
     }
 }
@@ -280,6 +296,28 @@ mod tests {
         let mut text = String::new();
         lines(&root.children[0], 0, &mut text);
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_secret_that_is_written_or_replaced_is_not_shown() {
+        for (apdu, kind) in [
+            ("C1 01 C1 000F 0000280000FF 07 00 0908 5572 6A61 3132 3334", "set-request-normal"),
+            ("C3 01 C1 000F 0000280000FF 02 01 0908 5572 6A61 3132 3334", "action-request-normal"),
+            (
+                "C1 02 C1 000F 0000280000FF 07 00 01 00000001 0A 0908 5572 6A61 3132 3334",
+                "with-first-datablock",
+            ),
+        ] {
+            let bytes = hex::decode(apdu.replace(' ', "")).unwrap();
+            let root = decode(&bytes, Framing::Apdu, &DecodeKeys::default()).unwrap();
+            let mut text = String::new();
+            lines(&root.children[0], 0, &mut text);
+            assert!(text.contains(kind) && text.contains("not shown"), "{text}");
+            assert!(!text.contains("55726a61") && !text.to_lowercase().contains("urja"), "{text}");
+            let printed = format!("{:?}", apdu::parse(&bytes).unwrap());
+            assert!(!printed.contains("85, 114") && !printed.contains("Urja"), "{printed}");
+            assert!(printed.contains("10 bytes"), "{printed}");
+        }
     }
 
     #[test]

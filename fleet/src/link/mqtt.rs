@@ -2,6 +2,7 @@
 //!
 //! A meter that answers subscribes to the topic of its requests; requests and answers are fragments of frames.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
@@ -40,6 +41,32 @@ struct Station {
     assembly: Assembly,
     /// Where its answers go.
     topic: String,
+    /// The answer that is on its way out.
+    answer: Option<Answer>,
+}
+
+/// What is left to be sent of an answer. It stays with the station: whoever waits for receipts stops doing so each time he has
+/// something else to do, and what a meter has done it does not do again.
+#[derive(Debug)]
+struct Answer {
+    /// Not before.
+    due: time::Instant,
+    publishes: VecDeque<Vec<u8>>,
+    /// Whether the connection ends behind it.
+    ends: bool,
+}
+
+impl Answer {
+    /// Sends it. May be dropped and called again.
+    async fn send(&mut self, client: &AsyncClient, topic: &str) -> io::Result<()> {
+        time::sleep_until(self.due).await;
+        while let Some(publish) = self.publishes.front() {
+            let sent = client.publish(topic, publish.clone(), PublishOptions::at_most_once()).await;
+            sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.publishes.pop_front();
+        }
+        Ok(())
+    }
 }
 
 impl Mqtt {
@@ -64,7 +91,8 @@ impl Mqtt {
             let node = answering.node();
             let topic = target.response_topic.replace("{node}", &node);
             let (answering, session) = (answering.clone(), answering.session());
-            let station = Station { answering, session, requests, assembly: Assembly::default(), topic };
+            let station =
+                Station { answering, session, requests, assembly: Assembly::default(), topic, answer: None };
             (station, target.request_topic.replace("{node}", &node))
         });
         let listening = station.is_some();
@@ -102,9 +130,18 @@ impl Mqtt {
         Ok(())
     }
 
-    /// The ticket of the next push that the broker has acknowledged; meanwhile requests are answered.
+    /// The ticket of the next push that the broker has acknowledged; meanwhile requests are answered. May be dropped and
+    /// called again.
     pub(super) async fn receive(&mut self) -> io::Result<u64> {
         loop {
+            if let Some(station) = &mut self.station
+                && let Some(answer) = &mut station.answer
+            {
+                answer.send(&self.client, &station.topic).await?;
+                if station.answer.take().is_some_and(|sent| sent.ends) {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+            }
             if self.notices.is_empty() && self.station.is_none() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
@@ -117,24 +154,23 @@ impl Mqtt {
                 }
                 request = requested(&mut self.station) => request.ok_or(io::ErrorKind::ConnectionAborted)?,
             };
-            self.reply(&request).await?;
+            self.hear(&request)?;
         }
     }
 
-    /// Answers a request once it is whole, under its own id.
-    async fn reply(&mut self, publish: &[u8]) -> io::Result<()> {
+    /// Asks the meter once a request is whole; its answer goes out next, under the same id.
+    fn hear(&mut self, publish: &[u8]) -> io::Result<()> {
         let Some(station) = &mut self.station else { return Ok(()) };
         let Ok(fragment) = Fragment::new_checked(publish) else { return Ok(()) };
         let Some(frame) = station.assembly.take(&fragment) else { return Ok(()) };
         let reply = station.answering.answer(&mut station.session, &frame)?;
-        time::sleep(reply.delay).await;
-        let answers = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish);
-        for answer in answers.unwrap_or_default() {
-            let sent =
-                self.client.publish(station.topic.as_str(), answer, PublishOptions::at_most_once()).await;
-            sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        }
-        if reply.ends { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        let publishes = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish);
+        station.answer = Some(Answer {
+            due: time::Instant::now() + reply.delay,
+            publishes: publishes.unwrap_or_default().into(),
+            ends: reply.ends,
+        });
+        Ok(())
     }
 }
 
@@ -183,6 +219,30 @@ async fn drive(
         if ready {
             // Nobody may be waiting for the connection any more.
             let _gone = told.take().map(|told| told.send(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_any_more_goes_on_where_it_was() {
+        // Nobody turns its wheels, so that it takes no more than it has room for.
+        let room = 2;
+        let (client, _events) =
+            AsyncClient::builder(MqttOptions::new("meter", ("127.0.0.1", 1))).capacity(room).build();
+        let begun = time::Instant::now();
+        let publishes: VecDeque<_> = [vec![1], vec![2], vec![3]].into();
+        let mut answer = Answer { due: begun + Duration::from_millis(20), publishes, ends: false };
+        assert!(time::timeout(Duration::from_millis(1), answer.send(&client, "answers")).await.is_err());
+        assert_eq!(answer.publishes.len(), 3, "it is not due");
+        for _ in 0..2 {
+            assert!(time::timeout(Duration::from_millis(60), answer.send(&client, "answers")).await.is_err());
+            assert_eq!(answer.publishes, [vec![3]], "what did not go out is there still");
         }
     }
 }

@@ -59,15 +59,25 @@ impl HdlcPort {
         loop {
             match self.line.poll_event() {
                 Some(ClientEvent::Apdu(client, apdu)) => {
-                    return Ok(Incoming { client: client.into(), apdu, path: None });
+                    let receipts = self.receipts();
+                    return Ok(Incoming { client: client.into(), apdu, path: None, receipts });
                 }
                 Some(ClientEvent::Unnumbered { destination, source, apdu }) => {
                     let path = Some(ReturnPath::Hdlc { destination, source });
-                    return Ok(Incoming { client: destination.upper(), apdu, path });
+                    let receipts = self.receipts();
+                    return Ok(Incoming { client: destination.upper(), apdu, path, receipts });
                 }
                 Some(ClientEvent::Closed(why)) => return Err(LinkError::Hdlc(why)),
                 None => self.go_on().await?,
             }
+        }
+    }
+
+    /// Receipts that may have gone out beside it; see [`HeldLine::receipts`].
+    fn receipts(&self) -> u8 {
+        match &self.carrier {
+            Carrier::Tcp(_) => 0,
+            Carrier::Held(line) => line.receipts(),
         }
     }
 

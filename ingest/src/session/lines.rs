@@ -14,10 +14,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use codec::apdu::ciphered::{GENERAL_CIPHERING, GENERAL_DED};
-use codec::apdu::{DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST, GENERAL_BLOCK_TRANSFER, GENERAL_GLO};
+use codec::apdu::ciphered::{GENERAL_CIPHERING, GENERAL_DED, Scope, Service};
+use codec::apdu::{
+    DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST, EXCEPTION_RESPONSE, GENERAL_BLOCK_TRANSFER, GENERAL_GLO,
+};
 use codec::hdlc::{self, Address, Control};
-use codec::wrapper::Wrapper;
+use codec::wrapper::{Wrapper, WrapperRepr};
 use metrics::gauge;
 use model::MeterId;
 use tokio::sync::mpsc;
@@ -27,8 +29,9 @@ use crate::telemetry;
 
 /// Answers that may wait for a session; a meter has one question at a time, and may repeat itself.
 const ANSWERS: usize = 16;
-/// Event-notification-request, ciphered under a global and under a dedicated key.
-const CIPHERED_EVENTS: [u8; 2] = [0xca, 0xd2];
+/// An event-notification-request under a global key, and under the dedicated key of an association.
+const GLO_EVENT: u8 = Service::EventNotificationRequest.ciphered_tag(Scope::Global);
+const DED_EVENT: u8 = Service::EventNotificationRequest.ciphered_tag(Scope::Dedicated);
 
 /// The lines that are there; a clone is another handle.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +112,8 @@ struct State {
     session: Option<mpsc::Sender<Answer>>,
     /// What came over it last.
     spoken: Option<Spoken>,
+    /// Pushes that came since a session last heard of any: their receipts may be refused in the middle of its answers.
+    pushes: u8,
     meter: Option<MeterId>,
     /// More than one meter came over it.
     several: bool,
@@ -125,8 +130,8 @@ pub(crate) enum Spoken {
 /// What comes for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// An APDU out of the wrapper, for this client.
-    Apdu(u16, Vec<u8>),
+    /// An APDU out of the wrapper between these ports.
+    Apdu(WrapperRepr, Vec<u8>),
     /// A frame of HDLC.
     Frame(Bytes),
 }
@@ -145,15 +150,19 @@ impl Line {
         let hdlc = frame.first() == Some(&hdlc::FLAG);
         let (answer, spoken) = if hdlc {
             let Ok(view) = hdlc::Frame::new_checked(frame) else { return false };
-            let pushed = matches!(view.control(), Control::UnnumberedInformation { .. });
+            let pushed = matches!(view.control(), Control::UnnumberedInformation { .. })
+                && !is_answer(hdlc::strip_llc(view.information()), &UNNUMBERED_ANSWERS);
             ((!pushed).then(|| Answer::Frame(frame.clone())), Spoken::Hdlc(view.source()))
         } else {
             let Ok(view) = Wrapper::new_checked(frame) else { return false };
-            let answer =
-                is_answer(view.apdu()).then(|| Answer::Apdu(view.destination(), view.apdu().to_vec()));
+            let answer = (!is_push(view.apdu()))
+                .then(|| Answer::Apdu(WrapperRepr::parse(&view), view.apdu().to_vec()));
             (answer, Spoken::Wrapper)
         };
         state.spoken = Some(spoken);
+        if answer.is_none() {
+            state.pushes = state.pushes.saturating_add(1);
+        }
         let (Some(answer), Some(session)) = (answer, &state.session) else { return false };
         if session.is_closed() {
             state.session = None;
@@ -202,22 +211,37 @@ impl HeldLine {
         writer.send(Outgoing::Request(Bytes::from(frame))).await.is_ok()
     }
 
+    /// Pushes that came since this was last asked; at first, since the last session: each may have been answered by a
+    /// receipt.
+    pub(crate) fn receipts(&self) -> u8 {
+        std::mem::take(&mut lock(&self.line.state).pushes)
+    }
+
     /// The next answer; `None` when the connection has ended.
     pub(crate) async fn receive(&mut self) -> Option<Answer> {
         self.answers.recv().await
     }
 }
 
-/// Whether a session may have asked for it. General protection and general-block-transfer are pushes here: sessions do
-/// not agree to them.
-fn is_answer(apdu: &[u8]) -> bool {
-    let pushed = |tag: &u8| {
-        let general = [GENERAL_GLO, GENERAL_DED, GENERAL_CIPHERING, GENERAL_BLOCK_TRANSFER];
-        [DATA_NOTIFICATION, EVENT_NOTIFICATION_REQUEST].contains(tag)
-            || CIPHERED_EVENTS.contains(tag)
-            || general.contains(tag)
-    };
-    apdu.first().is_some_and(|tag| !pushed(tag))
+/// Whether it is none of a session's. What is under a dedicated key is a session's even where it is a push: nobody else can
+/// open it. General protection and general-block-transfer are pushes here: sessions do not agree to them.
+fn is_push(apdu: &[u8]) -> bool {
+    let pushes = [
+        DATA_NOTIFICATION,
+        EVENT_NOTIFICATION_REQUEST,
+        GLO_EVENT,
+        GENERAL_GLO,
+        GENERAL_CIPHERING,
+        GENERAL_BLOCK_TRANSFER,
+    ];
+    apdu.first().is_none_or(|tag| pushes.contains(tag))
+}
+
+/// What is a session's although it comes in unnumbered information, as pushes do.
+const UNNUMBERED_ANSWERS: [u8; 3] = [GENERAL_DED, DED_EVENT, EXCEPTION_RESPONSE];
+
+fn is_answer(apdu: &[u8], answers: &[u8]) -> bool {
+    apdu.first().is_some_and(|tag| answers.contains(tag))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -227,10 +251,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codec::wrapper::WrapperRepr;
 
     const ONE: MeterId = MeterId(1);
     const TWO: MeterId = MeterId(2);
+    const PORTS: WrapperRepr = WrapperRepr { source: 1, destination: 48 };
 
     fn line() -> (Arc<Line>, mpsc::Sender<Outgoing>) {
         let (writer, _) = mpsc::channel(1);
@@ -239,7 +263,7 @@ mod tests {
 
     fn frame(apdu: &[u8]) -> Bytes {
         let mut frame = Vec::new();
-        WrapperRepr { source: 1, destination: 48 }.emit(apdu, &mut frame);
+        PORTS.emit(apdu, &mut frame);
         frame.into()
     }
 
@@ -252,13 +276,15 @@ mod tests {
         let (line, _writer) = line();
         assert!(!line.takes(&frame(&[0xcc, 1])), "nobody asked");
         let mut held = line.take_up().unwrap();
-        for tag in [0x61, 0x63, 0xc4, 0xcc, 0xcf, 0xd8, 0x0e] {
+        for tag in [0x61, 0x63, 0xc4, 0xcc, 0xcf, 0xd8, 0x0e, 0xd2, 0xdc] {
             assert!(line.takes(&frame(&[tag, 1])), "{tag:02x}");
-            assert_eq!(held.receive().await, Some(Answer::Apdu(48, vec![tag, 1])));
+            assert_eq!(held.receive().await, Some(Answer::Apdu(PORTS, vec![tag, 1])));
         }
-        for tag in [0x0f, 0xc2, 0xca, 0xd2, 0xdb, 0xdc, 0xdd, 0xe0] {
+        assert_eq!(held.receipts(), 0);
+        for tag in [0x0f, 0xc2, 0xca, 0xdb, 0xdd, 0xe0] {
             assert!(!line.takes(&frame(&[tag, 1])), "{tag:02x}");
         }
+        assert_eq!((held.receipts(), held.receipts()), (6, 0), "each may be confirmed");
         drop(held);
         assert!(!line.takes(&frame(&[0xcc, 1])), "the session is over");
     }
@@ -280,6 +306,14 @@ mod tests {
         assert!(line.takes(&numbered) && line.is_taken_up());
         assert_eq!(held.receive().await, Some(Answer::Frame(numbered)));
         assert!(!line.takes(&framed(Control::UnnumberedInformation { poll: false })));
+        // Only the session can open what is under its dedicated key, or be told that a receipt was refused.
+        for tag in UNNUMBERED_ANSWERS {
+            let mut frame = Vec::new();
+            let control = Control::UnnumberedInformation { poll: false };
+            hdlc::FrameRepr { segmented: false, destination: to, source: from, control }
+                .emit(&[0xe6, 0xe7, 0, tag, 1], &mut frame);
+            assert!(line.takes(&Bytes::from(frame)), "{tag:02x}");
+        }
     }
 
     #[tokio::test]

@@ -71,12 +71,14 @@ pub(super) struct Incoming {
     pub(super) apdu: Vec<u8>,
     /// Where the receipt of it goes, if it is a push.
     pub(super) path: Option<ReturnPath>,
+    /// Pushes that went by before it, and whose receipts may have gone out beside the session.
+    pub(super) receipts: u8,
 }
 
 impl Incoming {
     fn of(frame: &Wrapper<'_>) -> Incoming {
         let path = Some(ReturnPath::Wrapper(WrapperRepr::parse(frame)));
-        Incoming { client: frame.destination(), apdu: frame.apdu().to_vec(), path }
+        Incoming { client: frame.destination(), apdu: frame.apdu().to_vec(), path, receipts: 0 }
     }
 }
 
@@ -156,6 +158,12 @@ impl MeterLink {
     /// Whether blocks of a general transfer can be told from pushes in them. HDLC has segments for what they would be for.
     pub(super) const fn takes_blocks(&self) -> bool {
         matches!(self.0, Kind::Tcp { .. } | Kind::Udp { .. })
+    }
+
+    /// Whether answers in general protection can be told from pushes in it: where the listener takes pushes out, all of that
+    /// goes its way.
+    pub(super) const fn takes_general(&self) -> bool {
+        !matches!(self.0, Kind::Held(_))
     }
 
     /// Whether the data link beneath asks again where something is not answered.
@@ -256,17 +264,20 @@ impl MeterLink {
                     return Err(ended());
                 }
             },
-            // What comes for a session out of a held line, or out of a topic of answers, is no push.
             Kind::Held(line) => loop {
                 match line.receive().await.ok_or_else(ended)? {
-                    Answer::Apdu(client, apdu) => return Ok(Incoming { client, apdu, path: None }),
+                    Answer::Apdu(ports, apdu) => {
+                        let (client, path) = (ports.destination, Some(ReturnPath::Wrapper(ports)));
+                        return Ok(Incoming { client, apdu, path, receipts: line.receipts() });
+                    }
                     // It was the answer to a question in other frames.
                     Answer::Frame(_) => {}
                 }
             },
+            // What comes out of a topic of answers is no push.
             Kind::Polled(line) => {
                 let (client, apdu) = line.receive().await.ok_or_else(ended)?;
-                Ok(Incoming { client, apdu, path: None })
+                Ok(Incoming { client, apdu, path: None, receipts: 0 })
             }
             Kind::Hdlc(port) => port.receive().await,
             // A datagram is a frame or nothing; what is nothing was anybody's.

@@ -5,11 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
+use codec::apdu::initiate::Conformance;
+use codec::apdu::{self, Apdu, AttributeDescriptor, MethodDescriptor, SelectedAttribute};
 use codec::axdr::{Data, Value};
 use codec::cosem::india::{control::RELAY, identity::SERIAL_NUMBER, profile::BLOCK_LOAD};
 use codec::cosem::{ClassId, LogicalName};
 use codec::hdlc;
+use codec::security::association::{Envelope, Incoming, Outgoing, Protect};
+use codec::security::counter::{RisingCounter, SendCounter};
+use codec::security::keys::{AssociationKeys, Key, KeyUse};
+use codec::security::{Keys, RustCrypto, Scratch};
+use codec::wrapper::{Wrapper, WrapperRepr};
 use fleet::meter::{Door, SimulatedClock, doors, write_access};
 use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
 use ingest::{
@@ -21,7 +27,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::frames::{Meter, june};
+use crate::frames::{Meter, june, wrap};
 use crate::world::World;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -354,6 +360,200 @@ async fn a_confirmed_push_that_comes_in_a_session_is_confirmed_when_it_is_durabl
     }
 }
 
+/// Keys of a simulated meter.
+fn keys_of(door: &Door) -> AssociationKeys {
+    AssociationKeys::new(Keys::new(door.identity.guek, door.identity.gak))
+}
+
+/// What a client proposed in an AARQ, opened with the keys of its meter.
+struct Proposed {
+    dedicated: Option<Key>,
+    max_pdu: u16,
+    control: u8,
+    general: bool,
+}
+
+impl Proposed {
+    fn of(aarq: &[u8], keys: &AssociationKeys) -> Option<Proposed> {
+        let Ok(Apdu::AssociationRequest(aarq)) = apdu::parse(aarq) else { return None };
+        let title = aarq.calling_ap_title?.try_into().ok()?;
+        let (initiate, control) = (aarq.user_information?, *aarq.user_information?.get(2)?);
+        let protect = if control == 0x10 { Protect::Authenticated } else { Protect::AuthenticatedEncrypted };
+        let mut incoming = Incoming::new(title, protect, RisingCounter::new());
+        let mut scratch = Scratch::new();
+        let opened = incoming.receive(&RustCrypto, keys, initiate, &mut scratch).ok()?;
+        let Ok(Apdu::InitiateRequest(initiate)) = apdu::parse(opened.apdu.into_inner()) else { return None };
+        let dedicated = initiate.dedicated_key.and_then(|key| Key::from_slice(key.0));
+        let general = initiate.conformance.contains(Conformance::GENERAL_PROTECTION);
+        Some(Proposed { dedicated, max_pdu: initiate.max_pdu, control, general })
+    }
+}
+
+/// What was heard on a tapped line: what the client proposed, and all its APDUs.
+#[derive(Default)]
+struct Heard {
+    proposed: Option<Proposed>,
+    said: Vec<Vec<u8>>,
+}
+
+/// Passes bytes on between a client and a meter, and listens with the meter's keys. Before the meter's answer to the first
+/// question under a dedicated key comes what `pushes` makes of that key.
+async fn tapped(
+    meter: SocketAddr,
+    keys: AssociationKeys,
+    pushes: impl FnOnce(&Key) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, Arc<std::sync::Mutex<Heard>>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, heard) = (listener.local_addr().unwrap(), Arc::<std::sync::Mutex<Heard>>::default());
+    let kept = Arc::clone(&heard);
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut meter = tokio::net::TcpStream::connect(meter).await.unwrap();
+        let (mut from_client, mut from_meter) = ([0; 4096], [0; 4096]);
+        let (mut said, mut due, mut pushes) = (Vec::new(), Vec::new(), Some(pushes));
+        loop {
+            tokio::select! {
+                read = client.read(&mut from_client) => {
+                    // With the client goes the connection to the meter, which takes few at once.
+                    let Ok(length @ 1..) = read else { return };
+                    said.extend_from_slice(&from_client[..length]);
+                    while let Ok(frame) = Wrapper::new_checked(&said) {
+                        let (apdu, whole) = (frame.apdu().to_vec(), frame.total_len());
+                        said.drain(..whole);
+                        let mut heard = kept.lock().unwrap();
+                        heard.proposed = Proposed::of(&apdu, &keys).or(heard.proposed.take());
+                        let key = heard.proposed.as_ref().and_then(|proposed| proposed.dedicated.as_ref());
+                        if let (0xd0 | 0xdc, Some(key)) = (apdu[0], key) {
+                            due = pushes.take().map_or(Vec::new(), |pushes| pushes(key));
+                        }
+                        heard.said.push(apdu);
+                    }
+                    let _ = meter.write_all(&from_client[..length]).await;
+                }
+                Ok(length @ 1..) = meter.read(&mut from_meter) => {
+                    for push in due.drain(..) {
+                        client.write_all(&push).await.unwrap();
+                    }
+                    client.write_all(&from_meter[..length]).await.unwrap();
+                }
+                else => return,
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_under_the_dedicated_key_of_a_session_is_taken_in_once_and_confirmed() {
+    for profile in ["dedicated", "general"] {
+        let (world, doors, mut access, options) = reachable(1, false).await;
+        let mut meter = access.remove(0);
+        meter.profile = profile.to_owned();
+        let identity = &doors[0].identity;
+        let pushing = Meter { title: meter.title, guek: identity.guek, gak: identity.gak, ..Meter::new(1) };
+        let (receipt, keys) = (pushing.receipt(), keys_of(&doors[0]));
+        let sealing = keys.clone();
+        let (address, heard) = tapped(doors[0].address.unwrap(), keys, move |key| {
+            let mut keys = sealing;
+            keys.set_dedicated(Some(key.clone()));
+            let sealed = |counter: u32, plain: &[u8]| {
+                let mut counters = SendCounter::resume(counter);
+                counters.reserved(counter + 1);
+                let (mut out, use_) = (Vec::new(), KeyUse::Dedicated);
+                let outgoing = Outgoing { title: pushing.title.0, protect: Protect::AuthenticatedEncrypted };
+                let invocation = counters.take().unwrap();
+                outgoing
+                    .seal(&RustCrypto, &keys, use_, Envelope::General, invocation, plain, &mut out)
+                    .unwrap();
+                wrap(&out)
+            };
+            // The second overtook the first, whose copy comes too. The counters are far above those of the answers.
+            let (first, second) = (
+                sealed(7_000, &pushing.block(june(5, 11, 30), 700)),
+                sealed(7_001, &pushing.event(june(5, 12, 0), 0x10)),
+            );
+            let mut forged = sealed(7_002, &pushing.event(june(5, 12, 0), 0x20));
+            *forged.last_mut().unwrap() ^= 1;
+            vec![second, first.clone(), first, forged]
+        })
+        .await;
+        let sessions =
+            Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
+        let opened = sessions.open(&meter, Client::UTILITY, Some(&address.to_string())).await;
+        let mut session = opened.unwrap();
+        for _ in 0..2 {
+            assert_eq!(serial(&mut session).await, meter.serial, "{profile}");
+        }
+        session.close().await;
+        let facts = world.journaled().into_iter();
+        let frames: Vec<_> = facts
+            .filter_map(|(fact, _)| match fact {
+                Fact::Frame(frame) => Some((frame.counter, frame.late, frame.readings.len())),
+                Fact::Quarantined(kept) => panic!("{profile}: {}", kept.detail),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(frames, [(None, false, 0), (None, false, 1)], "{profile}");
+        let tally = world.tally(Source::Tcp).await;
+        assert_eq!((tally.received, tally.stored), (2, 2), "{profile}: {tally:?}");
+        let said = &heard.lock().unwrap().said;
+        let receipts = said.iter().filter(|apdu| wrap_back(apdu) == receipt).count();
+        assert_eq!(receipts, 2, "{profile}");
+        options.shutdown.cancel();
+    }
+}
+
+/// As a client sends it to where a push came from.
+fn wrap_back(apdu: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    WrapperRepr { source: 64, destination: 1 }.emit(apdu, &mut out);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_profile_says_of_sessions_is_what_goes_over_the_line() {
+    let (world, doors, mut access, options) = reachable(1, false).await;
+    let mut meter = access.remove(0);
+    let sessions =
+        Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), SessionOptions::default());
+    // Tag of a question, longest APDU, whether there is a dedicated key, whether general protection is proposed (to which
+    // the simulated meter does not agree), whether the release is ciphered, control.
+    for (profile, expected) in [
+        ("is15959-d1", (0xc8, 1200, false, false, false, 0x30)),
+        ("dedicated", (0xd0, 1200, true, false, false, 0x30)),
+        ("general", (0xd0, 1200, true, true, false, 0x30)),
+        ("release", (0xc8, 300, false, false, true, 0x30)),
+        ("authenticated", (0, 1200, false, false, false, 0x10)),
+    ] {
+        meter.profile = profile.to_owned();
+        let (address, heard) = tapped(doors[0].address.unwrap(), keys_of(&doors[0]), |_| vec![]).await;
+        match sessions.open(&meter, Client::UTILITY, Some(&address.to_string())).await {
+            Ok(mut session) => {
+                assert_eq!(serial(&mut session).await, meter.serial, "{profile}");
+                let rows = session.get(whole(7, BLOCK_LOAD, 2)).await.unwrap();
+                assert!(matches!(rows.data().value(), Value::Array(rows) if rows.len() > 100), "{profile}");
+                session.close().await;
+            }
+            // The simulated meter asks for both.
+            Err(error) => assert_eq!(profile, "authenticated", "{error}"),
+        }
+        let Heard { proposed, said } = &*heard.lock().unwrap();
+        let Proposed { dedicated, max_pdu, control, general } =
+            proposed.as_ref().unwrap_or_else(|| panic!("{profile}: {said:02x?}"));
+        let release = said.iter().rev().find_map(|said| match apdu::parse(said) {
+            Ok(Apdu::ReleaseRequest(release)) => Some(release.user_information.is_some()),
+            _ => None,
+        });
+        let asked = said.iter().map(|apdu| apdu[0]).find(|tag| [0xc8, 0xd0, 0xdc, 0xdb].contains(tag));
+        let asked = asked.unwrap_or(0);
+        let released = release.unwrap_or(false);
+        let found = (asked, *max_pdu, dedicated.is_some(), *general, released, *control);
+        assert_eq!(found, expected, "{profile}");
+    }
+    options.shutdown.cancel();
+}
+
 async fn again(world: &World, meter: &MeterAccess) -> MeterAccess {
     world.registry.meter_access(&meter.serial).await.unwrap().unwrap()
 }
@@ -421,15 +621,10 @@ async fn pushing_network(meter: SocketAddr, before: usize, pushes: Vec<Vec<u8>>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the_meter_of_the_session() {
-    let world = World::new().await;
-    let options = options(1, "127.0.0.1:9".parse().unwrap(), false);
-    let fleet = Fleet::new(options.clone()).unwrap();
-    let clock = SimulatedClock::new(june(5, 12, 0), 1);
-    let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
-    fleet::meter::open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
+    let (world, doors, mut access, options) = reachable(1, false).await;
     let other = Meter::new(900);
     world.register(&[&other]).await;
-    let meter = register(&world, &doors).await.remove(0);
+    let meter = access.remove(0);
     let identity = &doors[0].identity;
     let asked = Meter { title: meter.title, guek: identity.guek, gak: identity.gak, ..Meter::new(1) };
     let event = |meter: &Meter| meter.frame(7_000, &meter.event(june(5, 12, 0), 0x10));
@@ -459,13 +654,8 @@ async fn a_push_that_comes_in_a_session_is_booked_by_its_line_and_belongs_to_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meter_is_read_over_udp_though_datagrams_are_lost_and_doubled() {
-    let world = World::new().await;
-    let options = options(1, "127.0.0.1:9".parse().unwrap(), false);
-    let fleet = Fleet::new(options.clone()).unwrap();
-    let clock = SimulatedClock::new(june(5, 12, 0), 1);
-    let mut doors = doors(&options, fleet.meters(), &[], clock.now()).unwrap();
-    fleet::meter::open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
-    let meter = register(&world, &doors).await.remove(0);
+    let (world, doors, mut access, options) = reachable(1, false).await;
+    let meter = access.remove(0);
     let patience =
         SessionOptions { answer: Duration::from_millis(1500), tries: 6, ..SessionOptions::default() };
     let sessions = Sessions::new(world.registry.clone(), Some(world.pipeline.clone()), patience);

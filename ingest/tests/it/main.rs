@@ -11,5 +11,6 @@ mod pipeline;
 mod puback;
 mod session;
 mod tcp;
+mod told;
 mod udp;
 mod world;

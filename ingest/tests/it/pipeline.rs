@@ -304,8 +304,6 @@ async fn bytes_that_are_no_frame_are_kept_with_kind_and_offset() {
     for (bytes, says) in [
         (good[..20].to_vec(), "truncated at byte 8"),
         (wrap(&[0x77, 1, 2]), "unsupported apdu 0x77 at byte 8"),
-        // Sound, and what nobody asked for here: a request to release an association.
-        (wrap(&[0x62, 0]), "unsupported apdu 0x62 at byte 8"),
         ([&good[..], &[0]].concat(), &*format!("trailing bytes at byte {}", good.len())),
         (meter.frame(2, b"\x0f\0\0\0\0\0\x42"), "in plaintext: unknown data tag 0x42 at byte 6"),
         (meter.frame(3, &meter.block(june(5, 11, 30), 1)[..20]), "in plaintext:"),

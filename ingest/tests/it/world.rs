@@ -120,7 +120,7 @@ impl World {
 
     /// Registers the meters of a file.
     pub(crate) async fn import_csv(&self, csv: &str) {
-        let profiles = Profile::builtin();
+        let profiles = profiles();
         let known: Vec<(&str, u32)> =
             profiles.iter().map(|profile| (profile.name.as_str(), profile.period_s)).collect();
         self.registry.import_meters(csv.as_bytes(), &Known { profiles: &known }).await.unwrap();
@@ -226,6 +226,20 @@ impl World {
     }
 }
 
+/// Those that come with the program, and the first of them with each particularity of sessions.
+fn profiles() -> Vec<Profile> {
+    let particular = [
+        ("dedicated", "dedicated_key = true"),
+        ("general", "dedicated_key = true\ngeneral = true"),
+        ("release", "release = \"ciphered\"\nmax_pdu = 300"),
+        ("authenticated", "protection = \"authenticated\""),
+    ];
+    let variants = particular.map(|(name, keys)| {
+        Profile::parse(&format!("name = \"{name}\"\nbase = \"is15959-d1\"\n[session]\n{keys}\n")).unwrap()
+    });
+    Profile::builtin().into_iter().chain(variants).collect()
+}
+
 async fn open_registry(dir: &TempDir) -> Registry {
     Registry::open(&dir.path().join("registry.db"), Kek::from_hex(KEK).unwrap()).await.unwrap()
 }
@@ -236,7 +250,7 @@ async fn start(
     lake: &Arc<FakeLake>,
     registry: &Registry,
 ) -> Result<Pipeline, StartError> {
-    let profiles = Profile::builtin().into();
+    let profiles = profiles().into();
     Pipeline::start(options.clone(), clock.clone(), lake.clone(), registry.clone(), profiles).await
 }
 

@@ -537,7 +537,7 @@ fn quarantine_columns() -> Vec<Column> {
             "reason",
             DataType::Utf8,
             "why: unknown_title, undecodable, tag_mismatch, policy_refused, counter_reused, counter_forgotten, \
-             profile_mismatch, identity_mismatch, no_terms, far_ahead, replaced_key",
+             profile_mismatch, identity_mismatch, no_terms, far_ahead, replaced_key, unasked",
         ),
         column("detail", DataType::Utf8, "kind and byte offset of the fault, or what else helps"),
         column("raw", DataType::Binary, "the frame as received"),

@@ -26,6 +26,8 @@ pub struct MeterAccess {
     pub title: SystemTitle,
     /// Serial number on its plate.
     pub serial: String,
+    /// Name of its profile.
+    pub profile: String,
     /// Its keys, unwrapped.
     pub keys: MeterKeys,
     /// Number of these keys.
@@ -74,7 +76,7 @@ impl Registry {
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let MeterTermsRow { meter, title, key_epoch, .. } = common(&row)?;
+        let MeterTermsRow { meter, title, profile, key_epoch, .. } = common(&row)?;
         let keys = self.vault.unwrap_keys(title, key_epoch, row.try_get("wrapped_keys")?)?;
         let address: Option<String> = row.try_get("address")?;
         let wrapped: Option<&[u8]> = row.try_get("wrapped_secrets")?;
@@ -87,6 +89,7 @@ impl Registry {
             meter,
             title,
             serial: row.try_get("serial")?,
+            profile,
             keys,
             key_epoch,
             address: address.filter(|address| !address.is_empty()),

@@ -4,10 +4,12 @@ use alloc::vec::Vec;
 
 use super::config::{Config, Protection};
 use super::event::{Dropped, Push};
-use crate::apdu::ciphered::{GENERAL_CIPHERING, Scope, Service};
+use crate::apdu::ciphered::{GENERAL_CIPHERING, GENERAL_DED, Scope, Service};
 use crate::apdu::{self, Apdu, SYSTEM_TITLE_LEN};
 use crate::security::association::{Envelope, Incoming, Outgoing, Refusal};
-use crate::security::counter::{Invocation, ReserveFirst, RisingCounter, SendCounter};
+use crate::security::counter::{
+    CounterVerdict, CounterWindow, Invocation, Replay, ReserveFirst, RisingCounter, SendCounter,
+};
 use crate::security::keys::{AssociationKeys, Key, KeyUse};
 use crate::security::{CryptoProvider, KEY_LEN, Scratch};
 
@@ -17,6 +19,8 @@ use super::error::Error;
 const OVERHEAD: usize = 1 + 1 + SYSTEM_TITLE_LEN + 3 + 5 + 12;
 /// An event-notification under the global key.
 const GLO_EVENT: u8 = Service::EventNotificationRequest.ciphered_tag(Scope::Global);
+/// An event-notification under the dedicated key.
+const DED_EVENT: u8 = Service::EventNotificationRequest.ciphered_tag(Scope::Dedicated);
 /// The first counter under a dedicated key. Meters that begin with 0 as the last one seen refuse a 0.
 const FIRST_DEDICATED: u32 = 1;
 
@@ -57,6 +61,8 @@ struct Secured {
     incoming: Option<Incoming>,
     /// With the counter of the dedicated key.
     dedicated: Option<SendCounter>,
+    /// Counters of the pushes under the dedicated key.
+    pushes: CounterWindow,
     envelope: Envelope,
 }
 
@@ -73,6 +79,7 @@ impl Channel {
             secured.incoming = None;
             secured.keys.set_dedicated(None);
             secured.dedicated = None;
+            secured.pushes = CounterWindow::new();
             secured.envelope = Envelope::Service;
         }
     }
@@ -175,8 +182,9 @@ impl Channel {
         Ok(received.apdu.into_inner().to_vec())
     }
 
-    /// Tells answers from pushes. A push under a global key has a stream of counters of its own, so the counters of
-    /// the answers never hear of it; it is given out as it came.
+    /// Tells answers from pushes. Pushes have a stream of counters of their own under each key, so the counters of the
+    /// answers never hear of them. One under a global key is given out as it came; one under the dedicated key, which
+    /// nobody else has, is opened and judged here.
     pub(super) fn sort(&mut self, provider: &impl CryptoProvider, apdu: &[u8]) -> Inbound {
         let tag = apdu.first().copied().unwrap_or_default();
         match tag {
@@ -184,6 +192,11 @@ impl Channel {
             apdu::GENERAL_GLO | GENERAL_CIPHERING => match self.is_general_push(provider, apdu) {
                 Ok(false) => {}
                 Ok(true) => return Inbound::Pushed(Push::Received(apdu.to_vec())),
+                Err(refusal) => return Inbound::Dropped(Dropped::Refused(refusal)),
+            },
+            GENERAL_DED | DED_EVENT => match self.dedicated_push(provider, apdu) {
+                Ok(Some(push)) => return Inbound::Pushed(push),
+                Ok(None) => {}
                 Err(refusal) => return Inbound::Dropped(Dropped::Refused(refusal)),
             },
             apdu::acse::AARE
@@ -198,11 +211,41 @@ impl Channel {
             return Inbound::Reply { apdu: apdu.to_vec(), proven: true };
         }
         match self.open(provider, apdu) {
-            Ok(plain) if is_push(plain.first().copied().unwrap_or_default()) => {
-                Inbound::Pushed(Push::Opened(plain))
-            }
             Ok(plain) => Inbound::Reply { apdu: plain, proven: true },
             Err(refusal) => Inbound::Dropped(Dropped::Refused(refusal)),
+        }
+    }
+
+    /// The push under the dedicated key that an APDU is; `None`: it is an answer. Without such a key it is given out as it
+    /// came, as evidence.
+    fn dedicated_push(
+        &mut self,
+        provider: &impl CryptoProvider,
+        apdu: &[u8],
+    ) -> Result<Option<Push>, Refusal> {
+        let as_it_came = || Ok(Some(Push::Received(apdu.to_vec())));
+        let Some(Secured { incoming: Some(incoming), keys, pushes, dedicated: Some(_), .. }) =
+            &mut self.secured
+        else {
+            return as_it_came();
+        };
+        // A copy without memory: what its counter is worth depends on what it is.
+        let mut probe = *incoming;
+        probe.rekeyed(KeyUse::Dedicated, RisingCounter::new());
+        let received = probe.receive(provider, keys, apdu, &mut self.scratch)?;
+        if !is_push(received.apdu.get().first().copied().unwrap_or_default()) {
+            return Ok(None);
+        }
+        let counter = received.counter;
+        match pushes.accept(counter) {
+            CounterVerdict::Fresh | CounterVerdict::InWindow => {
+                Ok(Some(Push::Opened(received.apdu.to_vec())))
+            }
+            // Below the window nothing is known of it, and the key ends with the association: it is not late for anything.
+            CounterVerdict::Seen | CounterVerdict::Late => {
+                let lowest = pushes.high().and_then(|high| high.checked_add(1));
+                Err(Refusal::Replay(Replay { counter, lowest }))
+            }
         }
     }
 
@@ -244,6 +287,7 @@ impl Secured {
             remembered: protection.received,
             incoming: None,
             dedicated: None,
+            pushes: CounterWindow::new(),
             envelope: Envelope::Service,
         }
     }

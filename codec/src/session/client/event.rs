@@ -5,9 +5,10 @@ use core::fmt;
 
 use super::error::Error;
 use crate::apdu::initiate::Conformance;
-use crate::apdu::{ActionResult, DataAccessResult, SYSTEM_TITLE_LEN};
+use crate::apdu::{ActionResult, DataAccessResult, ExceptionResponse, SYSTEM_TITLE_LEN};
 use crate::axdr::Data;
 use crate::error::Error as Malformed;
+use crate::security::Authentic;
 use crate::security::association::Refusal;
 
 /// Something that happened.
@@ -129,15 +130,16 @@ impl fmt::Debug for OwnedData {
 pub enum Push {
     /// As it was received, to be judged like any other push: nothing about it was believed here.
     Received(Vec<u8>),
-    /// What was under the dedicated key of this association, verified and opened: nobody else could open it.
-    Opened(Vec<u8>),
+    /// What was under the dedicated key of this association, verified, opened, and not seen before under it: nobody else
+    /// could open it, nor later.
+    Opened(Authentic<Vec<u8>>),
 }
 
 impl fmt::Debug for Push {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received(apdu) => write!(f, "Received({} bytes)", apdu.len()),
-            Self::Opened(apdu) => write!(f, "Opened({} bytes)", apdu.len()),
+            Self::Opened(apdu) => write!(f, "Opened({} bytes)", apdu.get().len()),
         }
     }
 }
@@ -153,6 +155,8 @@ pub enum Dropped {
     Late,
     /// Nothing was asked that this APDU, with this tag, could answer.
     Unexpected(u8),
+    /// An exception that the receipt of a push may have brought.
+    Receipt(ExceptionResponse),
 }
 
 impl fmt::Display for Dropped {
@@ -162,6 +166,7 @@ impl fmt::Display for Dropped {
             Self::Malformed(error) => error.fmt(f),
             Self::Late => f.write_str("an answer to an earlier question"),
             Self::Unexpected(tag) => write!(f, "apdu 0x{tag:02x} was not asked for"),
+            Self::Receipt(exception) => write!(f, "{exception}, which may refuse the receipt of a push"),
         }
     }
 }

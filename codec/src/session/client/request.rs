@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use zeroize::Zeroizing;
+
 use super::error::Error;
 use super::event::{Answer, Dropped, Effect, Outcome, OwnedData, RequestId};
 use crate::apdu::{
@@ -21,8 +23,8 @@ pub(super) struct Request {
     pub(super) id: RequestId,
     invoke: InvokeId,
     phase: Phase,
-    /// What is sent, and sent again, in the clear.
-    plain: Vec<u8>,
+    /// What is sent, and sent again, in the clear. It may hold a password that is to be written.
+    plain: Zeroizing<Vec<u8>>,
 }
 
 /// What is waited for. A list has its length, so that its answer can be told from another's.
@@ -45,7 +47,7 @@ struct Assembly {
 
 /// A value that goes out in blocks.
 struct Upload {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     sent: usize,
     /// The number of the last block.
     number: u32,
@@ -62,16 +64,16 @@ pub(super) enum Next {
 }
 
 impl Request {
-    pub(super) const fn get(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
-        Self { id, invoke, phase: Phase::Get { list }, plain }
+    pub(super) fn get(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
+        Self { id, invoke, phase: Phase::Get { list }, plain: Zeroizing::new(plain) }
     }
 
-    pub(super) const fn set(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
-        Self { id, invoke, phase: Phase::Set { list }, plain }
+    pub(super) fn set(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
+        Self { id, invoke, phase: Phase::Set { list }, plain: Zeroizing::new(plain) }
     }
 
-    pub(super) const fn action(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
-        Self { id, invoke, phase: Phase::Action { list }, plain }
+    pub(super) fn action(id: RequestId, invoke: InvokeId, list: Option<usize>, plain: Vec<u8>) -> Self {
+        Self { id, invoke, phase: Phase::Action { list }, plain: Zeroizing::new(plain) }
     }
 
     /// A set whose value goes out in blocks of `room` bytes; `first` makes its first request.
@@ -83,7 +85,7 @@ impl Request {
         first: impl FnOnce(DataBlock<'_>) -> Vec<u8>,
     ) -> Self {
         let (left, plain) = Upload::start(value, room, first);
-        Self { id, invoke, phase: Phase::SetBlock { list, left }, plain }
+        Self { id, invoke, phase: Phase::SetBlock { list, left }, plain: Zeroizing::new(plain) }
     }
 
     /// As [`set_in_blocks`](Self::set_in_blocks), for an action.
@@ -95,7 +97,7 @@ impl Request {
         first: impl FnOnce(DataBlock<'_>) -> Vec<u8>,
     ) -> Self {
         let (left, plain) = Upload::start(value, room, first);
-        Self { id, invoke, phase: Phase::ActionBlock { list, left }, plain }
+        Self { id, invoke, phase: Phase::ActionBlock { list, left }, plain: Zeroizing::new(plain) }
     }
 
     pub(super) fn plain(&self) -> &[u8] {
@@ -113,7 +115,7 @@ impl Request {
     }
 
     /// What may have happened when it ends here without an answer that was proven.
-    pub(super) const fn effect(&self) -> Effect {
+    pub(super) fn effect(&self) -> Effect {
         match &self.phase {
             Phase::Get { .. } | Phase::GetBlock { .. } => Effect::None,
             Phase::SetBlock { left, .. } | Phase::ActionBlock { left, .. } if !left.finished() => {
@@ -193,7 +195,7 @@ impl Request {
         if block.last {
             return Next::read(read_assembled(list, self.invoke, got.bytes));
         }
-        self.plain = Vec::new();
+        self.plain = Zeroizing::default();
         let body = GetRequestBody::Next(block.number);
         GetRequest { invoke_id: self.invoke, body }.emit(&mut self.plain);
         self.phase = Phase::GetBlock { list, got };
@@ -237,7 +239,7 @@ impl Request {
                 }) {
                     Step::Next(left, plain) => {
                         self.phase = Phase::SetBlock { list, left };
-                        self.plain = plain;
+                        self.plain = Zeroizing::new(plain);
                         Next::Send(self)
                     }
                     Step::Repeated(left) => {
@@ -284,7 +286,7 @@ impl Request {
                 }) {
                     Step::Next(left, plain) => {
                         self.phase = Phase::ActionBlock { list, left };
-                        self.plain = plain;
+                        self.plain = Zeroizing::new(plain);
                         Next::Send(self)
                     }
                     Step::Repeated(left) => {
@@ -324,7 +326,7 @@ impl Request {
         if block.last {
             return result_assembled(list, self.invoke, got.bytes);
         }
-        self.plain = Vec::new();
+        self.plain = Zeroizing::default();
         let body = ActionRequestBody::NextBlock(block.number);
         ActionRequest { invoke_id: self.invoke, body }.emit(&mut self.plain);
         self.phase = Phase::Result { list, got };
@@ -381,7 +383,7 @@ enum Step {
 
 impl Upload {
     fn start(bytes: Vec<u8>, room: Rooms, first: impl FnOnce(DataBlock<'_>) -> Vec<u8>) -> (Self, Vec<u8>) {
-        let mut upload = Self { bytes, sent: 0, number: 0, room: room.first };
+        let mut upload = Self { bytes: Zeroizing::new(bytes), sent: 0, number: 0, room: room.first };
         let plain = upload.next_block(first);
         upload.room = room.other;
         (upload, plain)
@@ -396,7 +398,7 @@ impl Upload {
         emit(DataBlock { last: rest.is_empty(), number: self.number, raw })
     }
 
-    const fn finished(&self) -> bool {
+    fn finished(&self) -> bool {
         self.sent == self.bytes.len()
     }
 

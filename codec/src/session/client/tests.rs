@@ -705,6 +705,117 @@ fn refusals_of_the_meter_are_told_in_its_words() {
     );
 }
 
+/// A receipt goes out before the question or behind it; the meter does not know what that is.
+#[test]
+fn an_exception_that_refuses_the_receipt_of_a_push_is_not_the_answer_of_what_is_asked() {
+    for config in configs() {
+        for before in [true, false] {
+            let mut world = World::open(config.clone());
+            if before {
+                world.session.receipt_sent();
+            }
+            let id = world.session.action(RELAY, None).unwrap();
+            let asked = world.asked();
+            if !before {
+                world.session.receipt_sent();
+            }
+            let refusal = exception(ServiceError::ServiceNotSupported);
+            world.session.handle_apdu(&refusal);
+            let events = world.events();
+            assert!(matches!(events[..], [Event::Dropped(Dropped::Receipt(_))]), "{events:?}");
+            let outcome = ActionOutcome { result: ActionResult::Success, data: None };
+            world.answer(&action_response(invoke_of(&asked), ActionResponseBody::Normal(outcome)));
+            assert_eq!(world.events(), [Event::Answered(id, Answer::Invoked(None))]);
+            // One receipt, one refusal: the next is what it says.
+            let id = world.session.get(energy()).unwrap();
+            world.asked();
+            world.session.handle_apdu(&refusal);
+            let events = world.events();
+            assert!(matches!(events[..], [Event::Failed { request, .. }] if request == id), "{events:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_of_a_receipt_that_comes_while_nothing_is_asked_spoils_no_question_and_stands_for_no_other() {
+    let mut world = World::open(ciphered_config());
+    world.session.receipt_sent();
+    world.session.handle_apdu(&exception(ServiceError::ServiceNotSupported));
+    assert!(matches!(world.events()[..], [Event::Dropped(Dropped::Receipt(_))]));
+    // What was asked behind a receipt was answered: nothing more can come of that.
+    world.session.receipt_sent();
+    world.reads(7);
+    let id = world.session.get(energy()).unwrap();
+    world.asked();
+    world.session.handle_apdu(&exception(ServiceError::OtherReason));
+    let events = world.events();
+    assert!(matches!(events[..], [Event::Failed { request, .. }] if request == id), "{events:?}");
+}
+
+#[test]
+fn an_exception_in_doubt_is_the_answer_once_no_other_comes_and_a_read_was_asked_again_by_then() {
+    let mut world = World::open(ciphered_config());
+    let error = Error::Exception(ExceptionResponse {
+        state: StateError::ServiceNotAllowed,
+        service: ServiceError::OtherReason,
+    });
+    world.session.receipt_sent();
+    let request = world.session.get(energy()).unwrap();
+    let first = world.asked();
+    world.session.handle_apdu(&exception(ServiceError::OtherReason));
+    world.events();
+    world.time_out();
+    assert_eq!(world.events(), [Event::Repeated]);
+    assert_eq!(world.asked(), first);
+    world.session.handle_apdu(&exception(ServiceError::OtherReason));
+    assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::None }]);
+    world.session.receipt_sent();
+    let request = world.session.action(RELAY, None).unwrap();
+    world.asked();
+    world.session.handle_apdu(&exception(ServiceError::OtherReason));
+    world.events();
+    world.time_out();
+    assert_eq!(world.events(), [Event::Failed { request, error, effect: Effect::Unknown }]);
+    world.reads(3);
+}
+
+#[test]
+fn an_exception_that_cannot_be_about_a_receipt_is_the_answer_whatever_went_out_besides() {
+    let mut world = World::open(ciphered_config());
+    world.session.receipt_sent();
+    let id = world.session.get(energy()).unwrap();
+    world.asked();
+    world.session.handle_apdu(&exception(ServiceError::PduTooLong));
+    let events = world.events();
+    assert!(matches!(events[..], [Event::Failed { request, .. }] if request == id), "{events:?}");
+    let id = world.session.action(RELAY, None).unwrap();
+    world.asked();
+    let refusal = exception(ServiceError::OperationNotPossible);
+    let sealed = world.meter.seal_under(KeyUse::Unicast, Envelope::General, &refusal);
+    world.session.handle_apdu(&sealed);
+    let events = world.events();
+    assert!(
+        matches!(events[..], [Event::Failed { request, effect: Effect::None, .. }] if request == id),
+        "{events:?}"
+    );
+    world.session.get(energy()).unwrap();
+    world.asked();
+    world.session.handle_apdu(&exception(ServiceError::InvocationCounter(5000)));
+    assert_eq!(world.events(), [Event::Resynchronised { next: 5000 }]);
+}
+
+#[test]
+fn an_association_opens_though_the_receipt_of_an_earlier_push_is_refused_meanwhile() {
+    let mut world = World::new(ciphered_config());
+    world.session.receipt_sent();
+    world.session.associate(&RANDOM).unwrap();
+    let aarq = world.sent();
+    world.session.handle_apdu(&exception(ServiceError::ServiceNotSupported));
+    assert!(matches!(world.events()[..], [Event::Dropped(Dropped::Receipt(_))]));
+    world.handshake(&aarq, &RANDOM[..16]);
+    assert!(matches!(world.events()[..], [Event::Associated(_)]));
+}
+
 #[test]
 fn a_counter_error_is_answered_by_one_new_association_and_the_question_again() {
     let mut world = World::open(ciphered_config());
@@ -744,6 +855,20 @@ fn a_counter_error_to_an_association_is_answered_once() {
         assert!(matches!(world.events()[..], [Event::Closed(Some(_))]), "{least}");
         assert!(world.session.counter().next() < 200);
     }
+}
+
+/// As a meter does that has heard nothing and takes counters from 1 on.
+#[test]
+fn a_meter_that_wants_just_the_next_counter_gets_it() {
+    let mut world = World::new(ciphered_config());
+    world.session.associate(&RANDOM).unwrap();
+    world.sent();
+    world.session.handle_apdu(&exception(ServiceError::InvocationCounter(101)));
+    assert_eq!(world.events(), [Event::Resynchronised { next: 101 }]);
+    let aarq = world.sent();
+    world.handshake(&aarq, &RANDOM[RANDOM_LEN / 2..][..16]);
+    assert!(matches!(world.events()[..], [Event::Associated(_)]));
+    assert_eq!(world.meter.seen[0], 101);
 }
 
 #[test]
@@ -838,12 +963,92 @@ fn a_push_is_handed_out_in_every_state_and_moves_no_counter_of_answers() {
         if secured && dedicated {
             let under = world.meter.seal_under(KeyUse::Dedicated, Envelope::General, &push);
             world.session.handle_apdu(&under);
-            assert_eq!(world.events(), [Event::Pushed(Push::Opened(push.clone()))]);
+            assert_eq!(opened(&mut world), push);
+            // Another copy of it is none.
+            world.session.handle_apdu(&under);
+            let events = world.events();
+            assert!(
+                matches!(events[..], [Event::Dropped(Dropped::Refused(Refusal::Replay(_)))]),
+                "{events:?}"
+            );
         }
         world.meter.counter = own;
         let body = GetResponseBody::Normal(Ok(Data::NULL));
         world.answer(&get_response(invoke_of(&asked), body));
         assert!(matches!(world.events()[..], [Event::Answered(..)]));
+    }
+}
+
+/// The push that was told last, opened.
+#[track_caller]
+fn opened(world: &mut World) -> Vec<u8> {
+    match &world.events()[..] {
+        [Event::Pushed(Push::Opened(push))] => push.get().clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The second half of [`configs`]: the last one has a dedicated key.
+fn dedicated_config() -> Config {
+    configs().pop().unwrap()
+}
+
+#[test]
+fn pushes_under_the_dedicated_key_may_overtake_each_other_and_the_answers() {
+    let mut world = World::open(dedicated_config());
+    world.session.get(energy()).unwrap();
+    let asked = world.asked();
+    let answer = get_response(invoke_of(&asked), GetResponseBody::Normal(Ok(Data::NULL)));
+    // Sealed before the pushes and sent behind them.
+    let answer = world.meter.seal_under(KeyUse::Dedicated, Envelope::General, &answer);
+    let event = |code: u8| {
+        let value = [0x11, code];
+        let attribute = energy().attribute;
+        let mut out = vec![];
+        apdu::EventNotification { time: None, attribute, value: Data::new(&value).unwrap() }.emit(&mut out);
+        out
+    };
+    let sealed: Vec<_> = (0..100)
+        .map(|code| {
+            let envelope = if code % 2 == 0 { Envelope::General } else { Envelope::Service };
+            world.meter.seal_under(KeyUse::Dedicated, envelope, &event(code))
+        })
+        .collect();
+    assert_eq!((sealed[0][0], sealed[1][0]), (0xdc, 0xd2));
+    for code in [5, 4, 99, 98] {
+        world.session.handle_apdu(&sealed[code]);
+        assert_eq!(opened(&mut world), event(code as u8), "{code}");
+    }
+    // Seen, and so far below that nobody knows.
+    for code in [99, 98, 3] {
+        world.session.handle_apdu(&sealed[code]);
+        let events = world.events();
+        assert!(matches!(events[..], [Event::Dropped(Dropped::Refused(Refusal::Replay(_)))]), "{events:?}");
+    }
+    let mut flipped = sealed[97].clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    world.session.handle_apdu(&flipped);
+    assert!(matches!(world.events()[..], [Event::Dropped(Dropped::Refused(Refusal::Security(_)))]));
+    world.session.handle_apdu(&sealed[97]);
+    assert_eq!(opened(&mut world), event(97));
+    world.session.handle_apdu(&answer);
+    assert!(matches!(world.events()[..], [Event::Answered(..)]));
+}
+
+#[test]
+fn what_is_under_a_dedicated_key_that_there_is_not_is_given_out_as_it_came() {
+    for config in configs() {
+        if config.protection.as_ref().is_some_and(|protection| protection.dedicated) {
+            continue;
+        }
+        let mut world = World::open(config);
+        world.meter.keys.set_dedicated(Some(Key::new([0xdd; 16])));
+        for envelope in [Envelope::General, Envelope::Service] {
+            let event = hex::decode("c20000030100010800ff021105").unwrap();
+            let under = world.meter.seal_under(KeyUse::Dedicated, envelope, &event);
+            world.session.handle_apdu(&under);
+            assert_eq!(world.events(), [Event::Pushed(Push::Received(under))]);
+        }
     }
 }
 
@@ -1098,6 +1303,16 @@ fn lists_come_back_in_order() {
 #[test]
 fn nothing_secret_is_printed() {
     let world = World::open(ciphered_config());
+    let dedicated = World::open(dedicated_config());
+    let mut india = crate::session::india::IndianSession::new(
+        crate::cosem::india::association::UTILITY,
+        ciphered_config(),
+        SendCounter::resume(0),
+    );
+    india.associate(&RANDOM).unwrap();
+    let asking = format!("{india:?}");
+    assert!(!asking.contains("17, 17") && !asking.contains("11, 11"), "{asking}");
+    assert!(!format!("{:?}", dedicated.session).contains("17, 17"));
     let text = format!("{:?} {:?}", world.session, world.session.config());
     assert!(!text.contains("48, 49, 50") && text.contains("Secret(..)"), "{text}");
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::format;
 use std::vec;
 use std::vec::Vec;
 
@@ -384,6 +385,17 @@ fn action(invoke_id: InvokeId, body: ActionRequestBody<'_>) -> Vec<u8> {
     let mut out = vec![];
     ActionRequest { invoke_id, body }.emit(&mut out);
     out
+}
+
+#[test]
+fn nothing_of_a_long_value_or_of_a_key_is_printed_of_a_meters_session() {
+    let mut out = vec![];
+    Writer::new(&mut out).octet_string(b"hunter2hunter2");
+    let going = super::transfer::Transfer::Get(super::transfer::Outgoing::new(out));
+    assert_eq!(format!("{going:?}"), "Get(..)");
+    let mut exchange = Exchange::new(4, 1000);
+    assert!(exchange.say(b"hunter2hunter2hunter2".to_vec(), 64, 1));
+    assert_eq!(format!("{exchange:?}"), "Exchange { takes: 4, .. }");
 }
 
 #[test]

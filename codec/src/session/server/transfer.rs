@@ -1,6 +1,9 @@
 //! What goes on over several APDUs: a value that is too long for one, in either direction.
 
 use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
 
 use super::{MAX_LONG_VALUE, MAX_REFERENCES};
 use crate::apdu::{
@@ -12,7 +15,7 @@ use crate::axdr::Data;
 pub(super) const BLOCK_HEAD: usize = 13;
 
 /// The long value that is under way; another request for a long value ends it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) enum Transfer {
     /// None.
     #[default]
@@ -27,10 +30,22 @@ pub(super) enum Transfer {
     ActionOut(Outgoing),
 }
 
+/// Without the value.
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Get(_) => "Get(..)",
+            Self::Set(_) => "Set(..)",
+            Self::ActionIn(_) => "ActionIn(..)",
+            Self::ActionOut(_) => "ActionOut(..)",
+        })
+    }
+}
+
 /// An encoded answer and how far it went. It stays when it is through: its last block may have to be sent again.
-#[derive(Debug)]
 pub(super) struct Outgoing {
-    data: Vec<u8>,
+    data: Zeroizing<Vec<u8>>,
     /// Where the last block begins and ends.
     begun: usize,
     sent: usize,
@@ -38,8 +53,8 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) const fn new(data: Vec<u8>) -> Self {
-        Self { data, begun: 0, sent: 0, number: 0 }
+    pub(super) fn new(data: Vec<u8>) -> Self {
+        Self { data: Zeroizing::new(data), begun: 0, sent: 0, number: 0 }
     }
 
     /// Whether all of it went out.
@@ -63,7 +78,6 @@ impl Outgoing {
 }
 
 /// An attribute with its selection, kept until the value is there.
-#[derive(Debug)]
 pub(super) struct OwnedAttribute {
     attribute: AttributeDescriptor,
     access: Option<(u8, Vec<u8>)>,
@@ -87,14 +101,13 @@ impl OwnedAttribute {
 }
 
 /// Values that come in blocks, and what they are for.
-#[derive(Debug)]
 pub(super) struct Incoming<T> {
     /// What the values are for, in order.
     pub(super) targets: Vec<T>,
     /// Whether they were asked for as a list.
     pub(super) list: bool,
-    /// The encoded values, as far as they came.
-    pub(super) data: Vec<u8>,
+    /// The encoded values, as far as they came. One of them may be a password.
+    pub(super) data: Zeroizing<Vec<u8>>,
     number: u32,
 }
 
@@ -112,8 +125,8 @@ pub(super) enum Taken {
 }
 
 impl<T> Incoming<T> {
-    pub(super) const fn new(targets: Vec<T>, list: bool) -> Self {
-        Self { targets, list, data: Vec::new(), number: 0 }
+    pub(super) fn new(targets: Vec<T>, list: bool) -> Self {
+        Self { targets, list, data: Zeroizing::default(), number: 0 }
     }
 
     pub(super) fn take(&mut self, block: &DataBlock<'_>) -> Taken {

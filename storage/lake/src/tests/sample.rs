@@ -314,7 +314,7 @@ impl Market {
             source: Source::Mqtt,
             title: (self.below(2) == 0).then_some(SystemTitle(*b"GXM00001")),
             meter: (self.below(2) == 0).then_some(MeterId(3)),
-            reason: QuarantineReason::ALL[usize::try_from(self.below(11)).unwrap()],
+            reason: QuarantineReason::ALL[usize::try_from(self.below(12)).unwrap()],
             detail: "tag at byte 12, \"quoted\" ऊर्जा".to_owned(),
             digest: Digest(digest),
             raw: raw.clone(),
