@@ -144,6 +144,22 @@ impl Course {
         (watts, apparent(watts, self.power_factor(slot)))
     }
 
+    /// The spans in which the load is above that.
+    fn above(&self, most_w: i64) -> Vec<(Instant, Instant)> {
+        let end = self.start.plus_seconds(self.load.len() as i64 * STEP_S);
+        let (mut at, mut spans): (_, Vec<(Instant, Instant)>) = (self.start, Vec::new());
+        while at < end {
+            let (watts, until) = self.load(at);
+            match spans.last_mut().filter(|(_, over)| *over == at) {
+                _ if watts <= most_w => {}
+                Some((_, over)) => *over = until,
+                None => spans.push((at, until)),
+            }
+            at = until;
+        }
+        spans
+    }
+
     /// Whether the relay is open then.
     pub(crate) fn is_open(&self, at: Instant) -> bool {
         self.restraints.iter().any(|restraint| restraint.open && restraint.holds(at))
@@ -163,6 +179,11 @@ impl DayUse {
     /// Whether the relay is open at that moment of the day.
     pub(crate) fn is_open(&self, at: Instant) -> bool {
         self.course.as_ref().is_some_and(|course| course.is_open(at))
+    }
+
+    /// The spans in which the load is above that, where it is known step by step: of meters that answer.
+    pub(crate) fn above(&self, most_w: i64) -> Vec<(Instant, Instant)> {
+        self.course.as_ref().map(|course| course.above(most_w)).unwrap_or_default()
     }
 
     /// End of the interval of that number.

@@ -19,6 +19,7 @@ mod profile;
 pub(crate) mod station;
 mod stored;
 mod table;
+mod tariff;
 
 pub use access::Access;
 pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, serve_udp, write_access};
@@ -42,7 +43,8 @@ use profiles::Profile;
 use crate::Error;
 use crate::encode::Encoder;
 use crate::household::Household;
-use crate::options::FleetOptions;
+use crate::options::{Faults, FleetOptions};
+use crate::program::Times;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
 pub use crate::supply::Behaviour;
@@ -52,6 +54,7 @@ use history::History;
 use image::Image;
 use model::{FIRMWARE, Object, PUBLIC, READER, Right, UTILITY};
 use stored::Stored;
+use tariff::Tariff;
 
 const PURPOSE_CHALLENGE: u64 = 20;
 const PURPOSE_TROUBLE: u64 = 21;
@@ -119,6 +122,15 @@ pub struct Meter {
     stored: Stored,
     journal: Journal,
     image: Image,
+    /// When its image is to be activated, and its calendar.
+    image_times: Times,
+    calendar_at: Option<Instant>,
+    /// The calendars that were put in force, and since when.
+    tariffs: Vec<(Instant, Tariff)>,
+    preset: Option<data::Preset>,
+    /// When the buffers of the block load and of the daily load were emptied.
+    cleared: (Option<Instant>, Option<Instant>),
+    faults_of_fleet: Faults,
     faults: Vec<Fault>,
     now: Instant,
     /// By how much the clock was set away from what it showed.
@@ -163,6 +175,7 @@ impl Meter {
             let relay = Relay::new(relay_mode, relay, button_after_s);
             meter.supply.watch(Watch::new(relay, stored.load_limit(), household, calendar.clone(), now));
         }
+        meter.program.begin();
         Ok(Meter {
             seed: fleet.seed,
             history: History::new(fleet.seed, &meter, &fleet.faults, calendar.clone()),
@@ -171,6 +184,12 @@ impl Meter {
             security,
             journal: Journal::default(),
             image,
+            image_times: Times::default(),
+            calendar_at: None,
+            tariffs: Vec::new(),
+            preset: None,
+            cleared: (None, None),
+            faults_of_fleet: fleet.faults,
             faults,
             now,
             clock_offset_s: 0,
@@ -289,8 +308,11 @@ impl Meter {
 
     /// Time passes.
     fn pass(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
         self.meter.supply.pass(self.now);
+        self.meter.program.see(self.now);
+        self.scheduled(before, self.now);
     }
 
     fn is_due(&self, trouble: Trouble) -> bool {

@@ -26,7 +26,7 @@ use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
 /// The management logical device, the only one.
 const SERVER: u16 = 1;
 /// Connections that a meter has at once at most; another waits. Over UDP, the peers that it knows.
-const CONNECTIONS: usize = 4;
+pub(super) const CONNECTIONS: usize = 4;
 /// Ports that are tried for one that is free over both TCP and UDP.
 const PORTS_TRIED: usize = 16;
 

@@ -13,9 +13,14 @@ use super::{IDLE, MAX_PDU, Session, SharedMeter, locked};
 /// The push client and the meter in HDLC.
 const PUSH_CLIENT: Address = Address::one(64);
 /// The physical device of every meter, in addresses that have one.
-const PHYSICAL: u16 = 17;
+pub(super) const PHYSICAL: u16 = 17;
 /// Information of a frame, and frames of a window: what D1 has (dlms.md 1.1), and what the standard allows.
 const PARAMETERS: [(u16, u8); 2] = [(128, 1), (1024, 7)];
+
+/// Those of meter number `index`: every other one takes long frames and windows.
+pub(super) const fn parameters_of(index: u32) -> (u16, u8) {
+    if index.is_multiple_of(2) { PARAMETERS[0] } else { PARAMETERS[1] }
+}
 
 /// Appends a push as the frames of a meter that speaks HDLC.
 pub(crate) fn emit_push(apdu: &[u8], out: &mut Vec<u8>) {
@@ -41,9 +46,9 @@ pub(crate) struct Answered {
 }
 
 impl Station {
-    /// That of meter number `index`: every other one takes long frames and windows.
+    /// That of meter number `index`.
     pub(crate) fn of(index: u32) -> Station {
-        let (max_info, window) = if index.is_multiple_of(2) { PARAMETERS[0] } else { PARAMETERS[1] };
+        let (max_info, window) = parameters_of(index);
         let parameters = Parameters {
             max_info_transmit: max_info,
             max_info_receive: max_info,
