@@ -44,6 +44,7 @@ use crate::Error;
 use crate::encode::Encoder;
 use crate::household::Household;
 use crate::options::{Faults, FleetOptions};
+use crate::plan;
 use crate::program::Times;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
@@ -267,7 +268,17 @@ impl Meter {
             more.clear();
         }
         let delay = if due(Trouble::Slow) { SLOW } else { Duration::ZERO };
-        Reply { apdu: out, more, delay, ends: due(Trouble::Drop) }
+        let pushed = if due(Trouble::Push) { self.push_beside() } else { None };
+        Reply { apdu: out, pushed, more, delay, ends: due(Trouble::Drop) }
+    }
+
+    /// Values of the moment as a push that goes out beside those of the fleet. Neither its plan nor its truth tell of it.
+    fn push_beside(&mut self) -> Option<Vec<u8>> {
+        let Meter { seed, meter, faults_of_fleet, calendar, .. } = self;
+        let first = |at| plan::first_number(*seed, meter, faults_of_fleet, calendar, at);
+        let number = meter.program.beside(self.now, first).ok()?;
+        let measured = self.history.day(self.calendar.day_of(number.at))?;
+        self.encoder.beside(&measured, number).ok()
     }
 
     /// What came of the last APDU.
@@ -390,7 +401,11 @@ impl Objects for Meter {
             return Ok(());
         }
         if !object.reads.contains(&attribute.attribute) {
-            return Err(DataAccessResult::ObjectUndefined);
+            let only_written = object.writes.contains(&attribute.attribute);
+            return Err(match only_written {
+                true => DataAccessResult::ReadWriteDenied,
+                false => DataAccessResult::ObjectUndefined,
+            });
         }
         self.read(caller, object, attribute.attribute, selection, out)
     }
@@ -408,7 +423,8 @@ impl Objects for Meter {
             Found::Nowhere => return Err(DataAccessResult::ObjectUndefined),
         };
         let Some(object) = objects.get(place) else { return Err(DataAccessResult::ObjectUndefined) };
-        let known = attribute.attribute == 1 || object.reads.contains(&attribute.attribute);
+        let number = attribute.attribute;
+        let known = number == 1 || object.reads.contains(&number) || object.writes.contains(&number);
         if !known && object.allows(caller.client, Right::Read) {
             return Err(DataAccessResult::ObjectUndefined);
         }

@@ -137,11 +137,16 @@ impl Program {
         Ok(())
     }
 
-    /// The number of a push that goes out now, beside those that are planned. `first` is the first of the day, at its
-    /// start: where that day is not planned yet, it is one that the day before left over.
-    pub(crate) fn beside(&self, now: Instant, first: Numbered) -> Result<Numbered, Full> {
+    /// The number of a push that goes out now, beside those that are planned. `first` is the first of the day of a moment,
+    /// at its start: where that day is not planned yet, it is one that the day before left over.
+    pub(crate) fn beside(
+        &self,
+        now: Instant,
+        first: impl FnOnce(Instant) -> Numbered,
+    ) -> Result<Numbered, Full> {
         let Some(mut state) = self.state() else { return Err(Full) };
         let at = state.free(now);
+        let first = first(at);
         let place = state.numbered.partition_point(|push| push.at <= at);
         let before = place.checked_sub(1).and_then(|before| state.numbered.get(before)).copied();
         let is_planned = state.today == Some(first.at);
@@ -301,16 +306,16 @@ mod tests {
         program.number(at(0, 0), vec![push(1, 4097), push(2, 4098), push(3, 4099)]);
         program.pass(at(2, 30));
         assert_eq!(program.last_counter(), 4098);
-        let beside = program.beside(at(2, 0), push(0, 4097)).unwrap();
+        let beside = program.beside(at(2, 0), |_| push(0, 4097)).unwrap();
         assert_eq!((beside.at, beside.counter), (at(2, 30).plus_seconds(1), 4099));
-        assert_eq!(program.beside(at(2, 31), push(0, 4097)).unwrap().counter, 4100);
+        assert_eq!(program.beside(at(2, 31), |_| push(0, 4097)).unwrap().counter, 4100);
         program.pass(at(3, 0));
         assert_eq!(program.last_counter(), 4101);
         // The next day is not planned yet: what is due in it before is not known.
         let next = Numbered { at: Calendar::india().end_of(day()), key_epoch: 1, counter: 8193 };
-        let beside = program.beside(next.at.plus_seconds(5), next).unwrap();
+        let beside = program.beside(next.at.plus_seconds(5), |_| next).unwrap();
         assert!((4101..8193).contains(&beside.counter), "{beside:?}");
-        assert_ne!(program.beside(next.at.plus_seconds(9), next).unwrap().counter, beside.counter);
+        assert_ne!(program.beside(next.at.plus_seconds(9), |_| next).unwrap().counter, beside.counter);
     }
 
     #[test]
@@ -319,6 +324,7 @@ mod tests {
         program.begin();
         (0..MAX_CHANGES).for_each(|_| program.ask(PushKind::Instant, at(1, 0)).unwrap());
         assert_eq!(program.ask(PushKind::Instant, at(1, 0)), Err(Full));
-        assert_eq!(program.beside(at(1, 0), Numbered { at: at(1, 0), key_epoch: 1, counter: 1 }), Err(Full));
+        let first = Numbered { at: at(1, 0), key_epoch: 1, counter: 1 };
+        assert_eq!(program.beside(at(1, 0), |_| first), Err(Full));
     }
 }

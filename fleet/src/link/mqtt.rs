@@ -128,6 +128,11 @@ impl Mqtt {
         let Some(frame) = station.assembly.take(&fragment) else { return Ok(()) };
         let reply = station.answering.answer(&mut station.session, &frame)?;
         time::sleep(reply.delay).await;
+        if let Some(pushed) = reply.pushed {
+            let topic = self.target.topic.replace("{node}", &station.answering.node());
+            let sent = self.client.publish(topic, pushed, PublishOptions::new(QoS::AtLeastOnce)).await;
+            sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        }
         let answers = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish);
         for answer in answers.unwrap_or_default() {
             let sent =

@@ -272,7 +272,9 @@ impl Meter {
             Script::Image => vec![(18, control::IMAGE_TRANSFER, 4)],
             Script::Push => {
                 let setups = self.objects.iter().filter(|object| matches!(object.thing, Thing::PushSetup(_)));
-                setups.map(|setup| (setup.class.0, setup.name, 1)).collect()
+                let mut scripts: Vec<_> = setups.map(|setup| (setup.class.0, setup.name, 1)).collect();
+                scripts.sort_unstable_by_key(|(_, name, _)| *name);
+                scripts
             }
         }
     }
