@@ -20,11 +20,15 @@ const MAX_PARTS: usize = 64;
 /// A calendar: seasons, each with its week; weeks, each day with its number; days, with the zones from a time on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tariff {
-    /// Month and day at which a season begins, where it is said; the name of its week.
-    seasons: Vec<(Option<(u8, u8)>, Vec<u8>)>,
+    seasons: Vec<Begins>,
     weeks: Vec<(Vec<u8>, [u8; 7])>,
-    days: Vec<(u8, Vec<([u8; 3], u8)>)>,
+    days: Vec<(u8, Vec<Change>)>,
 }
+
+/// Month and day at which a season begins, where it is said; the name of its week.
+type Begins = (Option<(u8, u8)>, Vec<u8>);
+/// Hour, minute and second from which on a zone is in force.
+type Change = ([u8; 3], u8);
 
 impl Tariff {
     /// What is stored as the calendar to come; `None` where it makes no sense, or has too many parts.
@@ -74,7 +78,7 @@ impl Tariff {
     fn zone_of(&self, date: (u8, u8), weekday: u8, time: [u8; 3]) -> Option<u8> {
         // That which began last this year, or else last year; one that does not say when always holds.
         let begun = self.seasons.iter().filter(|(start, _)| start.is_none_or(|start| start <= date));
-        let latest = |season: &&(Option<(u8, u8)>, Vec<u8>)| season.0;
+        let latest = |season: &&Begins| season.0;
         let season = begun.max_by_key(latest).or_else(|| self.seasons.iter().max_by_key(latest))?;
         let (_, days) = self.weeks.iter().find(|(name, _)| *name == season.1)?;
         let day = days.get(usize::from(weekday).checked_sub(1)?)?;
