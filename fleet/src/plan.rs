@@ -45,6 +45,8 @@ pub(crate) mod bits {
     pub(crate) const FIRST_BREATH: u8 = 86;
 }
 
+/// How far a push may keep away from the time of its schedule where nothing else was said, seconds.
+pub(crate) const USUAL_DELAY_S: u16 = 60;
 /// Seconds for which the word says that the supply is back.
 const FIRST_BREATH_S: i64 = 590;
 /// The current is over what it may be where the load is above so many hundredths of what is sanctioned.
@@ -535,13 +537,19 @@ impl<'p> DayPlan<'p> {
         );
     }
 
-    /// Pushes values of the moment at these times, or at those of the schedule that the meter was given.
+    /// Pushes values of the moment at these times, or at those of the schedule that the meter was given, from which it keeps
+    /// away as far as its push setup says.
     fn push_moments(&mut self, usual: Vec<Instant>) {
-        let Planner { meter, calendar, .. } = self.planner;
+        let Planner { seed, meter, calendar, .. } = self.planner;
         for at in meter.program.moments(usual, self.used.day, calendar) {
-            if !self.is_cut_off(at) && self.with_supply(at) == at {
-                self.push(at, Content::Moment(at));
+            if self.is_cut_off(at) || self.with_supply(at) != at {
+                continue;
             }
+            let most_s = meter.program.delay(at, USUAL_DELAY_S);
+            let path = [PURPOSE_PLACE, 2, u64::from(meter.index), at.seconds().unsigned_abs()];
+            let delay_s = if most_s > 0 { Rng::keyed(*seed, &path).between(0, most_s.into()) } else { 0 };
+            let sent = at.plus_seconds(delay_s);
+            self.frames.push(PlannedFrame { sent, ..planned(at, Content::Moment(at)) });
         }
     }
 

@@ -52,6 +52,7 @@ struct State {
     /// From when on what was planned does not hold any more.
     changed: Option<Instant>,
     schedules: Vec<(Instant, Times)>,
+    delays: Vec<(Instant, u16)>,
     billing: Vec<(Instant, Times)>,
     resets: Vec<Instant>,
     filters: Vec<(Instant, [u8; 16])>,
@@ -96,6 +97,21 @@ impl Program {
     /// Values of the moment are pushed at these times from `now` on.
     pub(crate) fn push_at(&self, times: Times, now: Instant) -> Result<(), Full> {
         self.change(now, |state, at| remember(&mut state.schedules, (at, times)))
+    }
+
+    /// What a schedule pushes goes out up to so many seconds after its time from `now` on.
+    pub(crate) fn delay_by(&self, most_s: u16, now: Instant) -> Result<(), Full> {
+        self.change(now, |state, at| remember(&mut state.delays, (at, most_s)))
+    }
+
+    /// How many seconds after its time a push goes out at most that is due then: `usual` where nothing else was said, and
+    /// none where no schedule says when.
+    pub(crate) fn delay(&self, at: Instant, usual: u16) -> u16 {
+        let Some(state) = self.state() else { return 0 };
+        if state.schedules.first().is_none_or(|(since, _)| *since > at) {
+            return 0;
+        }
+        state.delays.iter().rev().find(|(since, _)| *since <= at).map_or(usual, |(_, most_s)| *most_s)
     }
 
     /// Billing cycles close at these times from `now` on.

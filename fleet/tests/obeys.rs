@@ -137,6 +137,7 @@ fn values_are_pushed_at_the_times_of_the_schedule_from_when_it_is_set() {
     schedule.skip(now()).unwrap();
     let usual = pushes(&mut schedule, at("2026-07-15", 15, 7), Kind::Instant);
     assert_eq!(usual.len(), 4, "every quarter of an hour");
+    line.write(40, push::INSTANTANEOUS, 5, |w| _ = w.u16(0)).unwrap();
     line.write(22, time::PUSH_SCHEDULE, 4, times(&[([0xff, 20, 0, 0], ANY_DATE), ([18, 5, 0, 0], ANY_DATE)]))
         .unwrap();
     let scheduled = pushes(&mut schedule, at("2026-07-15", 21, 0), Kind::Instant);
@@ -153,6 +154,20 @@ fn values_are_pushed_at_the_times_of_the_schedule_from_when_it_is_set() {
     assert!(pushes(&mut schedule, at("2026-07-16", 12, 5), Kind::Instant).is_empty(), "never again");
     let intervals = pushes(&mut schedule, at("2026-07-17", 0, 2), Kind::Interval);
     assert_eq!(intervals.len(), 24, "those of every half-hour go on");
+}
+
+#[test]
+fn a_push_keeps_away_from_the_time_of_its_schedule_as_far_as_its_setup_says() {
+    let (mut line, identity) = line(UTILITY);
+    let mut schedule = schedule(&identity);
+    schedule.skip(now()).unwrap();
+    line.write(22, time::PUSH_SCHEDULE, 4, times(&[([0xff, 20, 0, 0], ANY_DATE)])).unwrap();
+    line.write(40, push::INSTANTANEOUS, 5, |w| _ = w.u16(600)).unwrap();
+    let sent = pushes(&mut schedule, at("2026-07-16", 14, 0), Kind::Instant);
+    let delays: BTreeSet<i64> =
+        sent.iter().map(|due| due.frame.sent.seconds() - due.frame.readings[0].0.seconds()).collect();
+    assert!(sent.len() > 15 && delays.len() > sent.len() / 2, "{delays:?}");
+    assert!(delays.iter().all(|delay| (0..=600).contains(delay)) && delays.iter().any(|delay| *delay > 60));
 }
 
 #[test]

@@ -366,6 +366,10 @@ impl Meter {
                     _ => Told::ActivateImageAt(times),
                 })
             }
+            (_, 5) if object.thing == Thing::PushSetup(PushKind::Instant) => match value.value() {
+                Value::U16(most_s) => Ok(Told::DelayBy(most_s)),
+                _ => Err(wrong),
+            },
             (time::ACTIVITY_CALENDAR, 10) => {
                 let at = clock::time(value.value()).map_err(|_| wrong)?;
                 Ok(Told::ActivateCalendarAt(instant_of(&at, &self.calendar)))
@@ -385,6 +389,7 @@ impl Meter {
         let told = match told {
             Told::BillAt(times) => program.bill_at(times, now),
             Told::PushAt(times) => program.push_at(times, now),
+            Told::DelayBy(most_s) => program.delay_by(most_s, now),
             Told::Filter(bits) => program.filter(bits, now),
             Told::ActivateImageAt(times) => {
                 self.image_times = times;
@@ -598,6 +603,7 @@ enum Told {
     Nothing,
     BillAt(Times),
     PushAt(Times),
+    DelayBy(u16),
     Filter([u8; 16]),
     ActivateImageAt(Times),
     ActivateCalendarAt(Option<Instant>),

@@ -11,6 +11,7 @@ use super::IDLE;
 use super::door::CONNECTIONS;
 use super::model::{HDLC_SETUP, IMAGE_SCRIPTS, SAP_ASSIGNMENT, TARIFF_SCRIPTS, TCP_SETUP};
 use super::station::{self, PHYSICAL};
+use crate::plan::USUAL_DELAY_S;
 use crate::provision::SimulatedMeter;
 use crate::supply::{Limit, RELAY_SCRIPTS};
 
@@ -201,7 +202,7 @@ impl Stored {
         });
         self.put(name, 3, |w| _ = w.structure(3).enum_(0).octet_string(b"").enum_(0));
         self.put(name, 4, |w| _ = w.array(0));
-        self.put(name, 5, |w| _ = w.u16(60));
+        self.put(name, 5, |w| _ = w.u16(USUAL_DELAY_S));
         self.put(name, 6, |w| _ = w.u8(3));
         self.put(name, 7, |w| _ = w.u16(5));
     }
