@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use model::{Calendar, CivilDay, Instant};
-use profiles::{Profile, PushKind};
+use profiles::Profile;
 
 use crate::encode::{Encoder, Frame};
 use crate::options::{Cadence, FleetOptions};
-use crate::plan::{Content, Measured, Plan, PlannedFrame, Planner, bits};
+use crate::plan::{Content, Measured, Plan, PlannedFrame, Planner};
 use crate::program::Numbered;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
@@ -61,8 +61,6 @@ struct Worker {
     encoder: Encoder,
     /// The day that was planned last, until it is over.
     today: Option<Arc<Measured>>,
-    /// How its relay was found last.
-    supplied: bool,
 }
 
 /// The way from the meters to the head-end.
@@ -143,8 +141,7 @@ impl Schedule {
             let encoder =
                 Encoder::new(options.seed, Arc::clone(&meter), calendar.clone(), options.faults, profiles)?;
             let planner = Planner::new(options.seed, meter, calendar, options.faults, options.cadence);
-            let supplied = planner.meter().supply.is_connected();
-            Ok(Worker { planner, encoder, today: None, supplied })
+            Ok(Worker { planner, encoder, today: None })
         };
         let newest_first_ppm = if share_concentrator { options.faults.newest_first_ppm } else { 0 };
         Ok(Schedule {
@@ -195,16 +192,8 @@ impl Schedule {
         note: bool,
     ) -> Result<Option<(usize, Planned, bool)>, Error> {
         for place in 0..self.meters.len() {
-            let worker = &mut self.meters[place];
-            let meter = worker.planner.meter();
+            let meter = self.meters[place].planner.meter();
             meter.supply.pass(until);
-            let supplied = meter.supply.is_connected();
-            if std::mem::replace(&mut worker.supplied, supplied) != supplied
-                && meter.program.lets_through(bits::LOAD_SWITCH, until)
-            {
-                // One that was asked for too much pushes no more of it.
-                let _ = meter.program.ask(PushKind::Event, until);
-            }
             if let Some(since) = meter.program.pass(until) {
                 self.plan_again(place, since);
             }

@@ -227,30 +227,6 @@ fn only_flags_that_the_filter_lets_through_are_pushed() {
     assert_eq!(line.codes(EventLog::Transaction), [165]);
 }
 
-#[test]
-fn a_relay_that_moves_is_told_of_in_the_event_status_word() {
-    let (mut line, identity) = line(UTILITY);
-    let mut schedule = schedule(&identity);
-    schedule.skip(now()).unwrap();
-    for (number, (method, open)) in (1..).zip([(1, true), (2, false)]) {
-        line.act(70, control::RELAY, method).unwrap();
-        // It is seen, and pushed as soon as it may be.
-        let seen = pushes(&mut schedule, now().plus_seconds(number * 10), Kind::Event);
-        assert!(seen.is_empty(), "{seen:?}");
-        let words = pushes(&mut schedule, now().plus_seconds(number * 10 + 2), Kind::Event);
-        let word = words[0].frame.event_word.unwrap();
-        assert_eq!((words.len(), word.0[10] & 0b0000_1000 != 0), (1, open), "bit 84");
-    }
-    line.write(1, push::EVENT_STATUS_FILTER, 2, |w| _ = w.bit_string(128, &[0; 16])).unwrap();
-    line.act(70, control::RELAY, 1).unwrap();
-    for after in [60, 70] {
-        assert!(
-            pushes(&mut schedule, now().plus_seconds(after), Kind::Event).is_empty(),
-            "it is filtered out"
-        );
-    }
-}
-
 /// All days in two zones: the second from 14:00 to 16:00 and the third else.
 fn write_calendar(line: &mut Line) {
     let calendar = time::ACTIVITY_CALENDAR;
