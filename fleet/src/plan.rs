@@ -575,7 +575,7 @@ impl<'p> DayPlan<'p> {
 
     fn events(&mut self) {
         let Planner { seed, meter, faults, .. } = self.planner;
-        self.changes = changes(*seed, meter, faults, &self.used);
+        self.changes = changes(*seed, meter, faults, &self.used, false);
         self.push_words();
     }
 
@@ -758,12 +758,14 @@ pub(crate) fn first_number(
     Numbered { at: calendar.start_of(day), key_epoch, counter: first_counter(since, day) }
 }
 
-/// How the event status word changes on a day on which that was used, in order: when, which bit, up or down.
+/// How the event status word changes on a day on which that was used, in order: when, which bit, up or down. What is planned
+/// has it as if nothing held the load down: a relay that moves later must not take numbers back that were given out.
 pub(crate) fn changes(
     seed: u64,
     meter: &SimulatedMeter,
     faults: &Faults,
     used: &DayUse,
+    held_down: bool,
 ) -> Vec<(Instant, u8, bool)> {
     let mut changes: Vec<(Instant, u8, bool)> = Vec::new();
     let mut span = |bit, from, to| changes.extend([(from, bit, true), (to, bit, false)]);
@@ -774,7 +776,7 @@ pub(crate) fn changes(
     for (from, to) in &used.sags {
         span(bits::LOW_VOLTAGE, *from, *to);
     }
-    for (from, to) in used.above(i64::from(meter.sanctioned_w) * OVER_CURRENT_PERCENT / 100) {
+    for (from, to) in used.above(i64::from(meter.sanctioned_w) * OVER_CURRENT_PERCENT / 100, held_down) {
         span(bits::OVER_CURRENT, from, to);
     }
     if let Some((bit, from, to)) = tamper(seed, meter, faults, used) {

@@ -132,7 +132,7 @@ impl Program {
     /// Whether a change of that bit at that moment is pushed.
     pub(crate) fn lets_through(&self, bit: u8, at: Instant) -> bool {
         let Some(state) = self.state() else { return true };
-        let filter = state.filters.iter().rev().find(|(since, _)| *since <= at);
+        let filter = state.filters.iter().rev().find(|(since, _)| *since < at);
         filter.is_none_or(|(_, bits)| bits[usize::from(bit / 8) % bits.len()] & (0x80 >> (bit % 8)) != 0)
     }
 
@@ -247,10 +247,11 @@ fn in_force(
     on: impl Fn(&Times) -> Vec<Instant>,
 ) -> Vec<Instant> {
     let Some((first, _)) = all.first() else { return usual };
-    usual.retain(|at| at < first);
+    // What is due in the second of a change is of before: its number may be given out.
+    usual.retain(|at| at <= first);
     for (place, (since, times)) in all.iter().enumerate() {
         let until = all.get(place + 1).map(|(until, _)| *until);
-        let holds = |at: &Instant| since <= at && until.is_none_or(|until| *at < until);
+        let holds = |at: &Instant| since < at && until.is_none_or(|until| *at <= until);
         usual.extend(on(times).into_iter().filter(holds));
     }
     usual

@@ -227,6 +227,40 @@ fn only_flags_that_the_filter_lets_through_are_pushed() {
     assert_eq!(line.codes(EventLog::Transaction), [165]);
 }
 
+#[test]
+fn whatever_is_written_and_switched_in_a_day_no_counter_is_used_twice() {
+    for index in 0..6 {
+        let (meter, identity, access) = meter(index, plain(), |_| ());
+        let mut line = Line::new(meter, &identity, &access, UTILITY);
+        let mut schedule = schedule(&identity);
+        schedule.skip(now()).unwrap();
+        let mut counters = std::collections::BTreeMap::new();
+        for step in 0..60 {
+            let moment = now().plus_seconds(step * 1800);
+            line.now = moment;
+            line.again_at(moment);
+            match step % 5 {
+                0 => _ = line.act(70, control::RELAY, 1 + i8::try_from(step / 5 % 2).unwrap()),
+                1 => _ = line.act(40, push::INSTANTANEOUS, 1),
+                2 => {
+                    let minute = u8::try_from(step).unwrap();
+                    _ = line.write(22, time::PUSH_SCHEDULE, 4, times(&[([0xff, minute, 0, 0], ANY_DATE)]));
+                }
+                3 => _ = line.act(40, push::ALERT, 1),
+                _ => _ = line.act(40, push::DAILY_LOAD, 1),
+            }
+            while let Some(due) = schedule.next(moment.plus_seconds(1700), Pace::Live).unwrap() {
+                let number = (due.frame.key_epoch, due.frame.counter);
+                let what = (due.frame.kind, due.frame.sent, step);
+                if let Some(before) = counters.insert(number, what) {
+                    panic!("meter {index}: {number:?} of {before:?} and {what:?}");
+                }
+            }
+        }
+        assert!(counters.len() > 100, "{}", counters.len());
+    }
+}
+
 /// All days in two zones: the second from 14:00 to 16:00 and the third else.
 fn write_calendar(line: &mut Line) {
     let calendar = time::ACTIVITY_CALENDAR;

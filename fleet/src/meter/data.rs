@@ -244,7 +244,7 @@ impl Meter {
 
     /// How the word changes on a day.
     pub(super) fn changes(&self, measured: &Measured) -> Vec<(Instant, u8, bool)> {
-        plan::changes(self.seed, &self.meter, &self.faults_of_fleet, &measured.used)
+        plan::changes(self.seed, &self.meter, &self.faults_of_fleet, &measured.used, true)
     }
 
     /// The word as it is now.

@@ -125,10 +125,10 @@ mod tests {
         name_flags(&mut node);
         let text = json_of(&node).to_string();
         for flag in [
-            r#""name":"flag 4","offset":54,"value":"low voltage""#,
-            r#""name":"flag 11","offset":54,"value":"over current""#,
-            r#""name":"flag 81","offset":54,"value":"magnetic disturbance""#,
-            r#""name":"flag 126","offset":54,"value":"reserved""#,
+            r#""name":"flag 4","offset":42,"value":"low voltage""#,
+            r#""name":"flag 11","offset":42,"value":"over current""#,
+            r#""name":"flag 81","offset":42,"value":"magnetic disturbance""#,
+            r#""name":"flag 126","offset":42,"value":"reserved""#,
         ] {
             assert!(text.contains(flag), "{flag} is not in {text}");
         }
