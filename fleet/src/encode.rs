@@ -13,7 +13,8 @@ use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 use crate::Error;
 use crate::meter::station;
 use crate::options::Faults;
-use crate::plan::{Content, Garbage, Measured, PlannedFrame, Wrong};
+use crate::plan::{Content, Garbage, Measured, PlannedFrame, Wrong, bits};
+use crate::program::Numbered;
 use crate::provision::{Deviation, RowStyle, SimulatedMeter};
 use crate::rng::Rng;
 use crate::spell::{self, Drift};
@@ -24,8 +25,6 @@ const METER_PORT: u16 = 1;
 const PUSH_CLIENT_PORT: u16 = 64;
 /// Bits of the event status word.
 const WORD_BITS: usize = 128;
-/// The one that says that the load is switched off (dlms.md 6.6).
-const BIT_LOAD_SWITCH: usize = 84;
 /// How far ahead a stamp is that is ahead: its key's own value comes that much later.
 const INTERVAL_AHEAD_S: i64 = 36 * 3600;
 const DAILY_AHEAD_S: i64 = 48 * 3600;
@@ -201,6 +200,20 @@ impl Encoder {
         Ok(self.seal(planned, kind, &body, readings, event_word))
     }
 
+    /// Values of a moment as a data-notification without a frame around it, which asks for no confirm.
+    ///
+    /// # Errors
+    /// When the profile has no such push.
+    pub(crate) fn beside(&self, measured: &Measured, number: Numbered) -> Result<Vec<u8>, Error> {
+        let Numbered { at, key_epoch, counter } = number;
+        let content = Content::Moment(at);
+        let layout = self.layout(PushKind::Instant)?;
+        let (rows, mut body) = (self.rows(measured, &content), Vec::new());
+        self.flat(layout, &rows, &mut body, &mut Vec::new());
+        let planned = PlannedFrame { key_epoch, counter, due: at, sent: at, again: None, content };
+        Ok(self.notification(&planned, Kind::Instant, false, &body).1)
+    }
+
     /// The row that a buffer holds of what was measured: its stamp, the cells behind it, and the values they say. Faults
     /// of pushes are not in it.
     pub(crate) fn captured(
@@ -237,31 +250,8 @@ impl Encoder {
         event_word: Option<EventWord>,
     ) -> Frame {
         let meter = &self.meter;
-        let draw =
-            Rng::keyed(self.seed, &[PURPOSE_INVOKE, u64::from(meter.index), u64::from(planned.counter)])
-                .next_u64();
-        let invoke_id = LongInvokeId::new((draw & 0x00ff_ffff) as u32, meter.confirmed, kind == Kind::Event);
-        let date_time = (draw >> 24).is_multiple_of(5).then(|| self.date_time(self.shown(planned.due)));
-        let mut apdu = Vec::with_capacity(body.len() + 32);
-        DataNotificationRepr { invoke_id, date_time }.emit(body, &mut apdu);
-        let counter = meter.security_control.map(|control| {
-            let plain = std::mem::take(&mut apdu);
-            let title = &meter.title.0;
-            let second = meter.replaced.keys().or_else(|| {
-                let (guek, gak) = spell::second_keys(self.seed, meter.index);
-                (planned.key_epoch > 1).then(|| Keys::new(guek, gak))
-            });
-            security::seal(
-                &RustCrypto,
-                SecurityControl(control),
-                title,
-                planned.counter,
-                second.as_ref().unwrap_or(&self.keys),
-                &plain,
-                &mut apdu,
-            );
-            planned.counter
-        });
+        let (invoke_id, apdu) = self.notification(planned, kind, meter.confirmed, body);
+        let counter = meter.security_control.map(|_| planned.counter);
         let mut bytes = Vec::with_capacity(apdu.len() + 8);
         match meter.hdlc {
             true => station::emit_push(&apdu, &mut bytes),
@@ -284,6 +274,42 @@ impl Encoder {
             event_word,
             garbage: planned.content.garbage(),
         }
+    }
+
+    /// The push without a frame around it, ciphered where the meter's are, and its invoke id.
+    fn notification(
+        &self,
+        planned: &PlannedFrame,
+        kind: Kind,
+        confirmed: bool,
+        body: &[u8],
+    ) -> (LongInvokeId, Vec<u8>) {
+        let meter = &self.meter;
+        let draw =
+            Rng::keyed(self.seed, &[PURPOSE_INVOKE, u64::from(meter.index), u64::from(planned.counter)])
+                .next_u64();
+        let invoke_id = LongInvokeId::new((draw & 0x00ff_ffff) as u32, confirmed, kind == Kind::Event);
+        let date_time = (draw >> 24).is_multiple_of(5).then(|| self.date_time(self.shown(planned.due)));
+        let mut apdu = Vec::with_capacity(body.len() + 32);
+        DataNotificationRepr { invoke_id, date_time }.emit(body, &mut apdu);
+        if let Some(control) = meter.security_control {
+            let plain = std::mem::take(&mut apdu);
+            let title = &meter.title.0;
+            let second = meter.replaced.keys().or_else(|| {
+                let (guek, gak) = spell::second_keys(self.seed, meter.index);
+                (planned.key_epoch > 1).then(|| Keys::new(guek, gak))
+            });
+            security::seal(
+                &RustCrypto,
+                SecurityControl(control),
+                title,
+                planned.counter,
+                second.as_ref().unwrap_or(&self.keys),
+                &plain,
+                &mut apdu,
+            );
+        }
+        (invoke_id, apdu)
     }
 
     /// What the meter's clock shows at that moment.
@@ -520,7 +546,7 @@ impl Encoder {
         let whole = &used.intervals[..slot];
         let now = used.intervals[slot];
         let part = into - slot as i64 * used.period_s;
-        let demand = whole.iter().map(|interval| interval.wh * 3600 / used.period_s).max().unwrap_or(0);
+        let (months, demand_w) = measured.cycle(at);
         let over = used.outages.iter().filter(|(_, to)| *to <= at);
         let fail_min = over.clone().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
         let since = at.seconds() - self.calendar.start_of(self.meter.from).seconds();
@@ -540,11 +566,11 @@ impl Encoder {
             power_va,
             supplied: !used.is_open(at),
             voltage_dv: now.voltage_dv,
-            demand_w: before.demand_w.max(demand),
+            demand_w,
             power_fails: before.power_fails + over.count() as i64,
             power_fail_min: before.power_fail_min + fail_min,
             minutes_on: since / 60 - before.power_fail_min - fail_min,
-            months: before.months,
+            months,
             load_limit_w: i64::from(self.meter.sanctioned_w) * 12 / 10,
             tampers: i64::from(self.meter.index % 4),
             frequency_mhz: 49_900 + (at.seconds() / 60 + i64::from(self.meter.index)).rem_euclid(20) * 10,
@@ -633,10 +659,14 @@ impl Moment {
     }
 }
 
-/// The word, which says as well that the load is switched off.
-fn with_relay(mut word: EventWord, is_open: bool) -> EventWord {
+/// The word, which says as well that the load is switched off; then there is no current.
+pub(crate) fn with_relay(mut word: EventWord, is_open: bool) -> EventWord {
+    let place = |bit: u8| (usize::from(bit / 8), 0x80 >> (bit % 8));
     if is_open {
-        word.0[BIT_LOAD_SWITCH / 8] |= 0x80 >> (BIT_LOAD_SWITCH % 8);
+        let (byte, mask) = place(bits::LOAD_SWITCH);
+        word.0[byte] |= mask;
+        let (byte, mask) = place(bits::OVER_CURRENT);
+        word.0[byte] &= !mask;
     }
     word
 }

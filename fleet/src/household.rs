@@ -144,6 +144,24 @@ impl Course {
         (watts, apparent(watts, self.power_factor(slot)))
     }
 
+    /// The spans in which the load is above that, or would be if nothing held it down.
+    fn above(&self, most_w: i64, held_down: bool) -> Vec<(Instant, Instant)> {
+        let free = Course { restraints: Vec::new(), ..self.clone() };
+        let course = if held_down { self } else { &free };
+        let end = self.start.plus_seconds(self.load.len() as i64 * STEP_S);
+        let (mut at, mut spans): (_, Vec<(Instant, Instant)>) = (self.start, Vec::new());
+        while at < end {
+            let (watts, until) = course.load(at);
+            match spans.last_mut().filter(|(_, over)| *over == at) {
+                _ if watts <= most_w => {}
+                Some((_, over)) => *over = until,
+                None => spans.push((at, until)),
+            }
+            at = until;
+        }
+        spans
+    }
+
     /// Whether the relay is open then.
     pub(crate) fn is_open(&self, at: Instant) -> bool {
         self.restraints.iter().any(|restraint| restraint.open && restraint.holds(at))
@@ -163,6 +181,12 @@ impl DayUse {
     /// Whether the relay is open at that moment of the day.
     pub(crate) fn is_open(&self, at: Instant) -> bool {
         self.course.as_ref().is_some_and(|course| course.is_open(at))
+    }
+
+    /// The spans in which the load is above that, or would be if nothing held it down, where it is known step by step: of
+    /// meters that answer.
+    pub(crate) fn above(&self, most_w: i64, held_down: bool) -> Vec<(Instant, Instant)> {
+        self.course.as_ref().map(|course| course.above(most_w, held_down)).unwrap_or_default()
     }
 
     /// End of the interval of that number.

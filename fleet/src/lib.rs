@@ -20,6 +20,7 @@ mod link;
 pub mod meter;
 mod options;
 mod plan;
+mod program;
 mod provision;
 mod rng;
 mod schedule;
@@ -36,6 +37,7 @@ pub use household::{DayUse, Household, IntervalUse};
 pub use link::Redirect;
 pub use options::{Cadence, Faults, FleetOptions, Mix, MqttTarget, Target};
 pub use plan::{Carry, Content, Garbage, Measured, Plan, PlannedFrame, Planner, Wrong};
+pub use program::Program;
 pub use provision::{
     Category, Deviation, Policy, ReplacedKeys, RowStyle, SimulatedMeter, provision, write_accounts,
     write_meters,

@@ -19,6 +19,7 @@ mod profile;
 pub(crate) mod station;
 mod stored;
 mod table;
+mod tariff;
 
 pub use access::Access;
 pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, serve_udp, write_access};
@@ -42,7 +43,9 @@ use profiles::Profile;
 use crate::Error;
 use crate::encode::Encoder;
 use crate::household::Household;
-use crate::options::FleetOptions;
+use crate::options::{Faults, FleetOptions};
+use crate::plan;
+use crate::program::Times;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
 pub use crate::supply::Behaviour;
@@ -52,6 +55,7 @@ use history::History;
 use image::Image;
 use model::{FIRMWARE, Object, PUBLIC, READER, Right, UTILITY};
 use stored::Stored;
+use tariff::Tariff;
 
 const PURPOSE_CHALLENGE: u64 = 20;
 const PURPOSE_TROUBLE: u64 = 21;
@@ -119,6 +123,15 @@ pub struct Meter {
     stored: Stored,
     journal: Journal,
     image: Image,
+    /// When its image is to be activated, and its calendar.
+    image_times: Times,
+    calendar_at: Option<Instant>,
+    /// The calendars that were put in force, and since when.
+    tariffs: Vec<(Instant, Tariff)>,
+    preset: Option<data::Preset>,
+    /// When the buffers of the block load and of the daily load were emptied.
+    cleared: (Option<Instant>, Option<Instant>),
+    faults_of_fleet: Faults,
     faults: Vec<Fault>,
     now: Instant,
     /// By how much the clock was set away from what it showed.
@@ -163,6 +176,7 @@ impl Meter {
             let relay = Relay::new(relay_mode, relay, button_after_s);
             meter.supply.watch(Watch::new(relay, stored.load_limit(), household, calendar.clone(), now));
         }
+        meter.program.begin();
         Ok(Meter {
             seed: fleet.seed,
             history: History::new(fleet.seed, &meter, &fleet.faults, calendar.clone()),
@@ -171,6 +185,12 @@ impl Meter {
             security,
             journal: Journal::default(),
             image,
+            image_times: Times::default(),
+            calendar_at: None,
+            tariffs: Vec::new(),
+            preset: None,
+            cleared: (None, None),
+            faults_of_fleet: fleet.faults,
             faults,
             now,
             clock_offset_s: 0,
@@ -248,7 +268,17 @@ impl Meter {
             more.clear();
         }
         let delay = if due(Trouble::Slow) { SLOW } else { Duration::ZERO };
-        Reply { apdu: out, more, delay, ends: due(Trouble::Drop) }
+        let pushed = if due(Trouble::Push) { self.push_beside() } else { None };
+        Reply { apdu: out, pushed, more, delay, ends: due(Trouble::Drop) }
+    }
+
+    /// Values of the moment as a push that goes out beside those of the fleet. Neither its plan nor its truth tell of it.
+    fn push_beside(&mut self) -> Option<Vec<u8>> {
+        let Meter { seed, meter, faults_of_fleet, calendar, .. } = self;
+        let first = |at| plan::first_number(*seed, meter, faults_of_fleet, calendar, at);
+        let number = meter.program.beside(self.now, first).ok()?;
+        let measured = self.history.day(self.calendar.day_of(number.at))?;
+        self.encoder.beside(&measured, number).ok()
     }
 
     /// What came of the last APDU.
@@ -289,8 +319,11 @@ impl Meter {
 
     /// Time passes.
     fn pass(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
         self.meter.supply.pass(self.now);
+        self.meter.program.see(self.now);
+        self.scheduled(before, self.now);
     }
 
     fn is_due(&self, trouble: Trouble) -> bool {
@@ -368,7 +401,11 @@ impl Objects for Meter {
             return Ok(());
         }
         if !object.reads.contains(&attribute.attribute) {
-            return Err(DataAccessResult::ObjectUndefined);
+            let only_written = object.writes.contains(&attribute.attribute);
+            return Err(match only_written {
+                true => DataAccessResult::ReadWriteDenied,
+                false => DataAccessResult::ObjectUndefined,
+            });
         }
         self.read(caller, object, attribute.attribute, selection, out)
     }
@@ -386,7 +423,8 @@ impl Objects for Meter {
             Found::Nowhere => return Err(DataAccessResult::ObjectUndefined),
         };
         let Some(object) = objects.get(place) else { return Err(DataAccessResult::ObjectUndefined) };
-        let known = attribute.attribute == 1 || object.reads.contains(&attribute.attribute);
+        let number = attribute.attribute;
+        let known = number == 1 || object.reads.contains(&number) || object.writes.contains(&number);
         if !known && object.allows(caller.client, Right::Read) {
             return Err(DataAccessResult::ObjectUndefined);
         }

@@ -164,6 +164,9 @@ pub struct Faults {
     /// A meter and day with a voltage sag: for 20 minutes to 2.5 hours the voltage is 55 to 80 % of what it is
     /// otherwise; the meter raises its flag for low voltage and takes it back.
     pub voltage_sag_ppm: u32,
+    /// A meter and day on which somebody tampers with it: a magnet, a disturbed neutral, a load between phase and earth, a
+    /// very low power factor or an open cover. The meter raises its flag and writes it down.
+    pub tamper_ppm: u32,
     /// A meter and day with a reading whose stamp is garbage: decades ago, decades ahead, a day and more ahead, not
     /// specified, or no date at all. Hours later the same reading comes with its right stamp and a higher counter.
     pub garbage_time_ppm: u32,
@@ -192,6 +195,7 @@ impl Faults {
         reordered_ppm: 0,
         revision_ppm: 0,
         voltage_sag_ppm: 0,
+        tamper_ppm: 0,
         garbage_time_ppm: 0,
         newest_first_ppm: 0,
         clock_drift_ppm: 0,
@@ -211,6 +215,7 @@ impl Faults {
         reordered_ppm: 10_000,
         revision_ppm: 4_000,
         voltage_sag_ppm: 40_000,
+        tamper_ppm: 5_000,
         ..Faults::NONE
     };
 

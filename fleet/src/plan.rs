@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
-use model::{Calendar, CivilDay, CivilMonth, EventWord, Instant};
+use model::{Calendar, CivilDay, EventWord, Instant};
+use profiles::PushKind;
 
 use crate::household::{DayUse, Household};
 use crate::options::{Cadence, Faults};
+use crate::program::{Asked, Numbered};
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
 use crate::spell::{self, Silence};
@@ -20,6 +22,7 @@ use crate::weather::key;
 const PURPOSE_PLAN: u64 = 9;
 const PURPOSE_PLACE: u64 = 10;
 const PURPOSE_GARBAGE: u64 = 17;
+const PURPOSE_TAMPER: u64 = 22;
 /// Counters of one day; more pushes than any cadence makes.
 const COUNTERS_A_DAY: u32 = 4096;
 /// Number of a meter's first keys, and of those it may go over to.
@@ -28,11 +31,26 @@ const SECOND_KEYS: u16 = 2;
 /// Most rows of the buffer that brings intervals after an outage.
 const RECOVERY_ROWS: usize = 48;
 
-/// ESW bits that the fleet uses (IS 15959).
-const BIT_LOW_VOLTAGE: u8 = 4;
-const BIT_NEUTRAL_DISTURBANCE: u8 = 82;
-const BIT_LAST_GASP: u8 = 85;
-const BIT_FIRST_BREATH: u8 = 86;
+/// Bits of the event status word that the fleet uses (dlms.md 6.6).
+pub(crate) mod bits {
+    pub(crate) const LOW_VOLTAGE: u8 = 4;
+    pub(crate) const OVER_CURRENT: u8 = 11;
+    pub(crate) const LOW_POWER_FACTOR: u8 = 12;
+    pub(crate) const EARTH_LOADING: u8 = 51;
+    pub(crate) const MAGNET: u8 = 81;
+    pub(crate) const NEUTRAL_DISTURBANCE: u8 = 82;
+    pub(crate) const COVER_OPEN: u8 = 83;
+    pub(crate) const LOAD_SWITCH: u8 = 84;
+    pub(crate) const LAST_GASP: u8 = 85;
+    pub(crate) const FIRST_BREATH: u8 = 86;
+}
+
+/// How far a push may keep away from the time of its schedule where nothing else was said, seconds.
+pub(crate) const USUAL_DELAY_S: u16 = 60;
+/// Seconds for which the word says that the supply is back.
+const FIRST_BREATH_S: i64 = 590;
+/// The current is over what it may be where the load is above so many hundredths of what is sanctioned.
+const OVER_CURRENT_PERCENT: i64 = 105;
 
 /// Plans the days of one meter, one after the other.
 #[derive(Clone, Debug)]
@@ -61,11 +79,9 @@ pub struct Carry {
     pub power_fails: i64,
     /// Their length, minutes.
     pub power_fail_min: i64,
-    /// Month that `demand_w` belongs to.
-    month: CivilMonth,
-    /// Highest average power of an interval of the month so far, W.
+    /// Highest average power of an interval of the billing cycle so far, W.
     pub demand_w: i64,
-    /// Months that are over since the first day.
+    /// Billing cycles that are over since the first day; they are months where no head-end says otherwise.
     pub months: i64,
 }
 
@@ -95,6 +111,8 @@ pub struct Measured {
     pub wrong: Option<Wrong>,
     /// Power factor of the household, thousandths.
     pub power_factor_milli: i64,
+    /// When billing cycles close on it, as far as it is known by now.
+    pub closes: Vec<Instant>,
 }
 
 /// A value that is first pushed wrong, and revised by a later push.
@@ -212,6 +230,19 @@ impl Measured {
     pub fn registers_after(&self) -> (i64, i64) {
         (self.before.register_wh + self.used.wh(), self.before.register_vah + self.used.vah())
     }
+
+    /// Billing cycles that are over at `at`, and the highest average power of an interval of the one that runs then, W.
+    pub(crate) fn cycle(&self, at: Instant) -> (i64, i64) {
+        let closed = self.closes.iter().filter(|close| self.used.start < **close && **close <= at);
+        let after = self.before.after_part(&self.used, closed, at);
+        (after.months, after.demand_w)
+    }
+
+    /// The highest average power of the cycle that closes at `at`, W.
+    pub(crate) fn demand_until(&self, at: Instant) -> i64 {
+        let closed = self.closes.iter().filter(|close| self.used.start < **close && **close < at);
+        self.before.after_part(&self.used, closed, at).demand_w
+    }
 }
 
 impl Planner {
@@ -245,6 +276,11 @@ impl Planner {
         &self.meter
     }
 
+    /// Plans the day that was planned last anew, as the program of the meter has it by now.
+    pub(crate) fn plan_again(&self) -> Plan {
+        self.plan_of(self.next_day.previous(), self.before)
+    }
+
     /// The day that [`Planner::plan`] plans next.
     #[must_use]
     pub fn next_day(&self) -> CivilDay {
@@ -255,16 +291,21 @@ impl Planner {
     pub fn plan(&mut self) -> Plan {
         let day = self.next_day;
         if self.meter.supply.is_live() && day > self.meter.from {
-            // The day before is over, and with it what its relay did.
-            self.carry = self.before.after(&self.household.day(day.previous(), &self.calendar));
+            // The day before is over, and with it what its relay and its program did.
+            let closes = self.closes(day.previous());
+            self.carry = self.before.after(&self.household.day(day.previous(), &self.calendar), &closes);
         }
-        self.carry = self.carry.into_day(day);
+        let closes = self.closes(day);
+        let used = self.household.day(day, &self.calendar);
+        self.before = self.carry.into_day(used.start, &closes);
+        self.carry = self.before.after(&used, &closes);
+        self.next_day = day.next();
+        self.plan_of(day, self.before)
+    }
+
+    fn plan_of(&self, day: CivilDay, before: Carry) -> Plan {
         let rng = &mut Rng::keyed(self.seed, &[PURPOSE_PLAN, u64::from(self.meter.index), key(day)]);
         let used = self.household.day(day, &self.calendar);
-        let before = self.carry;
-        self.before = before;
-        self.carry = before.after(&used);
-        self.next_day = day.next();
         let silence = Silence::of(self.seed, &self.meter, &self.faults, &self.calendar);
         let mut day_plan = DayPlan::new(self, used, before, rng);
         day_plan.spells();
@@ -274,14 +315,20 @@ impl Planner {
         day_plan.blocks();
         day_plan.daily();
         day_plan.moments();
-        day_plan.events(rng);
+        day_plan.events();
         day_plan.revision(rng);
+        day_plan.asked();
         day_plan.garbage();
         day_plan.on_the_way(rng);
         if let Some(silence) = silence {
             day_plan.silence(&silence);
         }
         day_plan.finish()
+    }
+
+    /// When billing cycles close on that day. None closes as the meter begins.
+    fn closes(&self, day: CivilDay) -> Vec<Instant> {
+        self.meter.closes(day, &self.calendar)
     }
 
     /// What was measured on a day, as it is known by now: a relay that moved since it was planned had a say in it.
@@ -299,12 +346,13 @@ impl Planner {
             }
             Wrong::Register { wh } => Wrong::Register { wh: (wh - less).max(planned.before.register_wh) },
         });
-        Arc::new(Measured { used, wrong, ..(**planned).clone() })
+        let closes = self.closes(used.day);
+        Arc::new(Measured { used, wrong, closes, ..(**planned).clone() })
     }
 
-    /// What the meter measured on the days of a silence that ends with the day before `before` was carried.
-    fn measured_in(&self, silence: &Silence, before: Carry) -> Vec<Measured> {
-        let days = (silence.first.0..silence.back.0).map(CivilDay);
+    /// What the meter measured on the days from `first` on, up to the day at whose start `before` was carried.
+    fn measured_in(&self, first: CivilDay, end: CivilDay, before: Carry) -> Vec<Measured> {
+        let days = (first.0..end.0).map(CivilDay);
         let used: Vec<DayUse> = days.map(|day| self.household.day(day, &self.calendar)).collect();
         let (wh, vah) = (used.iter().map(DayUse::wh).sum::<i64>(), used.iter().map(DayUse::vah).sum::<i64>());
         let first =
@@ -314,7 +362,8 @@ impl Planner {
             (carry.register_wh, carry.register_vah) =
                 (before.register_wh + used.wh(), before.register_vah + used.vah());
             let power_factor_milli = self.household.power_factor_milli();
-            Some(Measured { used, before, wrong: None, power_factor_milli })
+            let closes = self.closes(used.day);
+            Some(Measured { used, before, wrong: None, power_factor_milli, closes })
         });
         days.collect()
     }
@@ -328,33 +377,49 @@ impl Carry {
             register_vah: meter.opening_register_vah,
             power_fails: 0,
             power_fail_min: 0,
-            month: meter.from.month(),
             demand_w: 0,
             months: 0,
         }
     }
 
-    /// At the start of that day: with a new month its demand begins anew.
-    pub(crate) fn into_day(self, day: CivilDay) -> Carry {
-        if day.month() == self.month {
+    /// At the start of a day on which cycles close then: with one that closes at once its demand begins anew.
+    pub(crate) fn into_day(self, start: Instant, closes: &[Instant]) -> Carry {
+        if closes.first() != Some(&start) {
             return self;
         }
-        Carry { month: day.month(), demand_w: 0, months: self.months + 1, ..self }
+        Carry { demand_w: 0, months: self.months + 1, ..self }
     }
 
-    /// At the end of a day on which that was used.
-    pub(crate) fn after(self, used: &DayUse) -> Carry {
+    /// At the end of a day on which that was used and cycles closed then.
+    pub(crate) fn after(self, used: &DayUse, closes: &[Instant]) -> Carry {
         let minutes = used.outages.iter().map(|(from, to)| (to.seconds() - from.seconds()) / 60).sum::<i64>();
-        let demand =
-            used.intervals.iter().map(|interval| interval.wh * 3600 / used.period_s).max().unwrap_or(0);
+        let closed = closes.iter().filter(|close| used.start < **close);
         Carry {
             register_wh: self.register_wh + used.wh(),
             register_vah: self.register_vah + used.vah(),
             power_fails: self.power_fails + used.outages.len() as i64,
             power_fail_min: self.power_fail_min + minutes,
-            demand_w: self.demand_w.max(demand),
-            ..self
+            ..self.after_part(used, closed, used.end())
         }
+    }
+
+    /// With the cycles and the demand that it has at `at` in a day in which these cycles closed before.
+    fn after_part<'c>(
+        self,
+        used: &DayUse,
+        closed: impl Iterator<Item = &'c Instant> + Clone,
+        at: Instant,
+    ) -> Carry {
+        let (over, last) = (closed.clone().count(), closed.last());
+        let of_cycle = |slot: &usize| {
+            let end = used.end_of(*slot);
+            end <= at && last.is_none_or(|last| end > *last)
+        };
+        let slots = (0..used.intervals.len()).filter(of_cycle);
+        let demand =
+            slots.filter_map(|slot| used.intervals.get(slot)).map(|one| one.wh * 3600 / used.period_s);
+        let before = if last.is_some() { 0 } else { self.demand_w };
+        Carry { demand_w: demand.fold(before, i64::max), months: self.months + over as i64, ..self }
     }
 }
 
@@ -369,6 +434,8 @@ struct DayPlan<'p> {
     cut_off: Option<CutOff>,
     frames: Vec<PlannedFrame>,
     backlog: Vec<(Arc<Measured>, Vec<PlannedFrame>)>,
+    /// How the event status word changes: when, which bit, up or down.
+    changes: Vec<(Instant, u8, bool)>,
     faults: Planned,
     struck: Vec<Struck>,
 }
@@ -400,8 +467,8 @@ impl<'p> DayPlan<'p> {
             None
         };
         let place_s = place.below(spread) as i64;
-        let (frames, backlog) = (Vec::new(), Vec::new());
-        DayPlan { planner, used, before, wrong, place_s, cut_off, frames, backlog, faults, struck }
+        let (frames, backlog, changes) = (Vec::new(), Vec::new(), Vec::new());
+        DayPlan { planner, used, before, wrong, place_s, cut_off, frames, backlog, changes, faults, struck }
     }
 
     fn push(&mut self, due: Instant, content: Content) {
@@ -459,56 +526,72 @@ impl<'p> DayPlan<'p> {
     fn moments(&mut self) {
         let every = i64::from(self.planner.cadence.instant_s);
         if every == 0 {
-            return;
+            return self.push_moments(Vec::new());
         }
         let mut place =
             Rng::keyed(self.planner.seed, &[PURPOSE_PLACE, 1, u64::from(self.planner.meter.index)]);
         let phase = place.between(1, every - 1);
         let count = (self.used.end().seconds() - self.used.start.seconds()) / every;
-        for number in 0..count {
-            let at = self.used.start.plus_seconds(number * every + phase);
-            if !self.is_cut_off(at) && self.with_supply(at) == at {
-                self.push(at, Content::Moment(at));
+        self.push_moments(
+            (0..count).map(|number| self.used.start.plus_seconds(number * every + phase)).collect(),
+        );
+    }
+
+    /// Pushes values of the moment at these times, or at those of the schedule that the meter was given, from which it keeps
+    /// away as far as its push setup says.
+    fn push_moments(&mut self, usual: Vec<Instant>) {
+        let Planner { seed, meter, calendar, .. } = self.planner;
+        for at in meter.program.moments(usual, self.used.day, calendar) {
+            if self.is_cut_off(at) || self.with_supply(at) != at {
+                continue;
+            }
+            let most_s = meter.program.delay(at, USUAL_DELAY_S);
+            let path = [PURPOSE_PLACE, 2, u64::from(meter.index), at.seconds().unsigned_abs()];
+            let delay_s = if most_s > 0 { Rng::keyed(*seed, &path).between(0, most_s.into()) } else { 0 };
+            let sent = at.plus_seconds(delay_s);
+            self.frames.push(PlannedFrame { sent, ..planned(at, Content::Moment(at)) });
+        }
+    }
+
+    /// Pushes what a head-end asked for.
+    fn asked(&mut self) {
+        for Asked { at, kind } in self.planner.meter.program.asked(self.used.start, self.used.end()) {
+            let ended = (0..self.used.intervals.len()).rfind(|slot| self.used.end_of(*slot) <= at);
+            match (kind, ended) {
+                (PushKind::Instant, _) => self.push(at, Content::Moment(at)),
+                (PushKind::Event, _) => self.push(at, Content::Event(at, word_at(&self.changes, at))),
+                (PushKind::Interval, Some(slot)) => self.push(at, Content::IntervalRevised(slot)),
+                (PushKind::Interval, None) => {}
+                (PushKind::Daily, _) => {
+                    let yesterday = self.used.day.previous();
+                    let measured = self.planner.measured_in(yesterday, self.used.day, self.before);
+                    let frame = planned(at, Content::DailyRevised);
+                    let measured = measured.into_iter().filter(|_| yesterday >= self.planner.meter.from);
+                    self.backlog.extend(measured.map(|one| (Arc::new(one), vec![frame.clone()])));
+                }
             }
         }
     }
 
-    fn events(&mut self, rng: &mut Rng) {
-        let mut changes: Vec<(Instant, u8, bool)> = Vec::new();
-        for (from, to) in &self.used.outages {
-            changes.extend([
-                (*from, BIT_LAST_GASP, true),
-                (*to, BIT_LAST_GASP, false),
-                (*to, BIT_FIRST_BREATH, true),
-                (to.plus_seconds(590), BIT_FIRST_BREATH, false),
-            ]);
-        }
-        for (from, to) in &self.used.sags {
-            changes.extend([(*from, BIT_LOW_VOLTAGE, true), (*to, BIT_LOW_VOLTAGE, false)]);
-        }
-        let moment = self.used.start.plus_seconds(rng.between(600, 20 * 3600));
-        if rng.chance(2_000) {
-            changes.extend([
-                (moment, BIT_NEUTRAL_DISTURBANCE, true),
-                (moment.plus_seconds(1800), BIT_NEUTRAL_DISTURBANCE, false),
-            ]);
-        }
-        changes.sort_unstable();
-        self.push_words(&changes);
+    fn events(&mut self) {
+        let Planner { seed, meter, faults, .. } = self.planner;
+        self.changes = changes(*seed, meter, faults, &self.used, false);
+        self.push_words();
     }
 
-    /// One push for each moment at which the word changes, with the word as it is then.
-    fn push_words(&mut self, changes: &[(Instant, u8, bool)]) {
-        let mut word = EventWord::default();
-        for group in changes.chunk_by(|one, other| one.0 == other.0) {
-            let at = group[0].0;
-            for &(_, bit, up) in group {
-                let mask = 0x80 >> (bit % 8);
-                let byte = &mut word.0[usize::from(bit / 8)];
-                *byte = if up { *byte | mask } else { *byte & !mask };
-            }
+    /// One push for each moment at which the word changes in a bit that the filter lets through, with the word as it is
+    /// then.
+    fn push_words(&mut self) {
+        let program = &self.planner.meter.program;
+        let is_wanted = |group: &&[(Instant, u8, bool)]| {
+            let lets_through = |&(at, bit, _): &(Instant, u8, bool)| program.lets_through(bit, at);
+            group.iter().any(lets_through)
+        };
+        let groups = self.changes.chunk_by(|one, other| one.0 == other.0).filter(is_wanted);
+        let moments: Vec<Instant> = groups.filter_map(|group| Some(group.first()?.0)).collect();
+        for at in moments {
             if !self.is_cut_off(at) {
-                self.push(at, Content::Event(at, word));
+                self.push(at, Content::Event(at, word_at(&self.changes, at)));
             }
         }
     }
@@ -581,7 +664,7 @@ impl<'p> DayPlan<'p> {
         if self.used.day != silence.back {
             return;
         }
-        for measured in self.planner.measured_in(silence, self.before) {
+        for measured in self.planner.measured_in(silence.first, silence.back, self.before) {
             let slots: Vec<usize> = (0..measured.used.intervals.len()).collect();
             let blocks = slots.chunks(RECOVERY_ROWS).map(|rows| Content::Intervals(rows.to_vec()));
             let frames =
@@ -616,12 +699,8 @@ impl<'p> DayPlan<'p> {
     fn number(&mut self) {
         let Planner { seed, meter, faults, calendar, .. } = self.planner;
         let change = spell::key_change(*seed, meter, faults, calendar);
-        let first_of = |since: CivilDay| {
-            let days = u32::try_from(self.used.day.0 - since.0).unwrap_or(0);
-            days.saturating_mul(COUNTERS_A_DAY) + 1
-        };
-        let mut first_keys = first_of(meter.from)..;
-        let mut second_keys = change.map_or(0, |(day, _)| first_of(day))..;
+        let mut first_keys = first_counter(meter.from, self.used.day)..;
+        let mut second_keys = change.map_or(0, |(day, _)| first_counter(day, self.used.day))..;
         self.frames.sort_by_key(|frame| frame.due);
         let backlog = self.backlog.iter_mut().flat_map(|(_, frames)| frames);
         let mut all: Vec<&mut PlannedFrame> = self.frames.iter_mut().chain(backlog).collect();
@@ -639,6 +718,7 @@ impl<'p> DayPlan<'p> {
         self.faults.frames += self.frames.len() as u64;
         self.faults.frames += self.backlog.iter().map(|(_, frames)| frames.len() as u64).sum::<u64>();
         let measured = Measured {
+            closes: self.planner.closes(self.used.day),
             used: self.used,
             before: self.before,
             wrong: self.wrong,
@@ -657,6 +737,89 @@ impl<'p> DayPlan<'p> {
 /// A push that goes its way as it should; it is numbered later.
 fn planned(due: Instant, content: Content) -> PlannedFrame {
     PlannedFrame { key_epoch: FIRST_KEYS, counter: 0, due, sent: due, again: None, content }
+}
+
+/// The first counter of a day, where keys are in use since that one.
+fn first_counter(since: CivilDay, day: CivilDay) -> u32 {
+    u32::try_from(day.0 - since.0).unwrap_or(0).saturating_mul(COUNTERS_A_DAY) + 1
+}
+
+/// What the first push of the day of `at` is numbered with, by the keys that are in use at that moment.
+pub(crate) fn first_number(
+    seed: u64,
+    meter: &SimulatedMeter,
+    faults: &Faults,
+    calendar: &Calendar,
+    at: Instant,
+) -> Numbered {
+    let day = calendar.day_of(at);
+    let second = spell::key_change(seed, meter, faults, calendar).filter(|(_, change)| *change <= at);
+    let (key_epoch, since) = second.map_or((FIRST_KEYS, meter.from), |(since, _)| (SECOND_KEYS, since));
+    Numbered { at: calendar.start_of(day), key_epoch, counter: first_counter(since, day) }
+}
+
+/// How the event status word changes on a day on which that was used, in order: when, which bit, up or down. What is planned
+/// has it as if nothing held the load down: a relay that moves later must not take numbers back that were given out.
+pub(crate) fn changes(
+    seed: u64,
+    meter: &SimulatedMeter,
+    faults: &Faults,
+    used: &DayUse,
+    held_down: bool,
+) -> Vec<(Instant, u8, bool)> {
+    let mut changes: Vec<(Instant, u8, bool)> = Vec::new();
+    let mut span = |bit, from, to| changes.extend([(from, bit, true), (to, bit, false)]);
+    for (from, to) in &used.outages {
+        span(bits::LAST_GASP, *from, *to);
+        span(bits::FIRST_BREATH, *to, to.plus_seconds(FIRST_BREATH_S));
+    }
+    for (from, to) in &used.sags {
+        span(bits::LOW_VOLTAGE, *from, *to);
+    }
+    for (from, to) in used.above(i64::from(meter.sanctioned_w) * OVER_CURRENT_PERCENT / 100, held_down) {
+        span(bits::OVER_CURRENT, from, to);
+    }
+    if let Some((bit, from, to)) = tamper(seed, meter, faults, used) {
+        span(bit, from, to);
+    }
+    changes.sort_unstable();
+    changes
+}
+
+/// What somebody does to the meter on a day, from when to when.
+fn tamper(
+    seed: u64,
+    meter: &SimulatedMeter,
+    faults: &Faults,
+    used: &DayUse,
+) -> Option<(u8, Instant, Instant)> {
+    const KINDS: [u8; 5] = [
+        bits::NEUTRAL_DISTURBANCE,
+        bits::MAGNET,
+        bits::EARTH_LOADING,
+        bits::LOW_POWER_FACTOR,
+        bits::COVER_OPEN,
+    ];
+    let rng = &mut Rng::keyed(seed, &[PURPOSE_TAMPER, u64::from(meter.index), key(used.day)]);
+    let happens = rng.chance(faults.tamper_ppm);
+    let from = used.start.plus_seconds(rng.between(600, 20 * 3600));
+    let to = from.plus_seconds(rng.between(600, 3 * 3600));
+    let kind = *rng.pick(&KINDS);
+    // A load between phase and earth is known of single-phase meters alone.
+    let three_phase = meter.profile == "is15959-d2";
+    let kind = if kind == bits::EARTH_LOADING && three_phase { bits::MAGNET } else { kind };
+    happens.then_some((kind, from, to))
+}
+
+/// The event status word at a moment of a day on which it changes so.
+pub(crate) fn word_at(changes: &[(Instant, u8, bool)], at: Instant) -> EventWord {
+    let mut word = EventWord::default();
+    for &(_, bit, up) in changes.iter().filter(|(when, ..)| *when <= at) {
+        let mask = 0x80 >> (bit % 8);
+        let byte = &mut word.0[usize::from(bit / 8)];
+        *byte = if up { *byte | mask } else { *byte & !mask };
+    }
+    word
 }
 
 fn cut_off(faults: &Faults, slots: usize, rng: &mut Rng) -> Option<CutOff> {

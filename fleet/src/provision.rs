@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use codec::security::Keys;
-use model::{AccountNumber, CivilDay, Paise, SystemTitle};
+use model::{AccountNumber, Calendar, CivilDay, Instant, Paise, SystemTitle};
 
 use crate::options::Mix;
+use crate::program::Program;
 use crate::rng::Rng;
 use crate::supply::Supply;
 
@@ -69,6 +70,19 @@ pub struct SimulatedMeter {
     pub replaced: ReplacedKeys,
     /// Its relay, where it answers, and when that was open; clones share it.
     pub supply: Supply,
+    /// What it was told to do by itself, where it answers; clones share it.
+    pub program: Program,
+}
+
+impl SimulatedMeter {
+    /// When billing cycles close on that day. None closes as the meter begins.
+    pub(crate) fn closes(&self, day: CivilDay, calendar: &Calendar) -> Vec<Instant> {
+        let mut closes = self.program.closes(day, calendar);
+        if day == self.from {
+            closes.retain(|close| *close > calendar.start_of(day));
+        }
+        closes
+    }
 }
 
 /// The keys that a head-end gave a meter in the place of its own. Clones tell of the same.
@@ -242,6 +256,7 @@ fn make(seed: u64, index: u32, from: CivilDay, mix: &Mix, fleet: &Identity) -> S
         hdlc: mix.hdlc,
         replaced: ReplacedKeys::default(),
         supply: Supply::default(),
+        program: Program::default(),
     }
 }
 

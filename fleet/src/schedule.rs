@@ -8,7 +8,8 @@ use profiles::Profile;
 
 use crate::encode::{Encoder, Frame};
 use crate::options::{Cadence, FleetOptions};
-use crate::plan::{Content, Measured, PlannedFrame, Planner};
+use crate::plan::{Content, Measured, Plan, PlannedFrame, Planner};
+use crate::program::Numbered;
 use crate::provision::SimulatedMeter;
 use crate::rng::Rng;
 use crate::stats::{self, Counters, count};
@@ -112,6 +113,8 @@ struct Key {
 #[derive(Clone, Debug)]
 struct Planned {
     measured: Arc<Measured>,
+    /// The day in whose plan it is: that of the measurements, but for what comes after a silence.
+    planned_on: CivilDay,
     frame: PlannedFrame,
 }
 
@@ -188,8 +191,12 @@ impl Schedule {
         pace: Pace,
         note: bool,
     ) -> Result<Option<(usize, Planned, bool)>, Error> {
-        for worker in &self.meters {
-            worker.planner.meter().supply.pass(until);
+        for place in 0..self.meters.len() {
+            let meter = self.meters[place].planner.meter();
+            meter.supply.pass(until);
+            if let Some(since) = meter.program.pass(until) {
+                self.plan_again(place, since);
+            }
         }
         loop {
             if let Some((meter, planned)) = self.ready.pop_front() {
@@ -286,21 +293,25 @@ impl Schedule {
                     self.truth.struck(worker.planner.meter().index, struck)?;
                 }
             }
-            let today = plan.frames.into_iter().map(|frame| (Arc::clone(&plan.measured), frame));
-            let backlog = plan.backlog.into_iter().flat_map(|(measured, frames)| {
-                frames.into_iter().map(move |frame| (Arc::clone(&measured), frame))
-            });
-            for (measured, frame) in today.chain(backlog) {
-                let planned = Planned { measured, frame };
-                let (at, counter) = (planned.frame.sent, planned.frame.counter);
-                let key = Key { at, held: 0, meter: place, counter, copy: false };
-                if let Some(again) = planned.frame.again {
-                    self.due.insert(Key { at: again, copy: true, ..key }, planned.clone());
-                }
-                self.due.insert(key, planned);
-            }
+            enter(&mut self.due, worker, place, plan, None);
         }
         Ok(())
+    }
+
+    /// The program of a meter is another from `since` on: what it pushes behind that is planned anew.
+    fn plan_again(&mut self, place: usize, since: Instant) {
+        let worker = &mut self.meters[place];
+        let day = self.calendar.day_of(since);
+        // A day that is not planned yet will have it.
+        if worker.planner.next_day() != day.next() {
+            return;
+        }
+        self.due.retain(|key, planned| {
+            key.meter != place || planned.planned_on != day || planned.frame.due <= since
+        });
+        let plan = worker.planner.plan_again();
+        worker.today = Some(Arc::clone(&plan.measured));
+        enter(&mut self.due, worker, place, plan, Some(since));
     }
 
     fn plan_uplink(&mut self, note: bool) -> Result<(), Error> {
@@ -351,6 +362,41 @@ impl Schedule {
             self.ready.extend(waiting.into_iter().map(|planned| (meter, planned)));
         }
     }
+}
+
+/// Puts the pushes of a plan in their place, those that are due after `since`.
+fn enter(
+    due: &mut BTreeMap<Key, Planned>,
+    worker: &Worker,
+    meter: usize,
+    plan: Plan,
+    since: Option<Instant>,
+) {
+    let measured = plan.measured;
+    let planned_on = measured.used.day;
+    let today = plan.frames.into_iter().map(|frame| (Arc::clone(&measured), frame));
+    let backlog = plan
+        .backlog
+        .into_iter()
+        .flat_map(|(measured, frames)| frames.into_iter().map(move |frame| (Arc::clone(&measured), frame)));
+    let program = &worker.planner.meter().program;
+    let mut numbered = Vec::new();
+    for (measured, frame) in today.chain(backlog) {
+        let PlannedFrame { key_epoch, counter, due: at, .. } = frame;
+        if program.is_live() {
+            numbered.push(Numbered { at, key_epoch, counter });
+        }
+        if since.is_some_and(|since| at <= since) {
+            continue;
+        }
+        let planned = Planned { measured, planned_on, frame };
+        let key = Key { at: planned.frame.sent, held: 0, meter, counter, copy: false };
+        if let Some(again) = planned.frame.again {
+            due.insert(Key { at: again, copy: true, ..key }, planned.clone());
+        }
+        due.insert(key, planned);
+    }
+    program.number(measured.used.start, numbered);
 }
 
 fn slot_of(content: &Content) -> Option<usize> {

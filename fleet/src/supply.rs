@@ -174,6 +174,20 @@ impl Supply {
         switched
     }
 
+    /// When the meter cut for its load, and when the premises were supplied again after that.
+    pub(crate) fn overloads(&self) -> Vec<(Instant, Option<Instant>)> {
+        let Some(state) = self.state() else { return Vec::new() };
+        let mut overloads: Vec<(Instant, Option<Instant>)> = Vec::new();
+        for Move { at, state, limit_w, .. } in &state.moves {
+            match overloads.last_mut().filter(|(_, until)| until.is_none()) {
+                Some((_, until)) if *state == ControlState::Connected => *until = Some(*at),
+                None if limit_w.is_some() => overloads.push((*at, None)),
+                _ => {}
+            }
+        }
+        overloads
+    }
+
     /// How the relay stands, and its mode.
     pub(crate) fn stands(&self) -> (ControlState, ControlMode) {
         let state = self.state();

@@ -1,15 +1,16 @@
 //! The simulated meter answers the head-end's own sessions with what the same household pushes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod line;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use codec::apdu::acse::Mechanism;
 use codec::apdu::{
     ActionResult, AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectedAttribute, SelectiveAccess,
 };
-use codec::axdr::{Data, DateTime, Value, Writer};
-use codec::cosem::india::association::{Association, FIRMWARE, PUBLIC, READER, UTILITY};
+use codec::axdr::{Data, Value};
+use codec::cosem::india::association::{FIRMWARE, PUBLIC, READER, UTILITY};
 use codec::cosem::india::{control, events::EventLog, identity, prepaid, profile, scaler, status, time};
 use codec::cosem::profile_generic::{CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
 use codec::cosem::{ClassId, List, LogicalName};
@@ -19,190 +20,10 @@ use codec::security::hls::Secret;
 use codec::security::keys::AssociationKeys;
 use codec::session::client::{Answer, Authentication, Config, Error, Event, OwnedData, Protection};
 use codec::session::india::IndianSession;
-use fleet::meter::{Access, Behaviour, Meter, MeterOptions, Session};
-use fleet::{Faults, FleetOptions, Household, Mix, SimulatedMeter, provision};
-use model::{Calendar, Instant};
-use profiles::Profile;
+use fleet::meter::{Access, Behaviour, MeterOptions};
+use fleet::{Household, Mix, SimulatedMeter};
 
-const SEED: u64 = 5;
-const TITLE: [u8; 8] = *b"HES\0\0\0\0\x01";
-
-fn now() -> Instant {
-    Calendar::india().at("2026-07-15".parse().unwrap(), 14, 7)
-}
-
-fn options(mix: Mix) -> FleetOptions {
-    let faults = Faults { power_outage_ppm: 200_000, voltage_sag_ppm: 200_000, ..Faults::NONE };
-    FleetOptions { mix, faults, ..FleetOptions::new(SEED, 20, "2026-05-20".parse().unwrap()) }
-}
-
-/// A head-end on a connection to one meter.
-struct Line {
-    meter: Meter,
-    connection: Session,
-    session: IndianSession,
-    now: Instant,
-    events: Vec<Event>,
-}
-
-impl Line {
-    fn new(meter: Meter, identity: &SimulatedMeter, access: &Access, association: Association) -> Line {
-        let keys = AssociationKeys::new(Keys::new(identity.guek, identity.gak));
-        let secret = Secret::new(access.hls_secret.clone().into_bytes());
-        let authentication = match (association, access.mechanism) {
-            (READER, _) => Authentication::Password(Secret::new(access.lls.clone().into_bytes())),
-            (_, Mechanism::Gmac) => Authentication::Gmac,
-            _ => Authentication::Aes(secret),
-        };
-        let config = match association {
-            PUBLIC => Config::public(TITLE),
-            _ => Config::ciphered(TITLE, authentication, Protection::new(keys)),
-        };
-        let session = IndianSession::new(association, config, SendCounter::resume(0));
-        Line { connection: meter.session(), meter, session, now: now(), events: Vec::new() }
-    }
-
-    /// Lets both sides speak until nobody has anything to say.
-    fn run(&mut self) {
-        loop {
-            if let Some(bound) = self.session.poll_reserve() {
-                self.session.reserved(bound);
-            }
-            let elapsed = Duration::from_micros(u64::try_from(self.now.0).unwrap());
-            let Some((client, apdu)) = self.session.poll_transmit(elapsed) else { break };
-            let reply = self.meter.answer(&mut self.connection, client, &apdu, self.now);
-            if reply.apdu.is_empty() {
-                break;
-            }
-            self.session.handle_apdu(client, &reply.apdu);
-        }
-        self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
-    }
-
-    #[track_caller]
-    fn associate(&mut self) {
-        self.session.associate(&[0x42; codec::session::client::RANDOM_LEN]).unwrap();
-        self.run();
-        let opened = self.events.drain(..).any(|event| matches!(event, Event::Associated(_)));
-        assert!(opened, "not associated");
-    }
-
-    #[track_caller]
-    fn answer(&mut self) -> Result<Answer, Error> {
-        self.run();
-        let found = self.events.drain(..).find_map(|event| match event {
-            Event::Answered(_, answer) => Some(Ok(answer)),
-            Event::Failed { error, .. } => Some(Err(error)),
-            _ => None,
-        });
-        found.expect("an answer")
-    }
-
-    #[track_caller]
-    fn read(&mut self, class: u16, name: LogicalName, attribute: i8) -> OwnedData {
-        self.select(class, name, attribute, None).unwrap()
-    }
-
-    #[track_caller]
-    fn select(
-        &mut self,
-        class: u16,
-        instance: LogicalName,
-        attribute: i8,
-        access: Option<SelectiveAccess<'_>>,
-    ) -> Result<OwnedData, Error> {
-        let attribute = AttributeDescriptor { class: ClassId(class), instance, attribute };
-        self.session.client().get(SelectedAttribute { attribute, access }).unwrap();
-        match self.answer()? {
-            Answer::Value(value) => Ok(value),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn write(
-        &mut self,
-        class: u16,
-        instance: LogicalName,
-        attribute: i8,
-        write: impl FnOnce(&mut Writer<'_>),
-    ) -> Result<Answer, Error> {
-        let mut value = Vec::new();
-        write(&mut Writer::new(&mut value));
-        let attribute = AttributeDescriptor { class: ClassId(class), instance, attribute };
-        let selected = SelectedAttribute { attribute, access: None };
-        self.session.client().set(selected, Data::new(&value).unwrap()).unwrap();
-        self.answer()
-    }
-
-    #[track_caller]
-    fn act(&mut self, class: u16, instance: LogicalName, method: i8) -> Result<Answer, Error> {
-        let method = MethodDescriptor { class: ClassId(class), instance, method };
-        self.session.client().action(method, Some(Data::new(&[0x0f, 0]).unwrap())).unwrap();
-        self.answer()
-    }
-
-    fn codes(&mut self, log: EventLog) -> Vec<u16> {
-        let rows = self.read(7, log.log(), 2);
-        rows_of(&rows).into_iter().map(|row| number(row[1]) as u16).collect()
-    }
-}
-
-fn meter(
-    index: usize,
-    mix: Mix,
-    change: impl FnOnce(&mut MeterOptions),
-) -> (Meter, Arc<SimulatedMeter>, Access) {
-    let options = options(mix);
-    let identity = Arc::new(provision(SEED, options.meters, options.from, &options.mix).remove(index));
-    let access = Access::of(SEED, identity.index);
-    let mut how = MeterOptions::new(access.clone());
-    change(&mut how);
-    let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
-    let meter = Meter::new(&options, Arc::clone(&identity), &profiles, how, now()).unwrap();
-    (meter, identity, access)
-}
-
-/// Whole Wh in u32, half-hours stamped at their end.
-fn plain() -> Mix {
-    Mix { three_phase_ppm: 0, quarter_hour_ppm: 0, start_stamped_ppm: 0, float_ppm: 0, ..Mix::default() }
-}
-
-fn line(association: Association) -> (Line, Arc<SimulatedMeter>) {
-    let (meter, identity, access) = meter(0, plain(), |_| ());
-    let mut line = Line::new(meter, &identity, &access, association);
-    line.associate();
-    (line, identity)
-}
-
-fn rows_of(data: &OwnedData) -> Vec<Vec<Value<'_>>> {
-    let Value::Array(rows) = data.data().value() else { panic!("{data:?}") };
-    let cells = |row| match row {
-        Value::Structure(cells) => cells.iter().collect(),
-        other => panic!("{other:?}"),
-    };
-    rows.iter().map(cells).collect()
-}
-
-#[track_caller]
-fn number(value: Value<'_>) -> i64 {
-    match value {
-        Value::U8(number) | Value::Enum(number) => number.into(),
-        Value::U16(number) => number.into(),
-        Value::U32(number) => number.into(),
-        Value::I32(number) => number.into(),
-        Value::Bool(on) => on.into(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn stamp(at: Instant) -> DateTime {
-    let wall = Calendar::india().wall_clock(at);
-    let small = |part: i8| part.unsigned_abs();
-    let (month, day) = (small(wall.month), small(wall.day));
-    let (hour, minute) = (small(wall.hour), small(wall.minute));
-    DateTime::new(wall.year.unsigned_abs(), month, day, 0xff, hour, minute, 0, 0, 330, 0)
-}
+use line::*;
 
 #[test]
 fn every_client_opens_its_association_and_reads_the_clock_with_both_mechanisms() {
@@ -311,7 +132,16 @@ fn everything_in_the_object_list_can_be_read_with_every_kind_of_meter() {
             let Some(Value::Array(attributes)) = rights.iter().next() else { panic!() };
             for attribute in attributes {
                 let Value::Structure(fields) = attribute else { panic!() };
-                let Some(Value::I8(attribute)) = fields.iter().next() else { panic!() };
+                let mut fields = fields.iter();
+                let (Some(Value::I8(attribute)), Some(Value::Enum(mode))) = (fields.next(), fields.next())
+                else {
+                    panic!()
+                };
+                if mode == 2 {
+                    let refused = Err(Error::Access(DataAccessResult::ReadWriteDenied));
+                    assert_eq!(line.select(class, name, attribute, None), refused, "only written");
+                    continue;
+                }
                 let value = line.select(class, name, attribute, None);
                 assert!(value.is_ok(), "{} class {class} {name} {attribute}: {value:?}", identity.profile);
                 read += 1;
@@ -438,6 +268,272 @@ fn nobody_does_what_his_association_does_not_allow() {
     let refused = firmware.act(70, control::RELAY, 1);
     assert_eq!(refused, Err(Error::Action(ActionResult::ReadWriteDenied)));
     firmware.write(18, control::IMAGE_TRANSFER, 5, |w| _ = w.bool(true)).unwrap();
+}
+
+/// What a client may do with an object: read it, write this attribute of it, call this method of it.
+type Rights = (bool, Option<i8>, Option<i8>);
+
+/// Of some objects of each kind what the public client, the reader, the utility and the firmware client may do (dlms.md
+/// 6.1): the first reads who it is, the second everything, the third does everything, the last what an image needs.
+const RIGHTS: [(u16, LogicalName, [Rights; 4]); 22] = {
+    const NONE: Rights = (false, None, None);
+    const READS: Rights = (true, None, None);
+    const ONLY_READ: [Rights; 4] = [NONE, READS, READS, NONE];
+    const fn all(reads: bool, may: Rights) -> [Rights; 4] {
+        [(reads, None, None), READS, may, (reads, None, None)]
+    }
+    const fn named(a: u8, b: u8, c: u8, d: u8, e: u8) -> LogicalName {
+        LogicalName([a, b, c, d, e, 255])
+    }
+    const CHANGES: Rights = (true, None, Some(2));
+    [
+        (1, identity::SERIAL_NUMBER, all(true, READS)),
+        (1, identity::MANUFACTURER, ONLY_READ),
+        (1, identity::FIRMWARE_VERSION, [NONE, READS, READS, READS]),
+        (8, time::CLOCK, all(true, (true, Some(2), Some(6)))),
+        (1, named(0, 0, 43, 1, 3), all(true, READS)),
+        (1, named(0, 0, 43, 1, 4), all(true, READS)),
+        (3, named(1, 0, 1, 8, 3), ONLY_READ),
+        (7, profile::BLOCK_LOAD, all(false, (true, None, Some(1)))),
+        (7, profile::BILLING, all(false, (true, None, Some(2)))),
+        (22, time::BILLING_SCHEDULE, all(false, (true, Some(4), None))),
+        (22, time::IMAGE_ACTIVATION_SCHEDULE, [NONE, READS, (true, Some(4), None), (true, Some(4), None)]),
+        (20, time::ACTIVITY_CALENDAR, all(false, (true, Some(10), Some(1)))),
+        (9, named(0, 0, 10, 0, 106), all(false, (true, None, Some(1)))),
+        (9, named(0, 0, 10, 0, 100), ONLY_READ),
+        (40, named(0, 0, 25, 9, 0), all(false, (true, Some(5), Some(1)))),
+        (41, named(0, 0, 25, 0, 0), ONLY_READ),
+        (70, control::RELAY, all(false, (true, Some(4), Some(1)))),
+        (18, control::IMAGE_TRANSFER, [NONE, READS, (true, Some(5), Some(1)), (true, Some(5), Some(1))]),
+        (64, named(0, 0, 43, 0, 3), all(false, CHANGES)),
+        (64, named(0, 0, 43, 0, 5), [NONE, READS, CHANGES, CHANGES]),
+        (15, named(0, 0, 40, 0, 2), all(false, (true, Some(7), None))),
+        (15, named(0, 0, 40, 0, 4), ONLY_READ),
+    ]
+};
+
+#[test]
+fn each_client_has_the_rights_of_its_association_in_its_object_list_and_in_deed() {
+    let denied = DataAccessResult::ReadWriteDenied;
+    for (place, association) in [PUBLIC, READER, UTILITY, FIRMWARE].into_iter().enumerate() {
+        let (mut line, _) = line(association);
+        // The list of the firmware client needs blocks, which its association does not have (dlms.md 6.1).
+        let list = line.select(15, codec::cosem::association::CURRENT, 2, None);
+        let list = list.ok().filter(|_| association != FIRMWARE);
+        let listed = |class: u16, name: LogicalName| {
+            rows_of(list.as_ref()?).into_iter().find_map(|object| {
+                let [of, _, Value::OctetString(octets), Value::Structure(rights)] = object[..] else {
+                    panic!()
+                };
+                let is_it = number(of) == i64::from(class) && octets == name.0;
+                is_it.then(|| rights.iter().map(numbers).collect::<Vec<_>>())
+            })
+        };
+        for (class, name, rights) in RIGHTS {
+            let (reads, writes, calls) = rights[place];
+            let what = format!("{} {class} {name}", association.name);
+            let found = listed(class, name);
+            assert_eq!(found.is_some(), reads && list.is_some(), "{what} in the list");
+            assert_eq!(line.select(class, name, 1, None).is_ok(), reads, "{what} read");
+            let is_listed = |all: &[(i64, i64)], wanted: i8, modes: &[i64]| {
+                all.iter().any(|(number, mode)| *number == i64::from(wanted) && modes.contains(mode))
+            };
+            if let Some([attributes, methods]) = found.as_deref() {
+                assert!(writes.is_none_or(|writes| is_listed(attributes, writes, &[2, 3])), "{what} write");
+                assert!(calls.is_none_or(|calls| is_listed(methods, calls, &[1])), "{what} call");
+                let (read, uncalled) = (
+                    attributes.iter().all(|(_, mode)| *mode <= 1),
+                    methods.iter().all(|(_, mode)| *mode == 0),
+                );
+                assert!(writes.is_some() || read, "{what} {attributes:?}");
+                assert!(calls.is_some() || uncalled, "{what} {methods:?}");
+            }
+            // Who may not, is refused, where the association has the service at all.
+            let of_utility = rights_of_utility(rights);
+            if let (FIRMWARE, None, (_, Some(attribute), _)) = (association, writes, of_utility) {
+                let refused = line.write(class, name, attribute, |w| _ = w.null());
+                assert_eq!(refused, Err(Error::Access(denied)), "{what}");
+            }
+            if let (FIRMWARE, None, (.., Some(method))) = (association, calls, of_utility) {
+                let refused = line.act(class, name, method);
+                assert_eq!(refused, Err(Error::Action(ActionResult::ReadWriteDenied)), "{what}");
+            }
+        }
+    }
+}
+
+fn rights_of_utility([_, _, utility, _]: [Rights; 4]) -> Rights {
+    utility
+}
+
+/// Pairs of a number and a mode.
+fn numbers(value: Value<'_>) -> Vec<(i64, i64)> {
+    let Value::Array(all) = value else { panic!("{value:?}") };
+    let pair = |one| {
+        let Value::Structure(fields) = one else { panic!("{one:?}") };
+        let mut fields = fields.iter();
+        match (fields.next(), fields.next()) {
+            (Some(Value::I8(number)), Some(Value::Enum(mode))) => (i64::from(number), i64::from(mode)),
+            other => panic!("{other:?}"),
+        }
+    };
+    all.iter().map(pair).collect()
+}
+
+#[test]
+fn no_client_opens_the_association_of_the_pushes() {
+    let (mut meter, ..) = meter(0, plain(), |_| ());
+    let mut connection = meter.session();
+    let aarq = hex::decode("601da109060760857405080101be10040e01000000065f1f0400001014ffff").unwrap();
+    let refused = meter.answer(&mut connection, 64, &aarq, now()).apdu;
+    assert!(matches!(codec::apdu::parse(&refused),
+        Ok(codec::apdu::Apdu::AssociationResponse(aare)) if aare.result.code() == 1));
+}
+
+#[test]
+fn what_happens_to_a_meter_stands_in_the_log_of_its_kind_under_a_known_code() {
+    let mut seen = [0; EventLog::ALL.len()];
+    for index in 0..20 {
+        let (meter, identity, access) = meter(index, Mix::default(), |_| ());
+        let mut line = Line::new(meter, &identity, &access, READER);
+        line.associate();
+        for (place, log) in EventLog::ALL.into_iter().enumerate() {
+            let range = match log {
+                EventLog::Voltage => 1..=50,
+                EventLog::Current => 51..=100,
+                EventLog::Power => 101..=150,
+                EventLog::Transaction => 151..=200,
+                EventLog::Others => 201..=250,
+                EventLog::NonRollover => 251..=300,
+                EventLog::Control => 301..=350,
+            };
+            let codes = line.codes(log);
+            for code in &codes {
+                assert!(range.contains(code) && profiles::Event::of(*code).is_some(), "{log:?} {code}");
+            }
+            let latest = line.read(1, log.latest_code(), 2);
+            assert_eq!(number(latest.data().value()), codes.last().map_or(0, |code| i64::from(*code)));
+            seen[place] += codes.len();
+        }
+    }
+    let [voltage, current, power, transaction, others, non_rollover, control] = seen;
+    assert!([voltage, current, power, others, non_rollover].iter().all(|count| *count > 0), "{seen:?}");
+    assert_eq!((transaction, control), (0, 0), "nobody did anything");
+}
+
+#[test]
+fn a_load_above_what_is_sanctioned_is_over_current_and_one_above_the_limit_an_overload() {
+    let (mut line, identity) = line(UTILITY);
+    let options = options(plain());
+    let household = Household::new(SEED, &identity, &options.faults);
+    let codes = line.codes(EventLog::Current);
+    let over = codes.iter().filter(|code| **code == 67).count();
+    let back = codes.iter().filter(|code| **code == 68).count();
+    assert!(over.abs_diff(back) <= 1, "{codes:?}");
+    let day = household.day("2026-07-10".parse().unwrap(), &options.calendar);
+    let peak_w = day.intervals.iter().map(|interval| interval.wh * 2).max().unwrap();
+    line.write(71, control::LOAD_LIMIT, 4, |w| _ = w.u32(u32::try_from(peak_w / 4).unwrap())).unwrap();
+    line.again_at(now().plus_seconds(86_400));
+    let others: Vec<u16> = line.codes(EventLog::Others).into_iter().filter(|code| *code > 210).collect();
+    assert_eq!(others.first(), Some(&215), "{others:?}");
+    assert!(others.chunks(2).all(|pair| pair[0] == 215 && pair.get(1).is_none_or(|back| *back == 216)));
+    let switched = line.codes(EventLog::Control);
+    assert_eq!(
+        switched.iter().filter(|code| **code == 301).count(),
+        others.iter().filter(|c| **c == 215).count()
+    );
+}
+
+#[test]
+fn a_clock_is_adjusted_to_periods_and_to_a_time_that_was_preset() {
+    let (mut line, _) = line(UTILITY);
+    let shown = |line: &mut Line| {
+        let read = line.read(8, time::CLOCK, 2);
+        let shown = read.data().value().date_time().unwrap();
+        (shown.hour().unwrap(), shown.minute().unwrap(), shown.second().unwrap())
+    };
+    line.act(8, time::CLOCK, 2).unwrap();
+    assert_eq!(shown(&mut line), (14, 0, 0), "to the half-hour that is nearest");
+    line.act_with(8, time::CLOCK, 6, |w| _ = w.i16(470)).unwrap();
+    line.act(8, time::CLOCK, 3).unwrap();
+    assert_eq!(shown(&mut line), (14, 8, 0));
+    line.act(8, time::CLOCK, 1).unwrap();
+    assert_eq!(shown(&mut line), (14, 15, 0));
+    let other = Err(Error::Action(ActionResult::OtherReason));
+    assert_eq!(line.act(8, time::CLOCK, 4), other, "nothing is preset");
+    let mut preset = |from: i64, to: i64| {
+        let [time, from, to] = [3600, from, to].map(|after| stamp(now().plus_seconds(after)));
+        line.act_with(8, time::CLOCK, 5, |w| {
+            w.structure(3).octet_string(&time.0).octet_string(&from.0).octet_string(&to.0);
+        })
+        .unwrap();
+        line.act(8, time::CLOCK, 4)
+    };
+    assert_eq!(preset(-7200, -3600), other, "not valid any more");
+    preset(-3600, 3600).unwrap();
+    assert_eq!(shown(&mut line), (15, 7, 0));
+    assert_eq!(line.codes(EventLog::Transaction), [151; 5]);
+}
+
+#[test]
+fn passwords_secrets_and_policies_are_set_by_whoever_may() {
+    let (mut line, identity) = line(UTILITY);
+    let [reader, own] = [READER, UTILITY].map(|association| association.object);
+    line.write(15, reader, 7, |w| _ = w.octet_string(b"NewPassword")).unwrap();
+    let short = line.write(15, reader, 7, |w| _ = w.octet_string(b"short"));
+    assert_eq!(short, Err(Error::Access(DataAccessResult::TypeUnmatched)));
+    line.act_with(15, own, 2, |w| _ = w.octet_string(b"FEDCBA9876543210")).unwrap();
+    line.act_with(15, FIRMWARE.object, 2, |w| _ = w.octet_string(b"0011223344556677")).unwrap();
+    assert_eq!(line.codes(EventLog::Transaction), [161, 162, 163]);
+    let setup = UTILITY.security_setup.unwrap();
+    line.act_with(64, setup, 1, |w| _ = w.enum_(3)).unwrap();
+    let weaker = line.act_with(64, setup, 1, |w| _ = w.enum_(1));
+    assert_eq!(weaker, Err(Error::Action(ActionResult::ReadWriteDenied)));
+    let access = Access { lls: "NewPassword".to_owned(), ..Access::of(SEED, identity.index) };
+    let Line { meter, .. } = line;
+    let mut reader = Line::new(meter, &identity, &access, READER);
+    reader.associate();
+    let access = Access { hls_secret: "FEDCBA9876543210".to_owned(), ..access };
+    let mut utility = Line::new(reader.meter, &identity, &access, UTILITY);
+    utility.associate();
+}
+
+#[test]
+fn a_push_comes_between_a_question_and_its_answer_under_a_counter_of_the_pushes() {
+    use codec::session::client::Push;
+    let faults = vec!["push%2".parse().unwrap()];
+    let mix = Mix { transport_policy_ppm: 0, authenticated_only_ppm: 0, ..plain() };
+    let (meter, identity, access) = meter(0, mix, |how| how.faults = faults);
+    let mut line = Line::new(meter, &identity, &access, UTILITY);
+    line.associate();
+    let mut pushes = Vec::new();
+    for _ in 0..4 {
+        line.session
+            .client()
+            .get(SelectedAttribute::whole(AttributeDescriptor {
+                class: ClassId(1),
+                instance: identity::SERIAL_NUMBER,
+                attribute: 2,
+            }))
+            .unwrap();
+        line.run();
+        let mut answers = 0;
+        for event in line.events.drain(..) {
+            match event {
+                Event::Pushed(Push::Received(apdu)) => pushes.push(apdu),
+                Event::Answered(_, Answer::Value(_)) => answers += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answers, 1);
+    }
+    assert_eq!(pushes.len(), 2);
+    let counters = pushes.iter().map(|apdu| match codec::apdu::parse(apdu) {
+        Ok(codec::apdu::Apdu::GeneralGlo(glo)) => glo.invocation_counter(),
+        other => panic!("{other:?}"),
+    });
+    let counters: Vec<u32> = counters.collect();
+    assert!(counters[0] < counters[1] && counters[1] < 0x8000_0000, "{counters:?}");
 }
 
 #[test]

@@ -203,6 +203,25 @@ async fn dlms_cosem_gets_on_with_the_meter_in_hdlc() {
     all_pass(&lines, IN_HDLC.len(), 1);
 }
 
+/// Gurux knows of no broadcast key.
+#[tokio::test]
+async fn a_billing_date_and_a_broadcast_of_other_stacks_are_obeyed() {
+    let arguments = ["billing", "broadcast"];
+    let Some((lines, meter)) = run(|_, _| (), Mechanism::Manufacturer, &arguments).await else { return };
+    all_pass(&lines, 4, 1);
+    assert_eq!(meter.lock().unwrap().key_changes(), 1);
+}
+
+/// What is pushed before an answer is put aside: neither stack takes it for the answer.
+#[tokio::test]
+async fn pushes_between_questions_and_answers_disturb_no_other_stack() {
+    let change =
+        |_: &mut SimulatedMeter, how: &mut MeterOptions| how.faults = vec!["push%2".parse().unwrap()];
+    let arguments = ["utility", "range", "relay", "clock"];
+    let Some((lines, _)) = run(change, Mechanism::Gmac, &arguments).await else { return };
+    all_pass(&lines, 8, 0);
+}
+
 /// In these modes a reconnection only makes the relay ready, and somebody has to press the button.
 #[tokio::test]
 async fn a_relay_with_a_button_is_ready_for_reconnection() {

@@ -1,14 +1,15 @@
 //! What goes wrong on demand goes wrong over every way in which a meter is reached without a broker: at its port over TCP
-//! and UDP, and over the connection of its pushes.
+//! and UDP, and over the connection of its pushes, with the wrapper and in HDLC.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::time::Duration;
 
 use codec::apdu::acse::{Aarq, ApplicationContext, Mechanism};
 use codec::apdu::initiate::{Conformance, DLMS_VERSION, InitiateRequest};
+use codec::hdlc::{Address, ClientEvent, ClientLine, ClientLineOptions, Parameters};
 use codec::wrapper::{Wrapper, WrapperRepr, frame_len};
 use fleet::meter::{Access, Fault, SimulatedClock, Trouble, When, doors, open};
-use fleet::{Faults, Fleet, FleetOptions, Target};
+use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 /// The reader, with a password.
 const READER: u16 = 32;
+const PUSH_CLIENT: u16 = 64;
 /// Logical names of the serial number and of the block load.
 const SERIAL: [u8; 9] = [0, 1, 0, 0, 96, 1, 0, 255, 2];
 const BLOCKS: [u8; 9] = [0, 7, 1, 0, 99, 1, 0, 255, 2];
@@ -30,11 +32,24 @@ enum Way {
     Tcp,
     Udp,
     DialIn,
+    Hdlc,
+    HdlcDialIn,
+}
+
+impl Way {
+    fn is_hdlc(self) -> bool {
+        matches!(self, Way::Hdlc | Way::HdlcDialIn)
+    }
+
+    fn dials_in(self) -> bool {
+        matches!(self, Way::DialIn | Way::HdlcDialIn)
+    }
 }
 
 enum Wire {
     Stream(TcpStream, Vec<u8>),
     Datagrams(UdpSocket),
+    Line(TcpStream, Box<ClientLine>, Instant),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +62,8 @@ enum Answer {
 /// A meter with that fault, reached in that way.
 struct Meter {
     wire: Wire,
+    /// What came for the client of pushes.
+    pushed: usize,
     access: Access,
     options: FleetOptions,
     live: Option<JoinHandle<()>>,
@@ -57,8 +74,9 @@ impl Meter {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = Target::Tcp { address: listener.local_addr().unwrap(), meters_per_connection: 1 };
         let from = "2026-06-01".parse().unwrap();
-        let options =
-            FleetOptions { faults: Faults::NONE, targets: vec![target], ..FleetOptions::new(3, 1, from) };
+        let mix = Mix { hdlc: way.is_hdlc(), ..Mix::default() };
+        let usual = FleetOptions::new(3, 1, from);
+        let options = FleetOptions { faults: Faults::NONE, targets: vec![target], mix, ..usual };
         let start = options.calendar.at("2026-06-20".parse().unwrap(), 12, 0);
         let mut fleet = Fleet::new(options.clone()).unwrap();
         fleet.skip_until(start).unwrap();
@@ -66,22 +84,35 @@ impl Meter {
         let mut doors = doors(&options, fleet.meters(), &[fault], start).unwrap();
         let access = doors[0].access.clone();
         let mut live = None;
-        let wire = if way == Way::DialIn {
+        let line = |stream| {
+            let patient = ClientLineOptions {
+                server: Address::MANAGEMENT,
+                parameters: Parameters::default(),
+                timeout: DEADLINE,
+                retries: 0,
+                max_apdu: 4096,
+            };
+            Wire::Line(stream, Box::new(ClientLine::new(patient)), Instant::now())
+        };
+        let wire = if way.dials_in() {
             fleet.dial_in(&mut doors, clock);
             live = Some(tokio::task::spawn_local(async move { _ = fleet.live(start, 1).await }));
-            Wire::Stream(timeout(DEADLINE, listener.accept()).await.unwrap().unwrap().0, Vec::new())
+            let (stream, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+            if way.is_hdlc() { line(stream) } else { Wire::Stream(stream, Vec::new()) }
         } else {
             open(&options, &mut doors, "127.0.0.1:0".parse().unwrap(), clock).await.unwrap();
             let address = doors[0].address.unwrap();
             if way == Way::Tcp {
                 Wire::Stream(TcpStream::connect(address).await.unwrap(), Vec::new())
+            } else if way == Way::Hdlc {
+                line(TcpStream::connect(address).await.unwrap())
             } else {
                 let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
                 socket.connect(address).await.unwrap();
                 Wire::Datagrams(socket)
             }
         };
-        Meter { wire, access, options, live }
+        Meter { wire, pushed: 0, access, options, live }
     }
 
     async fn ask(&mut self, apdu: &[u8], patience: Duration) -> Answer {
@@ -90,8 +121,11 @@ impl Meter {
         match &mut self.wire {
             Wire::Stream(stream, _) => stream.write_all(&frame).await.unwrap(),
             Wire::Datagrams(socket) => _ = socket.send(&frame).await.unwrap(),
+            Wire::Line(_, line, begun) => line.send(READER as u8, apdu, begun.elapsed()).unwrap(),
         }
-        timeout(patience, self.wire.answer()).await.unwrap_or(Answer::Silence)
+        self.pushed = 0;
+        let answer = self.wire.answer(&mut self.pushed);
+        timeout(patience, answer).await.unwrap_or(Answer::Silence)
     }
 
     async fn end(self) {
@@ -104,14 +138,18 @@ impl Meter {
 }
 
 impl Wire {
-    /// The next APDU for the reader; what is pushed is for others.
-    async fn answer(&mut self) -> Answer {
+    /// The next APDU for the reader; what is pushed is for another, and counted.
+    async fn answer(&mut self, pushed: &mut usize) -> Answer {
         match self {
-            Wire::Datagrams(socket) => {
+            Wire::Datagrams(socket) => loop {
                 let mut datagram = vec![0; 2000];
                 let length = socket.recv(&mut datagram).await.unwrap();
-                Answer::Apdu(Wrapper::new_checked(&datagram[..length]).unwrap().apdu().to_vec())
-            }
+                let wrapper = Wrapper::new_checked(&datagram[..length]).unwrap();
+                if wrapper.destination() == READER {
+                    return Answer::Apdu(wrapper.apdu().to_vec());
+                }
+                *pushed += usize::from(wrapper.destination() == PUSH_CLIENT);
+            },
             Wire::Stream(stream, read) => loop {
                 let length = frame_len(read, 4096).unwrap();
                 if let Some(length) = length.filter(|length| *length <= read.len()) {
@@ -120,9 +158,28 @@ impl Wire {
                     if wrapper.destination() == READER {
                         return Answer::Apdu(wrapper.apdu().to_vec());
                     }
+                    *pushed += usize::from(wrapper.destination() == PUSH_CLIENT);
                 } else if stream.read_buf(read).await.unwrap_or(0) == 0 {
                     return Answer::Closed;
                 }
+            },
+            Wire::Line(stream, line, begun) => loop {
+                while let Some(event) = line.poll_event() {
+                    match event {
+                        ClientEvent::Apdu(_, apdu) => return Answer::Apdu(apdu),
+                        ClientEvent::Unnumbered { destination, .. } => {
+                            *pushed += usize::from(destination.upper() == PUSH_CLIENT);
+                        }
+                        ClientEvent::Closed(_) => return Answer::Closed,
+                    }
+                }
+                let (mut out, mut read) = (Vec::new(), Vec::new());
+                while line.poll_transmit(&mut out) {}
+                if stream.write_all(&out).await.is_err() || stream.read_buf(&mut read).await.unwrap_or(0) == 0
+                {
+                    return Answer::Closed;
+                }
+                line.handle_bytes(&read, begun.elapsed());
             },
         }
     }
@@ -192,19 +249,28 @@ async fn goes_wrong(way: Way, trouble: Trouble) {
             assert_eq!(answer, Answer::Apdu(first), "{what}");
             assert!(took >= SLOW, "{what}: {took:?}");
         }
+        (Trouble::Push, answer) => {
+            assert_eq!(answer, Answer::Apdu(first), "{what}");
+            assert!(meter.pushed > 0, "{what}: nothing came before the answer");
+        }
         (Trouble::LowMemory | Trouble::Busy, answer) => assert_eq!(answer, refused(1), "{what}"),
         (_, answer) => panic!("{what}: {answer:?}"),
     }
+    if way.is_hdlc() && trouble == Trouble::Silent {
+        // The client of a link has no second question before the answer to the first.
+        return meter.end().await;
+    }
     // It was that one answer.
     assert_eq!(meter.ask(&get(2, SERIAL), DEADLINE).await, Answer::Apdu(then), "{what}");
+    assert!(meter.pushed == 0 || way.dials_in(), "{what}: {} pushes", meter.pushed);
     meter.end().await;
 }
 
 #[tokio::test]
-async fn every_fault_comes_over_tcp_over_udp_and_over_the_connection_of_pushes_and_once() {
+async fn every_fault_comes_over_tcp_over_udp_in_hdlc_and_over_the_connection_of_pushes_and_once() {
     let together = async {
         let mut all = JoinSet::new();
-        for way in [Way::Tcp, Way::Udp, Way::DialIn] {
+        for way in [Way::Tcp, Way::Udp, Way::DialIn, Way::Hdlc, Way::HdlcDialIn] {
             for trouble in Trouble::ALL {
                 all.spawn_local(goes_wrong(way, trouble));
             }

@@ -5,9 +5,12 @@
 //! which place ([`PushLayout`]). Whether a value comes as float32, u32 or u64 is told by its type on the wire and
 //! needs no key here, with one exception that is data too: meters that send floats count in another unit than those
 //! that send integers, hence [`Column::float_scaler`].
+//!
+//! [`Event`] and [`StatusBit`] name what the codes of event logs and the bits of the event status word mean.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+mod event;
 mod parse;
 
 use std::fs;
@@ -17,6 +20,7 @@ use std::path::Path;
 use model::{Channel, ObisCode};
 
 pub use error::{Error, Fault, LoadError};
+pub use event::{EVENTS, Event, STATUS_BITS, StatusBit};
 
 /// Most files of a directory that are read as profiles.
 pub const MAX_FILES: usize = 1000;

@@ -3,7 +3,7 @@
 
   client.py HOST PORT GUEK GAK [--stack both] [--mechanism 2] [--truth FILE] [CHECK ...]
 
-Without a CHECK all are run, in the order of CHECKS below. Prints a JSON line `{"check", "stack", "pass", "detail"}`
+Without a CHECK all of CHECKS below are run, in their order. Prints a JSON line `{"check", "stack", "pass", "detail"}`
 each; `pass` is true, false, or "skipped" where the stack cannot do it, with the reason. Exit code 1 where one failed.
 
 `key` transfers keys of its own making; they are in its line, and what is run after it uses them. See README.md.
@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import types
 
 import structlog
@@ -30,7 +31,7 @@ from dlms_cosem.cosem.capture_object import CaptureObject
 from dlms_cosem.cosem.selective_access import RangeDescriptor
 from dlms_cosem.io import HdlcTransport
 from dlms_cosem.time import datetime_from_bytes
-from gurux_dlms import GXByteBuffer, GXEnum, GXInt8, GXUInt32
+from gurux_dlms import GXByteBuffer, GXEnum, GXInt8, GXUInt16, GXUInt32
 from gurux_dlms.AesGcmParameter import AesGcmParameter
 from gurux_dlms.GXArray import GXArray
 from gurux_dlms.GXDLMSClient import GXDLMSClient
@@ -50,6 +51,8 @@ COUNTER = {"reader": "0.0.43.1.2.255", "utility": "0.0.43.1.3.255", "firmware": 
 # Clients that prove themselves by a challenge.
 HIGH = ("utility", "firmware")
 CLOCK_NAME, BLOCK, DAILY, SCALERS = "0.0.1.0.0.255", "1.0.99.1.0.255", "1.0.99.2.0.255", "1.0.94.91.4.255"
+BILLING, BILLING_DATE, BILLING_TIMES = "1.0.98.1.0.255", "0.0.0.1.2.255", "0.0.15.0.0.255"
+SCRIPTS, SCHEDULE, RESET_NAME, MODE_NAME = 9, 22, "0.0.10.0.1.255", "0.0.94.96.20.255"
 EVENTS, RELAY_NAME, IMAGE_NAME, SECURITY_NAME = "0.0.99.98.6.255", "0.0.96.3.10.255", "0.0.44.0.0.255", "0.0.43.0.3.255"
 REGISTERS = {"1.0.1.8.0.255": ("import_wh", 30), "1.0.9.8.0.255": ("import_vah", 31),
              "1.0.2.8.0.255": ("export_wh", 30), "1.0.10.8.0.255": ("export_vah", 31)}
@@ -226,14 +229,15 @@ class Gurux:
         return plain(self.ask(self.stack.readRowsByEntry(thing(PROFILE, name), first, last - first + 1)).value)
 
     def write(self, kind, name, attribute, wire, value):
-        kinds = {"octets": DataType.OCTET_STRING, "boolean": DataType.BOOLEAN}
+        kinds = {"octets": DataType.OCTET_STRING, "boolean": DataType.BOOLEAN, "array": DataType.ARRAY}
         item = types.SimpleNamespace(
             name=name, objectType=ObjectType(kind), getValue=lambda *_: self.value(wire, value),
             getDataType=lambda _: kinds[wire], getUIDataType=lambda _: kinds[wire])
         self.ask(self.stack.write(item, attribute))
 
     def act(self, kind, name, method, wire, value):
-        kinds = {"integer": DataType.INT8, "structure": DataType.STRUCTURE, "array": DataType.ARRAY}
+        kinds = {"integer": DataType.INT8, "structure": DataType.STRUCTURE, "array": DataType.ARRAY,
+                 "u16": DataType.UINT16}
         self.ask(self.stack.method(thing(kind, name), method, self.value(wire, value), kinds[wire]))
 
     def value(self, wire, value):
@@ -241,7 +245,7 @@ class Gurux:
             made = GXStructure() if wire == "structure" else GXArray()
             made.extend(self.value(*element) for element in value)
             return made
-        kinds = {"octets": bytearray, "boolean": bool, "integer": GXInt8, "enum": GXEnum, "u32": GXUInt32}
+        kinds = {"octets": bytearray, "boolean": bool, "integer": GXInt8, "enum": GXEnum, "u16": GXUInt16, "u32": GXUInt32}
         return kinds[wire](value)
 
     def wrap(self, kek, key):
@@ -339,7 +343,7 @@ class DlmsCosem:
             tag = dlms_data.DataStructure.TAG if wire == "structure" else dlms_data.DataArray.TAG
             return bytes([tag]) + dlms_data.encode_variable_integer(len(value)) + elements
         kinds = {"octets": dlms_data.OctetStringData, "integer": dlms_data.IntegerData, "enum": dlms_data.EnumData,
-                 "u32": dlms_data.DoubleLongUnsignedData}
+                 "u16": dlms_data.UnsignedLongData, "u32": dlms_data.DoubleLongUnsignedData}
         if wire == "boolean":       # BooleanData has no encoder
             return bytes([dlms_data.BooleanData.TAG, value])
         return kinds[wire](value).to_bytes()
@@ -697,6 +701,51 @@ def release(peer):
     return f"then {answer.hex()}"
 
 
+def billing(peer):
+    """A cycle is closed by the script of the demand, and a date that is written is the meter's."""
+    with peer.associated("utility") as client:
+        before = client.read(PROFILE, BILLING, 7)
+        time.sleep(1.1)             # what is closed twice within a second is closed once
+        client.act(SCRIPTS, RESET_NAME, 1, "u16", 1)
+        after, closed = client.read(PROFILE, BILLING, 7), client.when(client.read(DATA, BILLING_DATE, 2))
+        shown = client.when(client.read(CLOCK, CLOCK_NAME, 2))
+        tenth = bytes([255, 255, 255, 10, 255])
+        client.write(SCHEDULE, BILLING_TIMES, 4, "array", [("structure", [("octets", bytes(4)), ("octets", tenth)])])
+        (at, date), = client.read(SCHEDULE, BILLING_TIMES, 4)
+    expect(after == before + 1, f"{before} cycles before, {after} after")
+    expect(abs((shown - closed).total_seconds()) < 120, f"closed at {closed}, the clock shows {shown}")
+    expect((bytes(at), bytes(date)) == (bytes(4), tenth), f"{at} {date}")
+    return f"{after} cycles, the last closed at {closed}"
+
+
+def broadcast(peer):
+    """A set for many meters under a broadcast key that was transferred, sealed by dlms-cosem; it is not answered."""
+    if peer.stack is Gurux:
+        raise Skipped("its ciphering has no broadcast key")
+    options, gbek = peer.options, os.urandom(16)
+    with peer.associated("utility") as client:
+        wrapped = client.wrap(bytes.fromhex(options.kek), gbek)
+        client.act(SECURITY, SECURITY_NAME, 2, "array", [("structure", [("enum", 1), ("octets", wrapped)])])
+    control = dlms_security.SecurityControlField(0, True, True, broadcast_key=True)
+    with peer.associated("utility") as client:
+        was = client.read(DATA, MODE_NAME, 2)
+        # Set, not confirmed, of the payment mode.
+        name = bytes(int(part) for part in MODE_NAME.split("."))
+        request = bytes([0xC1, 1, 2, 0, DATA]) + name + bytes([2, 0, 0x11, 1 - was])
+        title = client.title + bytes([client.wire.client])
+        sealed = dlms_security.encrypt(control, title, 7, gbek, request, bytes.fromhex(options.gak))
+        content = control.to_bytes() + struct.pack(">I", 7) + sealed
+        frame = struct.pack(">HHHHBB", 1, client.wire.client, 1, len(content) + 2, 0xC9, len(content)) + content
+        client.wire.socket.sendall(frame)
+        now = client.read(DATA, MODE_NAME, 2)
+        expect(now == 1 - was, f"{was} before, {now} after")
+        # The same once more is a counter that was used.
+        client.wire.socket.sendall(frame)
+        said = client.wire.receive(struct.unpack(">HHHH", client.wire.receive(8))[3])
+        expect(said == bytes.fromhex("d8010600000008"), f"a copy was answered with {said.hex()}")
+    return f"payment mode {was} to {1 - was}"
+
+
 CHECKS = {
     "public": associates("public"), "reader-plain": associates("reader-plain"), "reader": associates("reader"),
     "utility": associates("utility"), "limits": limits, "objects": objects, "registers": registers, "scalers": scalers,
@@ -704,6 +753,8 @@ CHECKS = {
     "image": image, "firmware": firmware,
     "wrong-password": wrong_password, "wrong-secret": wrong_secret, "wrong-counter": wrong_counter, "replay": replay,
     "release": release, "key": key}
+# What not every meter has; only those that are named are run.
+MORE = {"billing": billing, "broadcast": broadcast}
 
 
 def run(name, peer):
@@ -712,7 +763,7 @@ def run(name, peer):
     signal.alarm(CHECK_SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()):     # Gurux prints packets
-            found = CHECKS[name](peer)
+            found = (CHECKS | MORE)[name](peer)
         return line | {"pass": True} | (found if isinstance(found, dict) else {"detail": found})
     except Skipped as why:
         return line | {"pass": "skipped", "detail": str(why)}
@@ -732,7 +783,7 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("guek")
     parser.add_argument("gak")
-    parser.add_argument("check", nargs="*", metavar="CHECK", help=f"of {' '.join(CHECKS)}")
+    parser.add_argument("check", nargs="*", metavar="CHECK", help=f"of {' '.join(CHECKS | MORE)}")
     parser.add_argument("--stack", choices=("both", *STACKS), default="both")
     parser.add_argument("--mechanism", type=int, choices=(2, 5), default=2, help="of client 48")
     parser.add_argument("--kek", default="000102030405060708090a0b0c0d0e0f")
@@ -747,7 +798,7 @@ def main():
     parser.add_argument("--window", type=int, default=1, help="of Gurux in HDLC: frames that it asks for at once")
     parser.add_argument("--max-info", type=int, default=128, help="of Gurux in HDLC: bytes of information in a frame")
     options = parser.parse_intermixed_args()
-    unknown = [name for name in options.check if name not in CHECKS]
+    unknown = [name for name in options.check if name not in CHECKS | MORE]
     if unknown:
         parser.error(f"no check {' '.join(unknown)}")
     options.held = None

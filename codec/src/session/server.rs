@@ -12,7 +12,9 @@
 //! What is behind the session, it does not know: [`Objects`] is asked by class, logical name and number, and decides
 //! by the [`Caller`] what may be seen. Only the passes of a high-level authentication are the session's own.
 //!
-//! An answer is protected as its request was: glo- for glo-, ded- for ded-, general for general. What cannot be taken
+//! An answer is protected as its request was: glo- for glo-, ded- for ded-, general for general. Under the broadcast key,
+//! where the meter was given one, it takes set and action, with counters of their own; if they ask to be confirmed, the
+//! answer goes out under the unicast key. What cannot be taken
 //! in is answered with an exception-response in the clear; a counter that was used before with the lowest that would
 //! be taken. Long values go and come in blocks, each direction a state of its own. Requests that do not ask to be
 //! confirmed are done and not answered, but for a get, which would have no sense otherwise.
@@ -219,6 +221,13 @@ struct Style {
     envelope: Envelope,
 }
 
+impl Style {
+    /// An association is opened and released with one meter, and not with all that have a key.
+    fn of_one_meter(self) -> Result<(), ExceptionResponse> {
+        if self.key == KeyUse::Broadcast { Err(not_allowed()) } else { Ok(()) }
+    }
+}
+
 impl<P: CryptoProvider> ServerSession<P> {
     /// A connection without an association. The meter takes APDUs of `max_pdu` bytes and ends an association that is
     /// not used for `inactivity`.
@@ -319,9 +328,11 @@ impl Ciphering {
         scratch: &'s mut Scratch,
     ) -> Result<(Style, &'s [u8]), ExceptionResponse> {
         self.incoming.rekeyed(KeyUse::Unicast, security.received(client));
+        self.incoming.rekeyed(KeyUse::Broadcast, security.received_broadcast());
         let received = self.incoming.receive(provider, &self.keys, apdu, scratch);
         let received = received.map_err(|refusal| refused(&refusal))?;
         security.heard(client, self.incoming.counter(KeyUse::Unicast));
+        security.heard_broadcast(self.incoming.counter(KeyUse::Broadcast));
         let envelope = match apdu.first() {
             Some(&(GENERAL_GLO | GENERAL_DED | GENERAL_CIPHERING)) => Envelope::General,
             _ => Envelope::Service,
@@ -329,7 +340,7 @@ impl Ciphering {
         Ok((Style { key: received.key, envelope }, received.apdu.into_inner()))
     }
 
-    /// Appends `plain` in the style of its request.
+    /// Appends `plain` in the style of its request; under the meter's own key where that was for many meters.
     fn seal(
         &mut self,
         provider: &impl CryptoProvider,
@@ -338,11 +349,11 @@ impl Ciphering {
         security: &mut ServerSecurity,
         out: &mut Vec<u8>,
     ) -> Result<(), ExceptionResponse> {
-        let invocation = match style.key {
-            KeyUse::Dedicated => self.dedicated.take().map_err(|_| other_reason())?,
-            KeyUse::Unicast | KeyUse::Broadcast => security.take()?,
-        };
         let Style { key, envelope } = style;
+        let (key, invocation) = match key {
+            KeyUse::Dedicated => (key, self.dedicated.take().map_err(|_| other_reason())?),
+            KeyUse::Unicast | KeyUse::Broadcast => (KeyUse::Unicast, security.take()?),
+        };
         self.outgoing
             .seal(provider, &self.keys, key, envelope, invocation, plain, out)
             .map_err(|_| other_reason())

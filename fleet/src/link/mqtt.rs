@@ -51,17 +51,18 @@ struct Station {
 struct Answer {
     /// Not before.
     due: time::Instant,
-    publishes: VecDeque<Vec<u8>>,
+    /// What is published for it, a push before it included: where to, and how surely.
+    publishes: VecDeque<(String, Vec<u8>, QoS)>,
     /// Whether the connection ends behind it.
     ends: bool,
 }
 
 impl Answer {
     /// Sends it. May be dropped and called again.
-    async fn send(&mut self, client: &AsyncClient, topic: &str) -> io::Result<()> {
+    async fn send(&mut self, client: &AsyncClient) -> io::Result<()> {
         time::sleep_until(self.due).await;
-        while let Some(publish) = self.publishes.front() {
-            let sent = client.publish(topic, publish.clone(), PublishOptions::at_most_once()).await;
+        while let Some((topic, payload, qos)) = self.publishes.front() {
+            let sent = client.publish(topic.as_str(), payload.clone(), PublishOptions::new(*qos)).await;
             sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             self.publishes.pop_front();
         }
@@ -137,7 +138,7 @@ impl Mqtt {
             if let Some(station) = &mut self.station
                 && let Some(answer) = &mut station.answer
             {
-                answer.send(&self.client, &station.topic).await?;
+                answer.send(&self.client).await?;
                 if station.answer.take().is_some_and(|sent| sent.ends) {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -164,12 +165,15 @@ impl Mqtt {
         let Ok(fragment) = Fragment::new_checked(publish) else { return Ok(()) };
         let Some(frame) = station.assembly.take(&fragment) else { return Ok(()) };
         let reply = station.answering.answer(&mut station.session, &frame)?;
-        let publishes = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish);
-        station.answer = Some(Answer {
-            due: time::Instant::now() + reply.delay,
-            publishes: publishes.unwrap_or_default().into(),
-            ends: reply.ends,
-        });
+        let mut publishes = VecDeque::new();
+        if let Some(push) = reply.pushed {
+            let topic = self.target.topic.replace("{node}", &station.answering.node());
+            publishes.push_back((topic, push, QoS::AtLeastOnce));
+        }
+        let cut = fragment::cut(fragment.id(), &reply.apdu, self.target.max_publish).unwrap_or_default();
+        publishes.extend(cut.into_iter().map(|part| (station.topic.clone(), part, QoS::AtMostOnce)));
+        station.answer =
+            Some(Answer { due: time::Instant::now() + reply.delay, publishes, ends: reply.ends });
         Ok(())
     }
 }
@@ -236,13 +240,14 @@ mod tests {
         let (client, _events) =
             AsyncClient::builder(MqttOptions::new("meter", ("127.0.0.1", 1))).capacity(room).build();
         let begun = time::Instant::now();
-        let publishes: VecDeque<_> = [vec![1], vec![2], vec![3]].into();
+        let publish = |number| ("answers".to_owned(), vec![number], QoS::AtMostOnce);
+        let publishes = VecDeque::from([publish(1), publish(2), publish(3)]);
         let mut answer = Answer { due: begun + Duration::from_millis(20), publishes, ends: false };
-        assert!(time::timeout(Duration::from_millis(1), answer.send(&client, "answers")).await.is_err());
+        assert!(time::timeout(Duration::from_millis(1), answer.send(&client)).await.is_err());
         assert_eq!(answer.publishes.len(), 3, "it is not due");
         for _ in 0..2 {
-            assert!(time::timeout(Duration::from_millis(60), answer.send(&client, "answers")).await.is_err());
-            assert_eq!(answer.publishes, [vec![3]], "what did not go out is there still");
+            assert!(time::timeout(Duration::from_millis(60), answer.send(&client)).await.is_err());
+            assert_eq!(answer.publishes, [publish(3)], "what did not go out is there still");
         }
     }
 }

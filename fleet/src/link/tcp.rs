@@ -88,6 +88,7 @@ impl Tcp {
             }
             let now = time::Instant::now();
             if let Some((_, reply)) = self.late.take_if(|(due, _)| *due <= now) {
+                self.outgoing.extend_from_slice(reply.pushed.as_deref().unwrap_or_default());
                 self.outgoing.extend_from_slice(&reply.apdu);
                 reply.more.iter().for_each(|more| self.outgoing.extend_from_slice(more));
                 if reply.ends {
@@ -149,14 +150,29 @@ impl Tcp {
                 None => {}
             }
             self.flush().await?;
-            if self.stream.read_buf(&mut self.incoming).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let due = self.station.as_ref().and_then(Station::due);
+            match read_until(&mut self.stream, &mut self.incoming, due).await? {
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(_) => {}
+                None => continue,
             }
             if let Some(station) = &mut self.station {
                 station.take(&self.incoming);
             }
             self.incoming.clear();
         }
+    }
+}
+
+/// Reads more; `None` where the time has come before there is any.
+async fn read_until(
+    stream: &mut TcpStream,
+    incoming: &mut BytesMut,
+    due: Option<time::Instant>,
+) -> io::Result<Option<usize>> {
+    match due {
+        Some(due) => time::timeout_at(due, stream.read_buf(incoming)).await.ok().transpose(),
+        None => stream.read_buf(incoming).await.map(Some),
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use super::model::PUSH;
 use super::{Access, Fault, IDLE, MAX_PDU, Meter, MeterOptions, Reply, Session, station};
 use crate::Error;
 use crate::options::FleetOptions;
@@ -26,7 +27,7 @@ use crate::provision::{METER_COLUMNS, SimulatedMeter, meter_row};
 /// The management logical device, the only one.
 const SERVER: u16 = 1;
 /// Connections that a meter has at once at most; another waits. Over UDP, the peers that it knows.
-const CONNECTIONS: usize = 4;
+pub(super) const CONNECTIONS: usize = 4;
 /// Ports that are tried for one that is free over both TCP and UDP.
 const PORTS_TRIED: usize = 16;
 
@@ -210,6 +211,9 @@ pub async fn serve_udp(
         if peer.last.0 != frame {
             let Ok(reply) = answered(frame, &meter, &mut peer.session, clock.now()) else { continue };
             time::sleep(reply.delay).await;
+            if let Some(pushed) = &reply.pushed {
+                socket.send_to(pushed, address).await?;
+            }
             let answers = std::iter::once(reply.apdu).chain(reply.more).filter(|answer| !answer.is_empty());
             peer.last = (frame.to_vec(), answers.collect());
         }
@@ -270,6 +274,7 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
         let frame = incoming.split_to(length);
         let reply = answered(&frame, meter, &mut session, clock.now())?;
         time::sleep(reply.delay).await;
+        stream.write_all(reply.pushed.as_deref().unwrap_or_default()).await?;
         stream.write_all(&reply.apdu).await?;
         for more in &reply.more {
             stream.write_all(more).await?;
@@ -280,7 +285,7 @@ async fn converse(mut stream: TcpStream, meter: &SharedMeter, clock: &SimulatedC
     }
 }
 
-/// The answer to a frame, in a frame where there is one, as what goes out behind it.
+/// The answer to a frame, in a frame where there is one, as what goes out before it and behind it.
 pub(crate) fn answered(
     frame: &[u8],
     meter: &SharedMeter,
@@ -293,6 +298,11 @@ pub(crate) fn answered(
     }
     let client = request.source();
     let mut reply = locked(meter).answer(session, client, request.apdu(), now);
+    reply.pushed = reply.pushed.map(|apdu| {
+        let mut out = Vec::with_capacity(apdu.len() + wrapper::HEADER_LEN);
+        WrapperRepr { source: SERVER, destination: PUSH }.emit(&apdu, &mut out);
+        out
+    });
     for apdu in std::iter::once(&mut reply.apdu).chain(&mut reply.more).filter(|apdu| !apdu.is_empty()) {
         let mut out = Vec::with_capacity(apdu.len() + wrapper::HEADER_LEN);
         WrapperRepr { source: SERVER, destination: client }.emit(apdu, &mut out);

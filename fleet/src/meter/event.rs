@@ -3,24 +3,24 @@
 use codec::cosem::LogicalName;
 use codec::cosem::india::{control, events::EventLog, prepaid, push, time};
 use model::Instant;
+use profiles::StatusBit;
 
-use crate::plan::Measured;
 use crate::supply::Supply;
 
 /// Most rows of a log.
 pub(super) const CAPACITY: usize = 50;
 
-pub(super) const POWER_FAIL: u16 = 101;
-pub(super) const POWER_BACK: u16 = 102;
-pub(super) const LOW_VOLTAGE: u16 = 9;
-pub(super) const LOW_VOLTAGE_OVER: u16 = 10;
 pub(super) const CLOCK_SET: u16 = 151;
 pub(super) const NEW_FIRMWARE: u16 = 157;
 pub(super) const KEYS_CHANGED: u16 = 164;
+pub(super) const PASSWORD_CHANGED: u16 = 161;
 pub(super) const SECRET_CHANGED: u16 = 162;
+pub(super) const FIRMWARE_SECRET_CHANGED: u16 = 163;
 pub(super) const DEMAND_RESET: u16 = 166;
 pub(super) const LIMIT_ON: u16 = 159;
 pub(super) const LIMIT_OFF: u16 = 160;
+pub(super) const OVERLOAD: u16 = 215;
+pub(super) const OVERLOAD_OVER: u16 = 216;
 pub(super) const DISCONNECTED: u16 = 301;
 pub(super) const CONNECTED: u16 = 302;
 
@@ -49,16 +49,37 @@ impl Journal {
     }
 }
 
-/// What the supply did on one day, up to `now`.
-pub(super) fn of_day(measured: &Measured, log: EventLog, now: Instant) -> Vec<Event> {
-    let (spans, begin, end) = match log {
-        EventLog::Power => (&measured.used.outages, POWER_FAIL, POWER_BACK),
-        EventLog::Voltage => (&measured.used.sags, LOW_VOLTAGE, LOW_VOLTAGE_OVER),
-        _ => return Vec::new(),
+/// The log that an event stands in, by its code.
+pub(super) fn log_of(code: u16) -> EventLog {
+    match code {
+        0..=50 => EventLog::Voltage,
+        51..=100 => EventLog::Current,
+        101..=150 => EventLog::Power,
+        151..=200 | 211..=214 => EventLog::Transaction,
+        201..=250 => EventLog::Others,
+        251..=300 => EventLog::NonRollover,
+        _ => EventLog::Control,
+    }
+}
+
+/// What happened to a meter on one day whose event status word changed so, up to `now`, of that log.
+pub(super) fn of_day(changes: &[(Instant, u8, bool)], log: EventLog, now: Instant) -> Vec<Event> {
+    let event = |&(at, bit, up): &(Instant, u8, bool)| {
+        let bit = StatusBit::of(bit)?;
+        let code = if up { bit.occurred } else { bit.restored };
+        code.map(|code| Event { at, code })
     };
-    let both =
-        |&(from, to): &(Instant, Instant)| [Event { at: from, code: begin }, Event { at: to, code: end }];
-    spans.iter().flat_map(both).filter(|event| event.at <= now).collect()
+    let is_wanted = |event: &Event| event.at <= now && log_of(event.code) == log;
+    changes.iter().filter_map(event).filter(is_wanted).collect()
+}
+
+/// The cuts for a load above the limit, and the reconnections after them, up to `now`.
+pub(super) fn of_overloads(supply: &Supply, now: Instant) -> impl Iterator<Item = Event> {
+    let events = supply.overloads().into_iter().flat_map(|(from, until)| {
+        let over = until.map(|at| Event { at, code: OVERLOAD_OVER });
+        [Some(Event { at: from, code: OVERLOAD }), over].into_iter().flatten()
+    });
+    events.filter(move |event| event.at <= now)
 }
 
 /// What the relay did, up to `now`.

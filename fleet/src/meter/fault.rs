@@ -19,6 +19,8 @@ pub enum Trouble {
     Stale,
     /// It takes ten seconds.
     Slow,
+    /// Values of the moment are pushed before it, on the same connection.
+    Push,
     /// There is no memory for long values: they are a temporary failure.
     LowMemory,
     /// Everything is a temporary failure.
@@ -27,13 +29,14 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 8] = [
+    pub const ALL: [Trouble; 9] = [
         Trouble::Drop,
         Trouble::Silent,
         Trouble::Flip,
         Trouble::Garbage,
         Trouble::Stale,
         Trouble::Slow,
+        Trouble::Push,
         Trouble::LowMemory,
         Trouble::Busy,
     ];
@@ -48,6 +51,7 @@ impl Trouble {
             Trouble::Garbage => "garbage",
             Trouble::Stale => "stale",
             Trouble::Slow => "slow",
+            Trouble::Push => "push",
             Trouble::LowMemory => "low-memory",
             Trouble::Busy => "busy",
         }
@@ -88,7 +92,7 @@ impl fmt::Display for Fault {
 /// The text is no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, low-memory, busy"
+    "a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, push, low-memory, busy"
 )]
 pub struct FaultError;
 
@@ -116,6 +120,8 @@ impl FromStr for Fault {
 pub struct Reply {
     /// The answer; empty where there is none.
     pub apdu: Vec<u8>,
+    /// What is pushed before it.
+    pub pushed: Option<Vec<u8>>,
     /// What goes out behind it without being asked for: blocks of a general transfer.
     pub more: Vec<Vec<u8>>,
     /// How long it takes.

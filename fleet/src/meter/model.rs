@@ -6,13 +6,23 @@ use codec::cosem::india::{
 use codec::cosem::{ClassId, LogicalName};
 use profiles::{Profile, PushKind, Target};
 
+use crate::supply::RELAY_SCRIPTS;
+
 /// Client addresses.
 pub(super) const PUBLIC: u16 = association::PUBLIC.client_sap as u16;
 pub(super) const READER: u16 = association::READER.client_sap as u16;
 pub(super) const UTILITY: u16 = association::UTILITY.client_sap as u16;
 pub(super) const FIRMWARE: u16 = association::FIRMWARE.client_sap as u16;
+/// The association of pushes, which nobody opens.
+pub(super) const PUSH: u16 = association::PUSH.client_sap as u16;
 
 pub(super) const SAP_ASSIGNMENT: LogicalName = LogicalName([0, 0, 41, 0, 0, 255]);
+/// Port and patience over IP, and the link over HDLC.
+pub(super) const TCP_SETUP: LogicalName = LogicalName([0, 0, 25, 0, 0, 255]);
+pub(super) const HDLC_SETUP: LogicalName = LogicalName([0, 0, 22, 0, 0, 255]);
+/// Scripts of the tariff, and of the activation of an image.
+pub(super) const TARIFF_SCRIPTS: LogicalName = LogicalName([0, 0, 10, 0, 100, 255]);
+pub(super) const IMAGE_SCRIPTS: LogicalName = LogicalName([0, 0, 10, 0, 107, 255]);
 
 /// One object.
 #[derive(Clone, Debug)]
@@ -25,8 +35,10 @@ pub(super) struct Object {
     pub(super) reads: Vec<i8>,
     pub(super) writes: Vec<i8>,
     pub(super) methods: Vec<i8>,
-    /// Whether clients without a key see it.
-    pub(super) public: bool,
+    /// Clients that may read it, besides the reader and the utility.
+    pub(super) readers: Vec<u16>,
+    /// Whether the firmware client may write it and use its methods, as the utility may.
+    pub(super) firmware: bool,
 }
 
 /// What is behind an object.
@@ -51,6 +63,26 @@ pub(super) enum Thing {
     /// The association with that client, or with whoever asks.
     Association(Option<u16>),
     EventWord,
+    /// A setup of pushes; what is stored there, and the push itself.
+    PushSetup(PushKind),
+    Scripts(Script),
+    /// The column of that place of the billing profile, as it is now.
+    Billing(usize),
+    /// When the last billing cycle closed, and how many are kept.
+    BillingDate,
+    BillingPeriods,
+    /// The counter of the pushes.
+    PushCounter,
+}
+
+/// What the scripts of a table are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    DemandReset,
+    Tariff,
+    Relay,
+    Image,
+    Push,
 }
 
 /// A profile.
@@ -82,7 +114,8 @@ impl Object {
             reads: reads.to_vec(),
             writes: Vec::new(),
             methods: Vec::new(),
-            public: false,
+            readers: Vec::new(),
+            firmware: false,
         }
     }
 
@@ -96,20 +129,30 @@ impl Object {
         self
     }
 
+    /// Clients without a key see it, and all others.
     fn public(mut self) -> Object {
-        self.public = true;
+        self.readers = vec![PUBLIC, FIRMWARE];
         self
+    }
+
+    /// The firmware client sees it.
+    fn seen_by_firmware(mut self) -> Object {
+        self.readers.push(FIRMWARE);
+        self
+    }
+
+    /// The firmware client does with it what the utility does.
+    fn of_firmware(mut self) -> Object {
+        self.firmware = true;
+        self.seen_by_firmware()
     }
 
     /// Whether that client has that right to this object, if there is something to use it on.
     pub(super) fn allows(&self, client: u16, right: Right) -> bool {
         match (client, right) {
-            (PUBLIC, Right::Read) => self.public,
-            (READER | UTILITY | FIRMWARE, Right::Read) | (UTILITY, _) => true,
-            (FIRMWARE, _) => {
-                let own = association::FIRMWARE.security_setup == Some(self.name);
-                own || self.thing == Thing::Image || self.name == time::IMAGE_ACTIVATION_SCHEDULE
-            }
+            (UTILITY, _) | (READER, Right::Read) => true,
+            (_, Right::Read) => self.readers.contains(&client),
+            (FIRMWARE, Right::Write | Right::Act) => self.firmware,
             _ => false,
         }
     }
@@ -138,7 +181,10 @@ fn identity_objects() -> Vec<Object> {
     let public = [LOGICAL_DEVICE_NAME, SERIAL_NUMBER, DEVICE_ID];
     let others = [MANUFACTURER, YEAR_OF_MANUFACTURE, FIRMWARE_VERSION, METER_TYPE, CATEGORY, CURRENT_RATING];
     let mut all: Vec<Object> = public.map(|name| data(name).public()).into();
-    all.extend(others.map(data));
+    all.extend(others.map(|name| match name {
+        FIRMWARE_VERSION => data(name).seen_by_firmware(),
+        _ => data(name),
+    }));
     all
 }
 
@@ -146,19 +192,26 @@ fn time_objects() -> Vec<Object> {
     let clock = Object::new(8, time::CLOCK, Thing::Clock, &[2, 3, 4, 5, 6, 7, 8, 9]);
     let schedule = |name| Object::new(22, name, Thing::Stored, &[2, 3, 4]).writes(&[4]);
     vec![
-        clock.writes(&[2]).methods(&[1, 3, 6]).public(),
+        clock.writes(&[2]).methods(&[1, 2, 3, 4, 5, 6]).public(),
         data(time::DEMAND_INTEGRATION_PERIOD).writes(&[2]),
         data(time::BLOCK_CAPTURE_PERIOD).writes(&[2]),
         data(time::DAILY_CAPTURE_PERIOD),
         schedule(time::BILLING_SCHEDULE),
-        schedule(time::IMAGE_ACTIVATION_SCHEDULE),
+        schedule(time::IMAGE_ACTIVATION_SCHEDULE).of_firmware(),
         schedule(time::PUSH_SCHEDULE),
         Object::new(20, time::ACTIVITY_CALENDAR, Thing::Stored, &[2, 3, 4, 5, 6, 7, 8, 9, 10])
             .writes(&[6, 7, 8, 9, 10])
             .methods(&[1]),
-        Object::new(9, time::DEMAND_RESET_SCRIPT, Thing::Stored, &[2]).methods(&[1]),
-        Object::new(9, time::PUSH_SCRIPT, Thing::Stored, &[2]),
+        scripts(time::DEMAND_RESET_SCRIPT, Script::DemandReset),
+        scripts(time::PUSH_SCRIPT, Script::Push),
+        scripts(IMAGE_SCRIPTS, Script::Image).of_firmware(),
+        // The calendar runs them, nobody else.
+        scripts(TARIFF_SCRIPTS, Script::Tariff).methods(&[]),
     ]
+}
+
+fn scripts(name: LogicalName, about: Script) -> Object {
+    Object::new(9, name, Thing::Scripts(about), &[2]).methods(&[1])
 }
 
 /// Registers, demands and counts: one object for each column of the pushes that has no other.
@@ -179,9 +232,16 @@ fn columns(profile: &Profile) -> Vec<Object> {
             }
         }
     }
-    let missing =
-        [status::BILLING_DATE, status::BILLING_PERIODS_AVAILABLE, status::BILLING_POWER_ON_DURATION];
-    all.extend(missing.map(data));
+    for (place, column) in super::profile::billing_columns().iter().enumerate() {
+        let reads: &[i8] = if column.class.0 == 4 { &[2, 3, 4, 5] } else { &[2, 3] };
+        let is_value = column.attribute == 2 && matches!(column.class.0, 3 | 4);
+        if is_value && !all.iter().any(|object| object.name == column.name) {
+            all.push(Object::new(column.class.0, column.name, Thing::Billing(place), reads));
+        }
+    }
+    all.push(Object::new(1, status::BILLING_DATE, Thing::BillingDate, &[2]));
+    all.push(Object::new(1, status::BILLING_PERIODS_AVAILABLE, Thing::BillingPeriods, &[2]));
+    all.push(data(status::BILLING_POWER_ON_DURATION));
     all
 }
 
@@ -190,10 +250,10 @@ fn buffers() -> Vec<Object> {
     let scalers = |name, which| Object::new(7, name, Thing::Scalers(which), &[2, 3, 4, 5, 6, 7, 8]);
     let mut all = vec![
         buffer(identity::NAMEPLATE_PROFILE, Which::Nameplate),
-        buffer(profile::INSTANTANEOUS, Which::Instant),
-        buffer(profile::BLOCK_LOAD, Which::Block),
-        buffer(profile::DAILY_LOAD, Which::Daily),
-        buffer(profile::BILLING, Which::Billing),
+        buffer(profile::INSTANTANEOUS, Which::Instant).methods(&[2]),
+        buffer(profile::BLOCK_LOAD, Which::Block).methods(&[1]),
+        buffer(profile::DAILY_LOAD, Which::Daily).methods(&[1]),
+        buffer(profile::BILLING, Which::Billing).methods(&[2]),
         scalers(scaler::INSTANTANEOUS, Which::Instant),
         scalers(scaler::BLOCK_LOAD, Which::Block),
         scalers(scaler::DAILY_LOAD, Which::Daily),
@@ -222,34 +282,54 @@ fn controls(profile: &Profile) -> Vec<Object> {
     if profile.relay.is_some() {
         let relay = Object::new(70, control::RELAY, Thing::Relay, &[2, 3, 4]);
         all.push(relay.writes(&[4]).methods(&[1, 2]));
+        all.push(scripts(RELAY_SCRIPTS, Script::Relay));
         let limit = Object::new(71, control::LOAD_LIMIT, Thing::Stored, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         all.push(limit.writes(&[4, 5, 6, 7]));
     }
     let image = Object::new(18, control::IMAGE_TRANSFER, Thing::Image, &[2, 3, 4, 5, 6, 7]);
-    all.push(image.writes(&[5]).methods(&[1, 2, 3, 4]));
+    all.push(image.writes(&[5]).methods(&[1, 2, 3, 4]).of_firmware());
     for layout in &profile.push {
-        let setup = Object::new(40, LogicalName(layout.setup.0), Thing::Stored, &[2, 3, 4, 5, 6, 7]);
-        all.push(setup.writes(&[3, 4, 5, 6, 7]));
+        let thing = Thing::PushSetup(layout.kind);
+        let setup = Object::new(40, LogicalName(layout.setup.0), thing, &[2, 3, 4, 5, 6, 7]);
+        all.push(setup.writes(&[3, 4, 5, 6, 7]).methods(&[1]));
     }
+    all.push(Object::new(41, TCP_SETUP, Thing::Stored, &[2, 3, 4, 5, 6]));
+    all.push(Object::new(23, HDLC_SETUP, Thing::Stored, &[2, 3, 4, 5, 6, 7, 8, 9]));
     all.push(Object::new(1, push::EVENT_STATUS_WORD, Thing::EventWord, &[2]));
     all.push(data(push::EVENT_STATUS_FILTER).writes(&[2]));
     all
 }
 
 fn associations() -> Vec<Object> {
-    let mut all = vec![Object::new(17, SAP_ASSIGNMENT, Thing::Stored, &[2])];
+    let mut all = vec![Object::new(17, SAP_ASSIGNMENT, Thing::Stored, &[2]).seen_by_firmware()];
     let current = codec::cosem::association::CURRENT;
     let reads = [2, 3, 4, 5, 6, 8, 9];
-    all.push(Object::new(15, current, Thing::Association(None), &reads).methods(&[1, 2]).public());
-    for one in [association::PUBLIC, association::READER, association::UTILITY, association::FIRMWARE] {
+    let own = Object::new(15, current, Thing::Association(None), &reads).methods(&[1, 2]);
+    all.push(Object { firmware: true, ..own.public() });
+    use association::{
+        FIRMWARE as UPGRADE, PUBLIC as ANYBODY, PUSH as PUSHES, READER as READS, UTILITY as SETS,
+    };
+    for one in [ANYBODY, READS, SETS, PUSHES, UPGRADE] {
         let client = u16::from(one.client_sap);
-        all.push(Object::new(15, one.object, Thing::Association(Some(client)), &reads));
+        let object = Object::new(15, one.object, Thing::Association(Some(client)), &reads);
+        all.push(match client {
+            // The password, which nobody reads; what proves the others is changed by a method.
+            READER => object.writes(&[7]),
+            UTILITY => object.methods(&[2]),
+            FIRMWARE => object.methods(&[2]).seen_by_firmware(),
+            _ => object,
+        });
         if let Some(setup) = one.security_setup {
             let setup = Object::new(64, setup, Thing::SecuritySetup(client), &[2, 3, 4, 5]);
-            all.push(if client == READER { setup } else { setup.methods(&[2]) });
+            all.push(match client {
+                UTILITY => setup.methods(&[1, 2]),
+                FIRMWARE => setup.methods(&[1, 2]).of_firmware(),
+                _ => setup.methods(&[1]),
+            });
         }
         if let Some(counter) = one.invocation_counter {
-            all.push(Object::new(1, counter, Thing::Counter(client), &[2]).public());
+            let thing = if client == PUSH { Thing::PushCounter } else { Thing::Counter(client) };
+            all.push(Object::new(1, counter, thing, &[2]).public());
         }
     }
     all

@@ -11,6 +11,7 @@ use profiles::{Column, PushKind, Target};
 use super::event::{self, CAPACITY, Event};
 use super::model::{Which, unit};
 use super::table::{Row, Span, Wanted};
+use super::tariff::ZONES;
 use super::{Held, Meter};
 use crate::Error;
 use crate::encode::Cell;
@@ -22,9 +23,9 @@ const BLOCK_ROWS: u32 = 4320;
 const DAILY_ROWS: u32 = 70;
 /// Completed billing cycles that are kept; the running one comes besides.
 const BILLING_CYCLES: u32 = 12;
-/// Zones of the tariff.
-const ZONES: u8 = 8;
 const DAY_S: i64 = 86_400;
+/// Days back that an event log looks for what happened to the meter.
+const EVENT_DAYS: i32 = 400;
 
 impl Which {
     pub(super) fn period_s(self, block_s: u32) -> u32 {
@@ -160,8 +161,12 @@ impl Meter {
     fn rows(&mut self, which: Which, span: &Span) -> Result<Vec<Row>, DataAccessResult> {
         match which {
             Which::Instant => Ok(vec![self.row(self.now, &Content::Moment(self.now), true)?.0]),
-            Which::Block => Ok(self.interval_rows(span)?.into_iter().map(|(row, _)| row).collect()),
-            Which::Daily => Ok(self.daily_rows(span)?.into_iter().map(|(row, _)| row).collect()),
+            Which::Block => {
+                Ok(self.interval_rows(span, self.cleared.0)?.into_iter().map(|(row, _)| row).collect())
+            }
+            Which::Daily => {
+                Ok(self.daily_rows(span, self.cleared.1)?.into_iter().map(|(row, _)| row).collect())
+            }
             Which::Billing => self.billing_rows(),
             Which::Nameplate => {
                 let value = |name| self.stored.value(name, 2).unwrap_or(&[0]).to_vec();
@@ -229,14 +234,18 @@ impl Meter {
         first.max(self.meter.from.0).max(today.0 - back)..=last.min(today.0)
     }
 
-    fn interval_rows(&mut self, span: &Span) -> Result<Vec<(Row, Values)>, DataAccessResult> {
+    fn interval_rows(
+        &mut self,
+        span: &Span,
+        since: Option<Instant>,
+    ) -> Result<Vec<(Row, Values)>, DataAccessResult> {
         let a_day = (DAY_S / i64::from(self.meter.period_s.max(1))) as i32;
         let mut rows = Vec::new();
         for day in self.days(span, BLOCK_ROWS as i32 / a_day.max(1) - 1).map(CivilDay) {
             let measured = self.history.day(day).ok_or(DataAccessResult::ObjectUnavailable)?;
             for slot in 0..measured.used.intervals.len() {
                 let end = measured.used.end_of(slot);
-                if end <= self.now {
+                if end <= self.now && since.is_none_or(|since| since < end) {
                     rows.push(self.row(end, &Content::Interval(slot), false)?);
                 }
             }
@@ -244,11 +253,15 @@ impl Meter {
         Ok(rows)
     }
 
-    fn daily_rows(&mut self, span: &Span) -> Result<Vec<(Row, Values)>, DataAccessResult> {
+    fn daily_rows(
+        &mut self,
+        span: &Span,
+        since: Option<Instant>,
+    ) -> Result<Vec<(Row, Values)>, DataAccessResult> {
         let mut rows = Vec::new();
         for day in self.days(span, DAILY_ROWS as i32).map(CivilDay) {
             let end = self.calendar.end_of(day);
-            if end <= self.now {
+            if end <= self.now && since.is_none_or(|since| since < end) {
                 rows.push(self.row(end, &Content::Daily, false)?);
             }
         }
@@ -261,41 +274,114 @@ impl Meter {
             PushKind::Instant => self.row(self.now, &Content::Moment(self.now), true)?.0,
             PushKind::Interval => {
                 let span = Span::Time(Some(self.now.plus_seconds(-DAY_S)), None);
-                let last = self.interval_rows(&span)?.pop();
+                let last = self.interval_rows(&span, None)?.pop();
                 last.ok_or(DataAccessResult::ObjectUnavailable)?.0
             }
             PushKind::Daily | PushKind::Event => {
                 let span = Span::Time(Some(self.now.plus_seconds(-2 * DAY_S)), None);
-                self.daily_rows(&span)?.pop().ok_or(DataAccessResult::ObjectUnavailable)?.0
+                self.daily_rows(&span, None)?.pop().ok_or(DataAccessResult::ObjectUnavailable)?.0
             }
         };
         row.cells.into_iter().nth(place + 1).ok_or(DataAccessResult::ObjectUndefined)
     }
 
+    /// When billing cycles closed, as many as are kept.
+    pub(super) fn closes(&self) -> Vec<Instant> {
+        let today = self.calendar.day_of(self.now);
+        let days = (self.meter.from.0..=today.0).map(CivilDay);
+        let mut closes: Vec<Instant> = days.flat_map(|day| self.history.closes(day)).collect();
+        closes.retain(|close| *close <= self.now);
+        closes.split_off(closes.len().saturating_sub(BILLING_CYCLES as usize))
+    }
+
     /// A row for each cycle that was closed, and one for that which runs.
     fn billing_rows(&mut self) -> Result<Vec<Row>, DataAccessResult> {
-        let today = self.calendar.day_of(self.now);
-        let mut firsts = Vec::new();
-        let mut month = today.month();
-        while firsts.len() < BILLING_CYCLES as usize && month.first_day() > self.meter.from {
-            firsts.push(month.first_day());
-            month = month.previous();
-        }
         let mut rows = Vec::new();
-        for first in firsts.into_iter().rev() {
-            let at = self.calendar.start_of(first);
-            let last = self.history.day(first.previous()).ok_or(DataAccessResult::ObjectUnavailable)?;
-            let after = last.before.after(&last.used);
-            rows.push(self.billing_row(at, after.register_wh, after.register_vah, after.demand_w));
+        for at in self.closes() {
+            rows.push(self.closed_row(at)?);
         }
-        let (_, values) = self.row(self.now, &Content::Moment(self.now), true)?;
-        let value = |channel| values.get(channel).unwrap_or(0);
-        let (wh, vah) = (value(Channel::ImportWh), value(Channel::ImportVah));
-        rows.push(self.billing_row(self.now, wh, vah, value(Channel::DemandW)));
+        rows.push(self.running_row()?);
         Ok(rows)
     }
 
-    fn billing_row(&self, at: Instant, wh: i64, vah: i64, demand_w: i64) -> Row {
+    /// The cycle that runs.
+    fn running_row(&mut self) -> Result<Row, DataAccessResult> {
+        let (_, values) = self.row(self.now, &Content::Moment(self.now), true)?;
+        let value = |channel| values.get(channel).unwrap_or(0);
+        let registers = (value(Channel::ImportWh), value(Channel::ImportVah));
+        self.billing_row(self.now, registers, value(Channel::DemandW))
+    }
+
+    /// The cycle that closed at `at`.
+    fn closed_row(&mut self, at: Instant) -> Result<Row, DataAccessResult> {
+        let unavailable = DataAccessResult::ObjectUnavailable;
+        let measured = self.history.day(self.calendar.usage_day(at)).ok_or(unavailable)?;
+        let registers = if measured.used.end() == at {
+            measured.registers_after()
+        } else {
+            let (_, values) = self.row(at, &Content::Moment(at), false)?;
+            let value = |channel| values.get(channel).unwrap_or(0);
+            (value(Channel::ImportWh), value(Channel::ImportVah))
+        };
+        self.billing_row(at, registers, measured.demand_until(at))
+    }
+
+    /// A column of the cycle that runs.
+    pub(super) fn billing_value(&mut self, place: usize) -> Result<Vec<u8>, DataAccessResult> {
+        let row = self.running_row()?;
+        row.cells.into_iter().nth(place).ok_or(DataAccessResult::ObjectUndefined)
+    }
+
+    /// Active (Wh) and apparent (VAh) energy of each zone, from 1, where they are so many in all at `at`. An interval is
+    /// counted to the zone in which it begins; before a calendar was put in force everything was in the first.
+    fn zones(&mut self, at: Instant, all: (i64, i64)) -> Result<Vec<(i64, i64)>, DataAccessResult> {
+        let mut zones = vec![(0, 0); usize::from(ZONES)];
+        let mut rest = all;
+        let mut count = |zone: u8, (wh, vah): (i64, i64)| {
+            if let Some((zone_wh, zone_vah)) = zones.get_mut(usize::from(zone).saturating_sub(1)) {
+                (*zone_wh, *zone_vah) = (*zone_wh + wh, *zone_vah + vah);
+            }
+        };
+        if let Some(first) = self.tariffs.first().map(|(since, _)| *since) {
+            let days = self.calendar.day_of(first).0..=self.calendar.usage_day(at).0;
+            for day in days.map(CivilDay) {
+                let measured = self.history.day(day).ok_or(DataAccessResult::ObjectUnavailable)?;
+                for (slot, interval) in measured.used.intervals.iter().enumerate() {
+                    let end = measured.used.end_of(slot);
+                    let zone = self.zone(end.plus_seconds(-measured.used.period_s));
+                    let part = if end <= at {
+                        (interval.wh, interval.vah)
+                    } else if end.plus_seconds(-measured.used.period_s) < at {
+                        // Of the interval that runs, what is left of the register.
+                        let before = measured.before;
+                        let whole = measured.used.intervals.iter().take(slot);
+                        let (wh, vah) = whole.fold((0, 0), |(wh, vah), one| (wh + one.wh, vah + one.vah));
+                        (all.0 - before.register_wh - wh, all.1 - before.register_vah - vah)
+                    } else {
+                        break;
+                    };
+                    count(zone, part);
+                    rest = (rest.0 - part.0, rest.1 - part.1);
+                }
+            }
+        }
+        count(1, rest);
+        Ok(zones)
+    }
+
+    /// The zone of the tariff at a moment.
+    fn zone(&self, at: Instant) -> u8 {
+        let in_force = self.tariffs.iter().rev().find(|(since, _)| *since <= at);
+        in_force.map_or(1, |(_, tariff)| tariff.zone(at, &self.calendar))
+    }
+
+    fn billing_row(
+        &mut self,
+        at: Instant,
+        (wh, vah): (i64, i64),
+        demand_w: i64,
+    ) -> Result<Row, DataAccessResult> {
+        let zones = self.zones(at, (wh, vah))?;
         let stamp = self.encoder.date_time(at);
         let small = |value: i64| Cell::U32(u32::try_from(value).unwrap_or(0));
         let of = |column: &CaptureObject| {
@@ -306,10 +392,11 @@ impl Meter {
                 2 => Channel::ExportWh,
                 _ => Channel::ExportVah,
             };
-            // All hours are in the first zone.
-            let energy = match (quantity, zone) {
-                (1, 0 | 1) => wh,
-                (9, 0 | 1) => vah,
+            let of_zone = usize::from(zone).checked_sub(1).and_then(|zone| zones.get(zone)).copied();
+            let (zone_wh, zone_vah) = of_zone.unwrap_or((wh, vah));
+            let energy = match quantity {
+                1 => zone_wh,
+                9 => zone_vah,
                 _ => 0,
             };
             match (column.attribute, process) {
@@ -332,21 +419,29 @@ impl Meter {
             out
         });
         let cells = cells.collect();
-        Row { stamp: at, sequence: 0, cells }
+        Ok(Row { stamp: at, sequence: 0, cells })
     }
 
     /// Everything a log knows, the last rows of which it keeps.
     pub(super) fn events(&mut self, log: EventLog) -> Result<Vec<Event>, DataAccessResult> {
         let mut events = self.journal.of(log);
-        if matches!(log, EventLog::Power | EventLog::Voltage) {
-            for day in self.days(&Span::All, 400).map(CivilDay) {
-                let measured = self.history.day(day).ok_or(DataAccessResult::ObjectUnavailable)?;
-                events.extend(event::of_day(&measured, log, self.now));
+        match log {
+            EventLog::Control => events.extend(event::of_relay(&self.meter.supply, self.now)),
+            EventLog::Transaction => {}
+            _ => {
+                for day in self.days(&Span::All, EVENT_DAYS).map(CivilDay) {
+                    let measured = self.history.day(day).ok_or(DataAccessResult::ObjectUnavailable)?;
+                    events.extend(event::of_day(&self.changes(&measured), log, self.now));
+                }
             }
-            events.sort_by_key(|event| event.at);
         }
-        if log == EventLog::Control {
-            events.extend(event::of_relay(&self.meter.supply, self.now));
+        if log == EventLog::Others {
+            events.extend(event::of_overloads(&self.meter.supply, self.now));
+        }
+        events.sort_by_key(|event| event.at);
+        if log == EventLog::NonRollover {
+            // What is full takes no more.
+            events.truncate(CAPACITY);
         }
         Ok(events)
     }
@@ -375,7 +470,8 @@ impl Meter {
         let of =
             |rows: Vec<(Row, Values)>| rows.into_iter().map(|(row, values)| (row.stamp, values)).collect();
         let registers = self.row(self.now, &Content::Moment(self.now), true);
-        let (block, daily) = (self.interval_rows(&Span::All), self.daily_rows(&Span::All));
+        let (block, daily) =
+            (self.interval_rows(&Span::All, self.cleared.0), self.daily_rows(&Span::All, self.cleared.1));
         let missing = &missing;
         Ok(Held {
             registers: registers.map_err(missing)?.1,
@@ -400,7 +496,7 @@ fn nameplate() -> [LogicalName; 8] {
 }
 
 /// In the order of the dump of D1 (dlms.md 6.5).
-fn billing_columns() -> Vec<CaptureObject> {
+pub(super) fn billing_columns() -> Vec<CaptureObject> {
     let value = |name| {
         let LogicalName([_, _, _, process, ..]) = name;
         let class = if process == 6 { extended_register::CLASS } else { ClassId(3) };

@@ -1,21 +1,29 @@
 //! A meter's end of a connection in HDLC.
 
+use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use codec::apdu::{self, Apdu};
 use codec::hdlc::{Address, Parameters, ServerEvent, ServerLine, ServerLineOptions};
 use model::Instant;
 use tokio::time;
 
-use super::{IDLE, MAX_PDU, Session, SharedMeter, locked};
+use super::{IDLE, MAX_PDU, Reply, Session, SharedMeter, locked};
 
 /// The push client and the meter in HDLC.
 const PUSH_CLIENT: Address = Address::one(64);
 /// The physical device of every meter, in addresses that have one.
-const PHYSICAL: u16 = 17;
+pub(super) const PHYSICAL: u16 = 17;
 /// Information of a frame, and frames of a window: what D1 has (dlms.md 1.1), and what the standard allows.
 const PARAMETERS: [(u16, u8); 2] = [(128, 1), (1024, 7)];
+
+/// Most requests that wait while an answer takes its time; others are lost.
+const MAX_WAITING: usize = 8;
+
+/// Those of meter number `index`: every other one takes long frames and windows.
+pub(super) const fn parameters_of(index: u32) -> (u16, u8) {
+    if index.is_multiple_of(2) { PARAMETERS[0] } else { PARAMETERS[1] }
+}
 
 /// Appends a push as the frames of a meter that speaks HDLC.
 pub(crate) fn emit_push(apdu: &[u8], out: &mut Vec<u8>) {
@@ -28,12 +36,15 @@ pub(crate) fn emit_push(apdu: &[u8], out: &mut Vec<u8>) {
 pub(crate) struct Station {
     line: ServerLine,
     begun: time::Instant,
+    /// An answer that takes its time, when it goes out, and to whom; no other request is looked at meanwhile.
+    late: Option<(time::Instant, u8, Reply)>,
+    /// The requests that wait for it.
+    waiting: VecDeque<(u8, Vec<u8>)>,
 }
 
 /// What comes of what was received.
+#[derive(Default)]
 pub(crate) struct Answered {
-    /// How long it takes.
-    pub(crate) delay: Duration,
     /// Whether the connection ends, after what there is to write.
     pub(crate) ends: bool,
     /// The invoke id of a push that was confirmed.
@@ -41,9 +52,9 @@ pub(crate) struct Answered {
 }
 
 impl Station {
-    /// That of meter number `index`: every other one takes long frames and windows.
+    /// That of meter number `index`.
     pub(crate) fn of(index: u32) -> Station {
-        let (max_info, window) = if index.is_multiple_of(2) { PARAMETERS[0] } else { PARAMETERS[1] };
+        let (max_info, window) = parameters_of(index);
         let parameters = Parameters {
             max_info_transmit: max_info,
             max_info_receive: max_info,
@@ -56,12 +67,18 @@ impl Station {
             timeout: IDLE,
             max_apdu: usize::from(MAX_PDU),
         };
-        Station { line: ServerLine::new(options), begun: time::Instant::now() }
+        let (line, begun) = (ServerLine::new(options), time::Instant::now());
+        Station { line, begun, late: None, waiting: VecDeque::new() }
     }
 
     /// Takes what was received.
     pub(crate) fn take(&mut self, bytes: &[u8]) {
         self.line.handle_bytes(bytes, self.begun.elapsed());
+    }
+
+    /// When an answer that takes its time goes out; [`next`](Self::next) is to be asked again then.
+    pub(crate) fn due(&self) -> Option<time::Instant> {
+        self.late.as_ref().map(|(due, ..)| *due)
     }
 
     /// Deals with the next of it, if there is any: asks the meter where one answers.
@@ -70,17 +87,32 @@ impl Station {
         answering: Option<(&SharedMeter, &mut Session)>,
         now: Instant,
     ) -> Option<Answered> {
-        let mut answered = Answered { delay: Duration::ZERO, ends: false, confirmed: None };
-        match (self.line.poll_event()?, answering) {
+        if let Some((_, client, reply)) = self.late.take_if(|(due, ..)| *due <= time::Instant::now()) {
+            return Some(self.answer(client, &reply));
+        }
+        let waits = self.late.is_some();
+        let event = match if waits { None } else { self.waiting.pop_front() } {
+            Some((client, request)) => ServerEvent::Apdu(client, request),
+            None => self.line.poll_event()?,
+        };
+        let mut answered = Answered::default();
+        match (event, answering) {
+            (ServerEvent::Apdu(client, request), Some(_)) if waits => {
+                if self.waiting.len() < MAX_WAITING {
+                    self.waiting.push_back((client, request));
+                }
+            }
             (ServerEvent::Apdu(client, request), Some((meter, session))) => {
                 let reply = locked(meter).answer(session, client.into(), &request, now);
-                if !reply.apdu.is_empty() {
-                    // Where the link is gone meanwhile nobody waits for it.
-                    let _ = self.line.answer(client, &reply.apdu, self.begun.elapsed());
+                if reply.delay.is_zero() {
+                    return Some(self.answer(client, &reply));
                 }
-                (answered.delay, answered.ends) = (reply.delay, reply.ends);
+                self.late = Some((time::Instant::now() + reply.delay, client, reply));
             }
-            (ServerEvent::Closed(client), Some((_, session))) => session.disconnected(client.into()),
+            (ServerEvent::Closed(client), Some((_, session))) => {
+                session.disconnected(client.into());
+                self.late.take_if(|(_, of, _)| *of == client);
+            }
             (ServerEvent::Unnumbered(receipt), _) => {
                 if let Ok(Apdu::DataNotificationConfirm(id)) = apdu::parse(&receipt) {
                     answered.confirmed = Some(u64::from(id.id()));
@@ -89,6 +121,17 @@ impl Station {
             (ServerEvent::Apdu(..) | ServerEvent::Closed(_), None) => {}
         }
         Some(answered)
+    }
+
+    fn answer(&mut self, client: u8, reply: &Reply) -> Answered {
+        if let Some(pushed) = &reply.pushed {
+            self.line.push(PUSH_CLIENT.upper() as u8, pushed);
+        }
+        if !reply.apdu.is_empty() {
+            // Where the link is gone meanwhile nobody waits for it.
+            let _ = self.line.answer(client, &reply.apdu, self.begun.elapsed());
+        }
+        Answered { ends: reply.ends, confirmed: None }
     }
 
     /// Appends all that is to be written to `out`.
@@ -115,7 +158,6 @@ pub(super) async fn converse(
     loop {
         let mut ends = false;
         while let Some(answered) = station.next(Some((meter, &mut session)), clock.now()) {
-            time::sleep(answered.delay).await;
             ends |= answered.ends;
         }
         station.write(&mut out);
@@ -124,7 +166,13 @@ pub(super) async fn converse(
         if ends {
             return Ok(());
         }
-        let read = time::timeout(IDLE, stream.read(&mut incoming)).await;
+        let read = match station.due() {
+            None => time::timeout(IDLE, stream.read(&mut incoming)).await,
+            Some(due) => match time::timeout_at(due, stream.read(&mut incoming)).await {
+                Ok(read) => Ok(read),
+                Err(_) => continue,
+            },
+        };
         match read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
             0 => return Ok(()),
             length => station.take(incoming.get(..length).unwrap_or_default()),

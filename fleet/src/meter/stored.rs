@@ -7,7 +7,11 @@ use codec::cosem::india::{EVENT_STATUS_BITS, control, identity, prepaid, push, s
 use codec::cosem::{LogicalName, register};
 use profiles::Profile;
 
-use super::model::SAP_ASSIGNMENT;
+use super::IDLE;
+use super::door::CONNECTIONS;
+use super::model::{HDLC_SETUP, IMAGE_SCRIPTS, SAP_ASSIGNMENT, TARIFF_SCRIPTS, TCP_SETUP};
+use super::station::{self, PHYSICAL};
+use crate::plan::USUAL_DELAY_S;
 use crate::provision::SimulatedMeter;
 use crate::supply::{Limit, RELAY_SCRIPTS};
 
@@ -53,10 +57,11 @@ impl Stored {
         stored.prepaid(amount);
         stored.limit(meter);
         stored.calendar();
+        stored.lines(station::parameters_of(meter.index));
         for layout in &profile.push {
             stored.push_setup(layout);
         }
-        let filter = [0x18, 0x18, 0, 0, 0, 0, 0x10, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0];
+        let filter = [0x1a, 0x18, 0, 0, 0, 0, 0x10, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0];
         stored.put(push::EVENT_STATUS_FILTER, 2, |w| _ = w.bit_string(EVENT_STATUS_BITS, &filter));
         stored
     }
@@ -87,27 +92,41 @@ impl Stored {
         self.put(time::DEMAND_INTEGRATION_PERIOD, 2, |w| _ = w.u16(1800));
         self.put(time::BLOCK_CAPTURE_PERIOD, 2, |w| _ = w.u32(meter.period_s));
         self.put(time::DAILY_CAPTURE_PERIOD, 2, |w| _ = w.u32(86_400));
-        self.put(status::BILLING_DATE, 2, |w| _ = w.octet_string(&NEVER.0));
-        self.put(status::BILLING_PERIODS_AVAILABLE, 2, |w| _ = w.u32(12));
         self.put(status::BILLING_POWER_ON_DURATION, 2, |w| _ = w.u32(0));
         let (reset, pushes) = (time::DEMAND_RESET_SCRIPT, time::PUSH_SCRIPT);
-        // On the first of each month, never, and at midnight.
+        // On the first of each month; never, until it is said. What the fleet's cadence pushes has no schedule.
         let first = [0xff, 0xff, 0xff, 1, 0xff];
-        let (never, daily) = ([0xff; 5], [0xff, 0xff, 0xff, 0xff, 0xff]);
-        for (schedule, script, at, date) in [
-            (time::BILLING_SCHEDULE, reset, [0; 4], first),
-            (time::IMAGE_ACTIVATION_SCHEDULE, reset, [0xff; 4], never),
-            (time::PUSH_SCHEDULE, pushes, [0; 4], daily),
+        for (schedule, script, times) in [
+            (time::BILLING_SCHEDULE, reset, 1),
+            (time::IMAGE_ACTIVATION_SCHEDULE, IMAGE_SCRIPTS, 0),
+            (time::PUSH_SCHEDULE, pushes, 0),
         ] {
             self.put(schedule, 2, |w| _ = w.structure(2).octet_string(&script.0).u16(1));
-            self.put(schedule, 3, |w| _ = w.enum_(1));
+            self.put(schedule, 3, |w| _ = w.enum_(5));
             self.put(schedule, 4, |w| {
-                w.array(1).structure(2).octet_string(&at).octet_string(&date);
+                w.array(times);
+                (0..times).for_each(|_| _ = w.structure(2).octet_string(&[0; 4]).octet_string(&first));
             });
         }
-        for script in [reset, pushes] {
-            self.put(script, 2, |w| _ = w.array(0));
-        }
+    }
+
+    /// The numbers of ports, and what is agreed to in a link.
+    fn lines(&mut self, hdlc: (u16, u8)) {
+        let (max_info, window) = hdlc;
+        self.put(TCP_SETUP, 2, |w| _ = w.u16(4059));
+        self.put(TCP_SETUP, 3, |w| _ = w.octet_string(&[0, 0, 25, 1, 0, 255]));
+        self.put(TCP_SETUP, 4, |w| _ = w.u16(576));
+        self.put(TCP_SETUP, 5, |w| _ = w.u8(CONNECTIONS as u8));
+        self.put(TCP_SETUP, 6, |w| _ = w.u16(IDLE.as_secs() as u16));
+        // 9600 baud, and no silence within a frame over 25 ms.
+        self.put(HDLC_SETUP, 2, |w| _ = w.enum_(5));
+        self.put(HDLC_SETUP, 3, |w| _ = w.u8(window));
+        self.put(HDLC_SETUP, 4, |w| _ = w.u8(window));
+        self.put(HDLC_SETUP, 5, |w| _ = w.u16(max_info));
+        self.put(HDLC_SETUP, 6, |w| _ = w.u16(max_info));
+        self.put(HDLC_SETUP, 7, |w| _ = w.u16(25));
+        self.put(HDLC_SETUP, 8, |w| _ = w.u16(IDLE.as_secs() as u16));
+        self.put(HDLC_SETUP, 9, |w| _ = w.u16(PHYSICAL));
     }
 
     fn prepaid(&mut self, at: DateTime) {
@@ -165,7 +184,7 @@ impl Stored {
             });
             self.put(name, 5 + offset, |w| {
                 w.array(1).structure(2).u8(1).array(1);
-                w.structure(3).octet_string(&[0; 4]).octet_string(&[0, 0, 10, 0, 100, 255]).u16(1);
+                w.structure(3).octet_string(&[0; 4]).octet_string(&TARIFF_SCRIPTS.0).u16(1);
             });
         }
         self.put(name, 10, |w| _ = w.octet_string(&NEVER.0));
@@ -183,7 +202,7 @@ impl Stored {
         });
         self.put(name, 3, |w| _ = w.structure(3).enum_(0).octet_string(b"").enum_(0));
         self.put(name, 4, |w| _ = w.array(0));
-        self.put(name, 5, |w| _ = w.u16(60));
+        self.put(name, 5, |w| _ = w.u16(USUAL_DELAY_S));
         self.put(name, 6, |w| _ = w.u8(3));
         self.put(name, 7, |w| _ = w.u16(5));
     }

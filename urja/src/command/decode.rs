@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use codec::tree::{self, DecodeKeys, Framing, Node};
+use profiles::StatusBit;
 use serde_json::{Value, json};
 
 use super::BAD_INPUT;
@@ -26,7 +27,8 @@ pub(super) fn run(args: &Decode, as_json: bool) -> Result<ExitCode> {
         DecodeFraming::Apdu => Framing::Apdu,
     };
     match tree::decode(&bytes, framing, &keys) {
-        Ok(node) => {
+        Ok(mut node) => {
+            name_flags(&mut node);
             if as_json {
                 println!("{}", json_of(&node));
             } else {
@@ -63,6 +65,27 @@ fn fixed<const N: usize>(flag: &str, text: &str) -> Result<[u8; N]> {
     bytes.with_context(|| format!("{flag} takes {} hexadecimal digits", 2 * N))
 }
 
+/// Names the flags that are up in event status words and their filters: nothing else in India has 128 bits.
+fn name_flags(node: &mut Node) {
+    if let Some(word) = event_word(node) {
+        let flag = |(bit, known): (u8, Option<&StatusBit>)| Node {
+            offset: node.offset,
+            name: format!("flag {bit}").into(),
+            value: known.map_or("reserved", |known| known.name).to_owned(),
+            authentication: None,
+            children: Vec::new(),
+        };
+        node.children = StatusBit::up(&word).map(flag).collect();
+    }
+    node.children.iter_mut().for_each(name_flags);
+}
+
+fn event_word(node: &Node) -> Option<[u8; 16]> {
+    let (digits, said) = node.value.split_once(' ')?;
+    let is_word = node.name == "bit-string" && said.starts_with("(128 bits");
+    hex::decode(digits).ok()?.try_into().ok().filter(|_| is_word)
+}
+
 /// Whether a tag in the tree did not verify.
 fn refused(node: &Node) -> bool {
     node.authentication == Some(tree::Authentication::Failed) || node.children.iter().any(refused)
@@ -86,4 +109,28 @@ fn json_of(node: &Node) -> Value {
         value["children"] = node.children.iter().map(json_of).collect();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_an_event_status_word_are_named() {
+        // The alert of an Indian meter, as it was captured, with a reserved flag added.
+        let alert = "0f00ed9f39000204090a4858483635303030303109060004190900ff090c07ea06020204160f00feb60004818008100000000000\
+                     000000400000000002";
+        let mut node =
+            tree::decode(&hex::decode(alert).unwrap(), Framing::Apdu, &DecodeKeys::default()).unwrap();
+        name_flags(&mut node);
+        let text = json_of(&node).to_string();
+        for flag in [
+            r#""name":"flag 4","offset":42,"value":"low voltage""#,
+            r#""name":"flag 11","offset":42,"value":"over current""#,
+            r#""name":"flag 81","offset":42,"value":"magnetic disturbance""#,
+            r#""name":"flag 126","offset":42,"value":"reserved""#,
+        ] {
+            assert!(text.contains(flag), "{flag} is not in {text}");
+        }
+    }
 }

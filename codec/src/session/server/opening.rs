@@ -20,7 +20,7 @@ use crate::security::CryptoProvider;
 use crate::security::association::{Envelope, Incoming, Outgoing};
 use crate::security::counter::{RisingCounter, SendCounter};
 use crate::security::hls::{CHALLENGE_LEN, Challenge, MAX_CHALLENGE};
-use crate::security::keys::{AssociationKeys, Key, KeyUse};
+use crate::security::keys::{Key, KeyUse};
 
 /// The shortest challenge that is answered.
 const MIN_CHALLENGE: usize = 8;
@@ -129,7 +129,7 @@ impl<P: CryptoProvider> ServerSession<P> {
         Ok(Ciphering {
             incoming: Incoming::new(*title, security.protect(), security.received(client)),
             outgoing: Outgoing { title: *security.title(), protect: security.protect() },
-            keys: AssociationKeys::new(security.keys()),
+            keys: security.association_keys(),
             dedicated: SendCounter::of_session(),
             epoch: security.epoch(),
         })
@@ -150,7 +150,11 @@ impl<P: CryptoProvider> ServerSession<P> {
         let (provider, scratch) = (&self.provider, &mut self.scratch);
         let client_title = ciphering.as_ref().map(|ciphering| *ciphering.incoming.title());
         let plain = match ciphering {
-            Some(ciphering) => ciphering.receive(provider, client, information, security, scratch)?.1,
+            Some(ciphering) => {
+                let (style, plain) = ciphering.receive(provider, client, information, security, scratch)?;
+                style.of_one_meter()?;
+                plain
+            }
             None => information,
         };
         let request = match apdu::parse(plain) {
@@ -287,7 +291,9 @@ impl<P: CryptoProvider> ServerSession<P> {
             if ciphering.epoch != security.epoch() {
                 return Ok(None);
             }
-            ciphering.receive(&self.provider, client, information, security, &mut self.scratch)?;
+            let received =
+                ciphering.receive(&self.provider, client, information, security, &mut self.scratch)?;
+            received.0.of_one_meter()?;
         }
         self.initiate_response(association, security).map(Some)
     }

@@ -12,7 +12,7 @@ use crate::security::Keys;
 use crate::security::association::Protect;
 use crate::security::counter::{Invocation, RisingCounter, SendCounter};
 use crate::security::hls::Secret;
-use crate::security::keys::{Key, KeyId, KeyTransfer, UnwrapError};
+use crate::security::keys::{AssociationKeys, Key, KeyId, KeyTransfer, UnwrapError};
 
 /// An association that a client may open.
 #[derive(Clone, Debug)]
@@ -37,11 +37,15 @@ pub struct ServerSecurity {
     protect: Protect,
     guek: Key,
     gak: Key,
+    /// Under which what is for many meters comes, where one was given.
+    gbek: Option<Key>,
     master: Key,
     staged: BTreeMap<u8, Key>,
     epoch: u32,
     send: SendCounter,
     received: BTreeMap<u16, RisingCounter>,
+    /// The counter under the broadcast key, whoever sends.
+    broadcast: RisingCounter,
     offers: Vec<Offer>,
 }
 
@@ -64,11 +68,13 @@ impl ServerSecurity {
             protect: Protect::AuthenticatedEncrypted,
             guek,
             gak,
+            gbek: None,
             master,
             staged: BTreeMap::new(),
             epoch: 0,
             send,
             received: BTreeMap::new(),
+            broadcast: RisingCounter::after(0),
             offers,
         }
     }
@@ -89,6 +95,33 @@ impl ServerSecurity {
     #[must_use]
     pub fn keys(&self) -> Keys {
         Keys::new(*self.guek.expose(), *self.gak.expose())
+    }
+
+    /// What an association has of them: with the broadcast key, where there is one.
+    pub(super) fn association_keys(&self) -> AssociationKeys {
+        let keys = AssociationKeys::new(self.keys());
+        match &self.gbek {
+            Some(key) => keys.with_broadcast(key.clone()),
+            None => keys,
+        }
+    }
+
+    /// The same meter with a broadcast key, whose counters begin.
+    #[must_use]
+    pub fn with_broadcast(mut self, key: Key) -> Self {
+        self.gbek = Some(key);
+        self.broadcast = RisingCounter::after(0);
+        self
+    }
+
+    /// The last counter under the broadcast key.
+    #[must_use]
+    pub const fn received_broadcast(&self) -> RisingCounter {
+        self.broadcast
+    }
+
+    pub(super) const fn heard_broadcast(&mut self, counter: RisingCounter) {
+        self.broadcast = counter;
     }
 
     /// How often keys were replaced.
@@ -159,8 +192,11 @@ impl ServerSecurity {
                 Some(KeyId::Guek) => self.guek = key,
                 Some(KeyId::Gak) => self.gak = key,
                 Some(KeyId::Kek) => self.master = key,
-                // No broadcast is taken in.
-                Some(KeyId::Gbek) | None => {}
+                Some(KeyId::Gbek) => {
+                    self.gbek = Some(key);
+                    self.broadcast = RisingCounter::after(0);
+                }
+                None => {}
             }
         }
         self.epoch = self.epoch.wrapping_add(1);
@@ -174,6 +210,7 @@ impl fmt::Debug for ServerSecurity {
             .field("epoch", &self.epoch)
             .field("send", &self.send)
             .field("received", &self.received)
+            .field("broadcast", &self.broadcast)
             .finish_non_exhaustive()
     }
 }

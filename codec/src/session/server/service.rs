@@ -21,6 +21,7 @@ use crate::axdr::{Data, Value, Writer};
 use crate::cosem::association::{CLASS, CURRENT, Method};
 use crate::cursor::Cursor;
 use crate::security::hls::{self, HlsError};
+use crate::security::keys::KeyUse;
 use crate::security::{CryptoProvider, Scratch};
 
 /// Bytes before the answer of a get or an action that is not in blocks.
@@ -78,7 +79,15 @@ impl<P: CryptoProvider> ServerSession<P> {
         association.used = now;
         let request = apdu::parse(plain).map_err(|error| malformed(&error))?;
         let mut answer = Vec::new();
+        let is_broadcast = style.is_some_and(|style| style.key == KeyUse::Broadcast);
+        if is_broadcast && !matches!(request, Apdu::SetRequest(_) | Apdu::ActionRequest(_)) {
+            return Err(not_allowed());
+        }
         let done = match request {
+            // Whoever has the key of many meters has not proven who he is.
+            _ if is_broadcast && matches!(association.stage, Stage::Pending { .. }) => {
+                return Err(not_allowed());
+            }
             Apdu::ActionRequest(request) if matches!(association.stage, Stage::Pending { .. }) => {
                 association.authenticate(provider, &request, meter, &mut answer)?
             }

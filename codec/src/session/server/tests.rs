@@ -863,6 +863,106 @@ fn an_association_under_old_keys_is_over_when_another_begins_under_new_ones() {
     assert_eq!(pair.raw(&late), [0xd8, 1, 1]);
 }
 
+const BROADCAST: Style = Style { key: KeyUse::Broadcast, envelope: Envelope::Service };
+
+/// A meter that was given a broadcast key, and a client that has it.
+fn pair_with_broadcast(key: [u8; 16]) -> Pair {
+    let mut pair = Pair::new(UTILITY);
+    let mut data = vec![];
+    emit_key_transfer(&[(KeyId::Gbek, Key::new(MASTER).wrap(&Key::new(key)))], &mut data);
+    pair.meter.security.stage(&KeyTransfer::parse(axdr::parse(&data).unwrap().0).unwrap()).unwrap();
+    pair.keys = keys().with_broadcast(Key::new(key));
+    pair.associate();
+    pair
+}
+
+fn write(invoke_id: InvokeId, value: u8) -> Vec<u8> {
+    let data = [0x11, value];
+    let body = SetRequestBody::Normal(whole(SHORT), Data::new(&data).unwrap());
+    let mut request = vec![];
+    SetRequest { invoke_id, body }.emit(&mut request);
+    request
+}
+
+#[test]
+fn what_is_for_many_meters_is_done_under_the_broadcast_key_that_was_transferred() {
+    const QUIET: InvokeId = InvokeId::new(2, false, false);
+    let mut pair = pair_with_broadcast([0x66; 16]);
+    let sealed = pair.sealed(BROADCAST, &write(QUIET, 9));
+    assert_eq!(sealed[2], 0x70, "the control says that the key is that of many meters");
+    assert!(pair.raw(&sealed).is_empty());
+    assert_eq!((pair.outcome, &pair.meter.values[&SHORT][..]), (Outcome::Served, &[0x11, 9][..]));
+    let asked = pair.meter.asked;
+    let mut data = vec![];
+    Writer::new(&mut data).u8(1);
+    let body = ActionRequestBody::Normal(echo(), Some(Data::new(&data).unwrap()));
+    let sealed = pair.sealed(BROADCAST, &action(QUIET, body));
+    assert!(pair.raw(&sealed).is_empty());
+    assert_eq!(pair.meter.asked, asked + 1);
+    // One that asks for an answer has it under the key of this meter alone.
+    let sealed = pair.sealed(BROADCAST, &write(ID, 10));
+    let answer = pair.raw(&sealed);
+    assert_eq!(answer[2], 0x30);
+    assert_eq!(pair.opened(&answer), [0xc5, 1, 0xc1, 0]);
+    let sealed = pair.sealed(BROADCAST, &get(ID, GetRequestBody::Normal(whole(SHORT))));
+    assert_eq!(pair.raw(&sealed), [0xd8, 1, 1], "a value of one meter is nobody else's");
+}
+
+#[test]
+fn counters_under_the_broadcast_key_are_its_own_and_outlast_an_association() {
+    let mut pair = pair_with_broadcast([0x66; 16]);
+    let unicast = pair.meter.security.received(UTILITY).last();
+    pair.counter = 5000;
+    let first = pair.sealed(BROADCAST, &write(ID, 1));
+    let answer = pair.raw(&first);
+    pair.opened(&answer);
+    assert_eq!(pair.meter.security.received_broadcast().last(), Some(5000));
+    assert_eq!(pair.meter.security.received(UTILITY).last(), unicast);
+    assert_eq!(pair.raw(&first), [0xd8, 1, 6, 0, 0, 0x13, 0x89], "once");
+    // Lower counters are new under the key of this meter alone.
+    pair.counter = 100;
+    assert_eq!(pair.read(SHORT), [0x11, 1]);
+    pair.associate();
+    assert_eq!(pair.raw(&first), [0xd8, 1, 6, 0, 0, 0x13, 0x89], "nor in another association");
+    pair.counter = 5001;
+    let next = pair.sealed(BROADCAST, &write(ID, 2));
+    assert!(!pair.raw(&next).is_empty());
+    assert_eq!(pair.meter.values[&SHORT], [0x11, 2]);
+}
+
+#[test]
+fn whoever_has_only_the_broadcast_key_opens_and_proves_nothing() {
+    let mut pair = pair_with_broadcast([0x66; 16]);
+    let mut none = Pair::new(UTILITY);
+    none.associate();
+    none.keys = keys().with_broadcast(Key::new([0x66; 16]));
+    let sealed = none.sealed(BROADCAST, &write(ID, 9));
+    assert_eq!(none.raw(&sealed), [0xd8, 1, 5], "a meter without the key");
+    pair.keys = keys().with_broadcast(Key::new([0x67; 16]));
+    let forged = pair.sealed(BROADCAST, &write(ID, 9));
+    assert_eq!(pair.raw(&forged), [0xd8, 1, 5]);
+    pair.keys = keys().with_broadcast(Key::new([0x66; 16]));
+    // An AARQ whose initiate is under it.
+    let information = pair.sealed(BROADCAST, &INITIATE.encode());
+    let mut aarq = vec![];
+    Aarq {
+        context: ApplicationContext::LogicalNameCiphered,
+        calling_ap_title: Some(&HEAD_END),
+        mechanism: Mechanism::Manufacturer,
+        authentication_value: Some(&[0x77; 16]),
+        user_information: Some(&information),
+    }
+    .emit(&mut aarq);
+    assert_eq!(pair.raw(&aarq), [0xd8, 1, 1]);
+    // Before the passes are done.
+    let aarq = pair.aarq(&INITIATE, Some(&[0x77; 16]));
+    pair.raw(&aarq);
+    assert_eq!(pair.outcome, Outcome::Opened { pending: true });
+    let sealed = pair.sealed(BROADCAST, &write(ID, 9));
+    assert_eq!(pair.raw(&sealed), [0xd8, 1, 1]);
+    assert_eq!(pair.meter.values[&SHORT], [0x11, 7]);
+}
+
 #[test]
 fn a_released_association_answers_no_more() {
     for ciphered_release in [false, true] {
