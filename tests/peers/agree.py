@@ -16,10 +16,12 @@ HERE = pathlib.Path(__file__).parent
 KEYS = ("000102030405060708090a0b0c0d0e0f", "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf")
 TITLE = "505852000000aa01"
 BOTH = ("gurux", "dlms-cosem")
+# Blocks of 200 bytes, and rows by entry.
+CANNOT = {("entry", "dlms-cosem"), ("image", "dlms-cosem"), ("firmware", "dlms-cosem")}
 # Flags of the meter, flags of the client, and what a stack cannot do.
 WHOLE = (
-    (("--hls", "2"), ("--mechanism", "2"), {("entry", "dlms-cosem"), ("image", "dlms-cosem")}),
-    (("--hls", "5"), ("--mechanism", "5"), {("entry", "dlms-cosem"), ("image", "dlms-cosem")}),
+    (("--hls", "2"), ("--mechanism", "2"), CANNOT),
+    (("--hls", "5"), ("--mechanism", "5"), CANNOT),
     (("--hls", "5", "--image-block", "64", "--lose-image-block", "5", "--mode", "3", "--deviation", "none"),
      ("--mechanism", "5", "range", "entry", "clock", "relay", "image"), {("entry", "dlms-cosem")}),
     (("--deviation", "-330", "--period", "900", "--mode", "2"), ("range", "entry", "clock", "relay", "events"),

@@ -15,6 +15,7 @@ from meter_objects import COUNTERS, DENIED, FIRMWARE, OK, READER, UTILITY, Objec
 
 PUBLIC = 16
 CURRENT = "0.0.40.0.0.255"
+FIRMWARE_SECURITY = "0.0.43.0.5.255"
 UNDEFINED, INCONSISTENT, WRONG_TYPE, NO_LONG_GET, NO_LONG_SET, WRONG_BLOCK = 4, 9, 12, 16, 18, 19
 NOT_POSSIBLE, NOT_SUPPORTED, OTHER_REASON, DECIPHERING, COUNTER = 1, 2, 3, 5, 6
 
@@ -350,6 +351,10 @@ class Session:
             return True
         return kind == 8 or name in ("0.0.96.1.0.255", "0.0.96.1.2.255", "0.0.42.0.0.255", *COUNTERS.values())
 
+    def may_change(self, o):
+        """Client 80 is there for the image alone, and for its own keys."""
+        return self.client == UTILITY or self.client == FIRMWARE and (o.kind == 18 or o.name == FIRMWARE_SECURITY)
+
     def association(self):
         objects = [o for o in self.meter.objects.values() if self.may_see(o.kind, o.name)]
         context = bytearray.fromhex("60857405080103" if self.ciphered else "60857405080101")
@@ -360,7 +365,7 @@ class Session:
         return made
 
     def listed(self, o):
-        writes = self.client in (UTILITY, FIRMWARE)
+        writes = self.may_change(o)
         attributes = array(
             structure(GXInt8(i), GXEnum(3 if writes and i in o.writes else 1), None)
             for i in sorted({1, *o.reads, *o.writes}))
@@ -398,7 +403,7 @@ class Session:
         found = self.find(kind, name)
         if isinstance(found, int):
             return found
-        if self.client not in (UTILITY, FIRMWARE) or index not in found.writes:
+        if not self.may_change(found) or index not in found.writes:
             return DENIED
         tags, write = found.writes[index]
         try:
@@ -428,7 +433,7 @@ class Session:
         found = self.find(kind, name)
         if isinstance(found, int):
             return found, None
-        if self.client not in (UTILITY, FIRMWARE) or index not in found.methods:
+        if not self.may_change(found) or index not in found.methods:
             return DENIED, None
         return found.methods[index](parameter), None
 
