@@ -347,7 +347,7 @@ impl Decoder<'_> {
                     break;
                 }
                 let other = self.open(glo, &entry, Tried::replaced(replaced), now, buffers);
-                if !other.is_doubtful() {
+                if !other.is_doubtful() || opened.is_nonsense() && !other.is_nonsense() {
                     opened = other;
                 }
             }
@@ -497,6 +497,17 @@ impl Attempt {
         match &self.0 {
             Ok(verified) => !self.1 && verified.push.is_err(),
             Err(error) => matches!(error, SecurityError::Tag),
+        }
+    }
+
+    /// Whether nothing came out that could be read. A push that can be read and does not fit its profile was not made by
+    /// chance: it has its keys, and its receipt.
+    fn is_nonsense(&self) -> bool {
+        match &self.0 {
+            Ok(verified) => {
+                verified.push.as_ref().is_err_and(|unfit| unfit.reason == QuarantineReason::Undecodable)
+            }
+            Err(_) => true,
         }
     }
 }

@@ -266,12 +266,17 @@ async fn without_a_tag_the_keys_that_make_sense_of_a_frame_are_taken() {
     let new = old.with_keys_of(100);
     let world = World::of(&[&old]).await;
     world.rekey(&new, june(6, 0, 0)).await;
-    let encrypted = |meter: &Meter, counter: u32, hour: u8| {
-        let apdu = meter.block(june(4, hour, 0), 5);
+    let encrypted = |meter: &Meter, counter: u32, end: model::Instant| {
+        let apdu = meter.block(end, 5);
         wrap(&meter.protect(codec::security::SecurityControl::ENCRYPTED, counter, &apdu))
     };
-    assert_eq!(world.disposition(encrypted(&old, 7, 1)).await, Disposition::Accepted);
-    assert_eq!(world.disposition(encrypted(&new, 1, 2)).await, Disposition::Accepted);
+    let at = |meter: &Meter, counter: u32, hour: u8| encrypted(meter, counter, june(4, hour, 0));
+    assert_eq!(world.disposition(at(&old, 7, 1)).await, Disposition::Accepted);
+    assert_eq!(world.disposition(at(&new, 1, 2)).await, Disposition::Accepted);
+    // One that cannot be used makes sense as well: it is kept for good, and its meter told so.
+    let acked = world.send(encrypted(&old, 8, "2099-01-01T00:30:00+05:30".parse().unwrap())).await;
+    let far = Disposition::Quarantined(QuarantineReason::FarAhead);
+    assert_eq!((acked.disposition, acked.confirm.is_some()), (far, true));
     let epochs: Vec<u16> = world
         .journaled()
         .into_iter()
