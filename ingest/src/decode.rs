@@ -175,13 +175,7 @@ impl Decoder<'_> {
             counter: None,
             push: self.plaintext(&raw, &entry, true, received_at, &mut buffers.known),
         });
-        let content = known.map_or_else(
-            || {
-                let detail = format!("system title {title} is not registered");
-                Content::Evidence(Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail })
-            },
-            Content::Verified,
-        );
+        let content = known.map_or_else(|| Content::Evidence(unregistered(title)), Content::Verified);
         let frame = Frame { source, received_at, digest: crate::digest(&raw), raw, title: Some(title) };
         Decoded { frame, content }
     }
@@ -286,18 +280,24 @@ impl Decoder<'_> {
         received: &Received,
     ) -> Result<(SystemTitle, Verified), Refusal> {
         let title = received.identity.ok_or_else(|| nameless("event-notification-request"))?;
-        let known = self.keys.with(title, |entry| {
+        let read = |entry: &Entry<'_>| self.event(event, entry, false, received.received_at);
+        self.unciphered(title, "an event", read).unwrap_or_else(|| Err((Some(title), unregistered(title))))
+    }
+
+    /// What is not ciphered, of the meter with a title, where its policy takes that; `None` where there is no such meter.
+    fn unciphered(
+        &self,
+        title: SystemTitle,
+        what: &str,
+        read: impl FnOnce(&Entry<'_>) -> Result<Push, Unfit>,
+    ) -> Option<Result<(SystemTitle, Verified), Refusal>> {
+        self.keys.with(title, |entry| {
             if !security::plain_allowed(entry.policy) {
-                let detail = "an event in the clear is refused by policy authenticated".to_owned();
+                let detail = format!("{what} in the clear is refused by policy authenticated");
                 return Err(refused(title, &entry, QuarantineReason::PolicyRefused, detail));
             }
-            let push = self.event(event, &entry, false, received.received_at);
-            let (meter, key_epoch) = (entry.meter, entry.key_epoch);
+            let (meter, key_epoch, push) = (entry.meter, entry.key_epoch, read(&entry));
             Ok((title, Verified { meter, key_epoch, taken_until: None, counter: None, push }))
-        });
-        known.unwrap_or_else(|| {
-            let detail = format!("system title {title} is not registered");
-            Err((Some(title), Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
         })
     }
 
@@ -419,17 +419,8 @@ impl Decoder<'_> {
         let body = push.body();
         let device = normalize::device_id(&body).unwrap_or_default();
         let title = received.identity.or_else(|| self.keys.title_of_device(device));
-        let known = title.and_then(|title| {
-            self.keys.with(title, |entry| {
-                if !security::plain_allowed(entry.policy) {
-                    let detail = "a push in the clear is refused by policy authenticated".to_owned();
-                    return Err(refused(title, &entry, QuarantineReason::PolicyRefused, detail));
-                }
-                let push = self.push(push, &entry, false, received.received_at);
-                let (meter, key_epoch) = (entry.meter, entry.key_epoch);
-                Ok((title, Verified { meter, key_epoch, taken_until: None, counter: None, push }))
-            })
-        });
+        let read = |entry: &Entry<'_>| self.push(push, entry, false, received.received_at);
+        let known = title.and_then(|title| self.unciphered(title, "a push", read));
         known.unwrap_or_else(|| {
             let detail = format!("no meter is registered for device id {device:?}");
             Err((None, Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }))
@@ -558,6 +549,12 @@ fn name_of(apdu: &Apdu<'_>) -> String {
 fn nameless(what: &str) -> Refusal {
     let detail = format!("{what} names no sender, and the link belongs to no meter");
     (None, Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail })
+}
+
+/// What a meter sent that is not there.
+fn unregistered(title: SystemTitle) -> Evidence {
+    let detail = format!("system title {title} is not registered");
+    Evidence { meter: None, reason: QuarantineReason::UnknownTitle, detail }
 }
 
 fn shifted(error: Error, by: usize) -> Error {
