@@ -346,7 +346,7 @@ fn recharge_until(field: &Field, gone: &AtomicBool) -> Vec<Overtaken> {
         let position = recharge(&field.served.data, &account, &payment);
         let records = position.saturating_sub(durable);
         recharges.push(Overtaken { records, seconds: began.elapsed().as_secs_f64() });
-        std::thread::park_timeout(Duration::from_millis(100));
+        std::thread::park_timeout(Duration::from_millis(if full() { 100 } else { 20 }));
     }
     recharges
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use ingest::{MqttOptions, NodeTopic, PollFraming, PollOptions, TcpOptions, UdpOptions};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::runtime::{Builder, EnterGuard, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,17 +37,31 @@ pub struct Doors {
     stop_http: CancellationToken,
     tasks: TaskTracker,
     http_tasks: TaskTracker,
+    /// Of the admin socket, health and metrics: where thousands of meters wait to be read, a recharge and an operator's
+    /// question must not wait behind them.
+    office: Threads,
+    /// Of pages and SQL: a heavy statement must delay neither a meter's acknowledgement nor a recharge.
     #[cfg(feature = "query")]
-    query_runtime: QueryRuntime,
+    query: Threads,
 }
 
-/// The runtime of pages and SQL; when it goes, what still runs on it is let go, not waited for.
-#[cfg(feature = "query")]
-#[derive(Default)]
-struct QueryRuntime(Option<tokio::runtime::Runtime>);
+/// A runtime beside that of the meters; when it goes, what still runs on it is let go, not waited for.
+struct Threads(Option<Runtime>);
 
-#[cfg(feature = "query")]
-impl Drop for QueryRuntime {
+impl Threads {
+    fn start(name: &str, count: usize) -> Result<Threads> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(count).enable_all().thread_name(name).build();
+        Ok(Threads(Some(runtime.with_context(|| format!("threads {name}"))?)))
+    }
+
+    /// Sockets that are opened while the guard lives belong to this runtime.
+    fn enter(&self) -> Option<EnterGuard<'_>> {
+        self.0.as_ref().map(Runtime::enter)
+    }
+}
+
+impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -70,8 +85,9 @@ impl Doors {
             stop_http: CancellationToken::new(),
             tasks: TaskTracker::new(),
             http_tasks: TaskTracker::new(),
+            office: Threads::start("office", 1)?,
             #[cfg(feature = "query")]
-            query_runtime: QueryRuntime::default(),
+            query: Threads::start("query", 2)?,
         };
         doors.open_admin(node);
         doors.open_health(node)?;
@@ -109,6 +125,7 @@ impl Doors {
         let closed = |error: anyhow::Error| {
             tracing::error!(error = format!("{error:#}"), "the admin socket is closed")
         };
+        let _office = self.office.enter();
         // Bound before anybody is told that the head-end is ready.
         let listener = match admin::bind(&node.config.data.dir) {
             Ok(listener) => listener,
@@ -124,6 +141,7 @@ impl Doors {
 
     fn open_health(&mut self, node: &Node) -> Result<()> {
         let metrics = telemetry::metrics()?;
+        let _office = self.office.enter();
         let Some(listener) = listen(node.config.health.listen, "health.listen")? else { return Ok(()) };
         self.health = Some(listener.local_addr()?);
         let router = health::router(node.clone(), metrics);
@@ -132,31 +150,14 @@ impl Doors {
         Ok(())
     }
 
-    /// Pages and SQL run on a runtime of their own: a heavy statement must not delay a meter's acknowledgement.
     #[cfg(feature = "query")]
     fn open_http(&mut self, node: &Node) -> Result<()> {
+        let _query = self.query.enter();
         let Some(listener) = listen(node.config.http.listen, "http.listen")? else { return Ok(()) };
         self.http = Some(listener.local_addr()?);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .thread_name("query")
-            .build()
-            .context("query runtime")?;
-        let listener = listener.into_std()?;
         let router = crate::adapter::pages(node).merge(query::router(node.engine.clone()));
-        let (limits, stop) = (Limits::of(&node.config.http), self.stop_http.clone());
-        let served = runtime.spawn(async move {
-            let listener = TcpListener::from_std(listener)?;
-            web::serve(listener, router, limits, "http", stop).await;
-            Ok::<(), std::io::Error>(())
-        });
-        self.http_tasks.spawn(async move {
-            if let Ok(Err(error)) = served.await {
-                tracing::error!(%error, "pages and SQL are closed");
-            }
-        });
-        self.query_runtime = QueryRuntime(Some(runtime));
+        let limits = Limits::of(&node.config.http);
+        self.http_tasks.spawn(web::serve(listener, router, limits, "http", self.stop_http.clone()));
         Ok(())
     }
 
