@@ -496,7 +496,7 @@ fn decode_all(pushes: Vec<(MeterId, Keys, Vec<u8>)>) -> Result<Vec<Fact>, Void> 
             pushed_at: normalized.pushed_at,
             readings: normalized.readings,
             event_word: normalized.event_word,
-            raw: frame,
+            raw: frame.into(),
         }));
     }
     Ok(facts)

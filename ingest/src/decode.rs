@@ -2,6 +2,7 @@
 //! this order. Nothing here changes any state, so a forged frame leaves no trace but evidence; whether a counter was
 //! used before is judged by the journal thread, before what is decoded here has any effect.
 
+use bytes::Bytes;
 use codec::apdu::ciphered::{Ciphered, GeneralCiphering, Scope, Service};
 use codec::apdu::{self, Apdu, DataNotification, EventNotification, GeneralGlo, LongInvokeId};
 use codec::axdr::Known;
@@ -62,7 +63,7 @@ pub(crate) struct Frame {
     pub(crate) received_at: Instant,
     pub(crate) digest: Digest,
     /// The bytes as received.
-    pub(crate) raw: Vec<u8>,
+    pub(crate) raw: Bytes,
     /// The title it claims, or is known to belong to.
     pub(crate) title: Option<SystemTitle>,
 }
@@ -156,7 +157,7 @@ impl Decoder<'_> {
             source: received.source,
             received_at: received.received_at,
             digest: crate::digest(&received.bytes),
-            raw: received.bytes.into(),
+            raw: received.bytes,
             title,
         };
         Decoded { frame, content }
@@ -167,7 +168,7 @@ impl Decoder<'_> {
     #[cold]
     pub(crate) fn decode_opened(&self, opened: OpenedPush, buffers: &mut Buffers) -> Decoded {
         let OpenedPush { source, received_at, title, apdu } = opened;
-        let raw = apdu.into_inner();
+        let raw = Bytes::from(apdu.into_inner());
         let known = self.keys.with(title, |entry| Verified {
             meter: entry.meter,
             key_epoch: entry.key_epoch,

@@ -288,7 +288,7 @@ fn quarantined(frame: Frame, evidence: Evidence, confirm: Option<LongInvokeId>) 
         reason: evidence.reason,
         detail: evidence.detail,
         digest: frame.digest,
-        raw: frame.raw,
+        raw: frame.raw.into(),
     });
     let disposition = Disposition::Quarantined(evidence.reason);
     Judged { disposition, confirm, becomes: Becomes::Fact(fact) }
@@ -311,7 +311,7 @@ mod tests {
             source: Source::Tcp,
             received_at: Instant(0),
             digest: Digest([bytes; 16]),
-            raw: vec![bytes],
+            raw: vec![bytes].into(),
             title: Some(SystemTitle([7; 8])),
         }
     }

@@ -22,7 +22,7 @@ use std::fmt;
 
 use codec::apdu::{AttributeDescriptor, EventNotification};
 use codec::axdr::{DateTime, Elements, Iter, Value};
-use model::{Calendar, Channel, EventWord, Instant, ObisCode, Reading, ReadingKind, Values};
+use model::{Calendar, Channel, EventWord, Instant, ObisCode, Reading, ReadingKind, Readings, Values};
 use profiles::{Column, Profile, PushKind, PushLayout, Stamps, Target};
 
 use number::Number;
@@ -48,7 +48,7 @@ pub struct Normalized {
     /// The clock in the head of the body, where it can be read.
     pub pushed_at: Option<Instant>,
     /// The readings, in the order of the rows.
-    pub readings: Vec<Reading>,
+    pub readings: Readings,
     /// The event status word.
     pub event_word: Option<EventWord>,
 }
@@ -323,7 +323,7 @@ struct RowReader<'p> {
     before: Option<Stamp>,
     /// Values of the row before, by column; none where there is one row only.
     cells: Vec<Option<Number>>,
-    readings: Vec<Reading>,
+    readings: Readings,
     event_word: Option<EventWord>,
 }
 
@@ -338,7 +338,7 @@ impl<'p> RowReader<'p> {
             to_end_s: if start { profile.period_s } else { 0 },
             before: None,
             cells: Vec::new(),
-            readings: Vec::new(),
+            readings: Readings::new(),
             event_word: None,
         }
     }
@@ -363,7 +363,6 @@ impl<'p> RowReader<'p> {
             return Err(mismatch(place, Expected::Clock, type_of(&head.clock)));
         }
         let place = |column| Place { element: Some(HEAD + column), row: None };
-        self.readings.reserve_exact(1);
         let values = self.values(head.rest.iter(), place)?;
         self.keep(stamp, values);
         Ok(())

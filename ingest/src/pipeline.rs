@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ledger::{Fold, Outcome};
 use model::{Calendar, Fact, Position};
 use profiles::Profile;
@@ -66,6 +67,9 @@ const FOLD_GROUPS: usize = 4096;
 /// Bytes of records that may wait for the fold before no more frames are taken. The fold may fall behind for a while,
 /// as where every core is busy with Parquet; what is durable is to be acknowledged meanwhile.
 const FOLD_BYTES: usize = 32 << 20;
+/// Frames that came together from so many on keep the buffer that they were read into: most of it is theirs. Of fewer a
+/// copy is kept, or each frame of a quiet connection would hold a buffer of some KiB until it is through.
+const SHARING: usize = 8;
 /// Batches of frames that may wait for the store of waiting frames.
 const WAITING_BATCHES: usize = 64;
 /// Largest record: a frame of 64 KiB whose body is the largest buffer that [`crate::normalize::MAX_ROWS`] admits.
@@ -475,7 +479,14 @@ impl Core {
             if frames.len() > 1 {
                 decoder.touch(frames.iter());
             }
-            frames.into_iter().map(|received| decoder.decode(received, &mut desk.buffers)).collect()
+            let share = frames.len() >= SHARING;
+            let decode = |mut received: Received| {
+                if !share {
+                    received.bytes = Bytes::copy_from_slice(&received.bytes);
+                }
+                decoder.decode(received, &mut desk.buffers)
+            };
+            frames.into_iter().map(decode).collect()
         };
         self.queue(decoded, permit)
     }

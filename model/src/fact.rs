@@ -5,10 +5,12 @@
 //! its records. Each kind and version has golden bytes in the tests, so a layout cannot change unnoticed. An unknown
 //! kind or version is refused by name.
 
+use bytes::Bytes;
+
 use crate::bytes::{DecodeError, Reader, Writer};
 use crate::{
     AccountId, CivilDay, Digest, EventWord, Instant, MeterId, OutboxId, Paise, Position, Quality, Reading,
-    ReadingKind, Source, SystemTitle, Values,
+    ReadingKind, Readings, Source, SystemTitle, Values,
 };
 
 /// A fact with its place and its time: what the fold is given.
@@ -63,11 +65,11 @@ pub struct AcceptedFrame {
     /// The clock in the push body, if it had one that could be read.
     pub pushed_at: Option<Instant>,
     /// The readings it brought.
-    pub readings: Vec<Reading>,
+    pub readings: Readings,
     /// The event status word it brought.
     pub event_word: Option<EventWord>,
-    /// The frame's bytes as received.
-    pub raw: Vec<u8>,
+    /// The frame's bytes as received. Frames that came together may share one buffer, which lives as long as any of them.
+    pub raw: Bytes,
 }
 
 /// A redelivery that got past the ring of recent digests.
@@ -464,7 +466,7 @@ fn read_frame(r: &mut Reader<'_>) -> Result<AcceptedFrame, DecodeError> {
         pushed_at: r.option("pushed_at", |r| r.instant("pushed_at"))?,
         readings: read_readings(r)?,
         event_word: r.option("event_word", |r| r.array("event_word").map(EventWord))?,
-        raw: r.blob("raw")?.to_vec(),
+        raw: Bytes::copy_from_slice(r.blob("raw")?),
     })
 }
 
@@ -477,7 +479,7 @@ fn write_reading(w: &mut Writer<'_>, reading: &Reading) {
     w.values(&reading.values);
 }
 
-fn read_readings(r: &mut Reader<'_>) -> Result<Vec<Reading>, DecodeError> {
+fn read_readings(r: &mut Reader<'_>) -> Result<Readings, DecodeError> {
     let count = r.u16("readings")?;
     (0..count).map(|_| read_reading(r)).collect()
 }

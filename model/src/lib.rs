@@ -27,7 +27,7 @@ pub use fact::{
 };
 pub use ids::{AccountId, AccountNumber, Digest, MeterId, ObisCode, OutboxId, Position, SystemTitle};
 pub use money::{MicroRupees, Paise, Ppm};
-pub use reading::{EventWord, Quality, Rank, Reading, ReadingKind};
+pub use reading::{EventWord, Quality, Rank, Reading, ReadingKind, Readings};
 pub use row::Row;
 pub use source::{Source, SourceCounts};
 pub use time::{Calendar, CivilDay, CivilMonth, Instant};

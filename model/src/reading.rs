@@ -1,5 +1,7 @@
 //! Readings: what a meter said of one interval, one day or one moment.
 
+use smallvec::SmallVec;
+
 use crate::{Digest, Instant, Values};
 
 /// The profile a reading belongs to (IS 15959 block load, daily load, instantaneous).
@@ -40,6 +42,9 @@ pub struct Reading {
     /// The channels.
     pub values: Values,
 }
+
+/// The readings of a frame. One alone, which most pushes bring, takes no memory of its own.
+pub type Readings = SmallVec<[Reading; 1]>;
 
 /// Event status word (IS 15959 0.0.94.91.18.255): 128 flags, bit 0 is the most significant of the first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -128,11 +128,11 @@ fn an_event_word_needs_no_clock_and_a_row_without_values_is_no_reading() {
     writer.structure(4).octet_string(b"x").octet_string(&EVENT.0).null().bit_string(128, &[0x10]);
     let normalized = read(&body, &profile("is15959-d1")).unwrap();
     assert!(normalized.event_word.unwrap().bit(3));
-    assert_eq!((normalized.pushed_at, normalized.readings), (None, vec![]));
+    assert_eq!((normalized.pushed_at, normalized.readings), (None, Readings::new()));
     let empty = nested(DAILY, 1, |w| {
         w.structure(5).date_time(midnight(1)).null().null().null().null();
     });
-    assert_eq!(read(&empty, &profile("is15959-d1")).unwrap().readings, []);
+    assert_eq!(read(&empty, &profile("is15959-d1")).unwrap().readings, Readings::new());
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Fold {
             reason: QuarantineReason::NoTerms,
             detail: String::new(),
             digest: frame.digest,
-            raw: frame.raw.clone(),
+            raw: frame.raw.to_vec(),
         };
         self.quarantined(record, &evidence, out)
     }

@@ -24,9 +24,9 @@ fn samples() -> Vec<(Fact, &'static str)> {
                 late: true,
                 digest,
                 pushed_at: Some(Instant(5)),
-                readings: vec![reading],
+                readings: [reading].into(),
                 event_word: Some(EventWord([1; 16])),
-                raw: vec![0xDB, 8],
+                raw: vec![0xDB, 8].into(),
             }),
             "01010900000000000000070000000102000167452301\
              01abababababababababababababababab010500000000000000010001\

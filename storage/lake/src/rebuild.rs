@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use model::row::{EventRow, FrameRow, QuarantineRow, ReadingRow};
 use model::{
     AcceptedFrame, CivilDay, Digest, EventWord, Fact, MeterId, Position, QuarantinedFrame, Reading,
@@ -168,7 +169,7 @@ impl Window {
             pushed_at,
             readings: readings.into_iter().map(|(kind, reading)| reading_of(kind, reading)).collect(),
             event_word,
-            raw: Vec::new(),
+            raw: Bytes::new(),
         })
     }
 }
