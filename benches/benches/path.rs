@@ -40,8 +40,8 @@ const FLIPPED: usize = 500;
 /// What is asked of any head-end: interval rows a second.
 const YARDSTICK_ROWS: f64 = 300_000.0;
 /// Pushes that the peer is given: some seconds of its work.
-const PEER_SINGLES: usize = 20_000;
-const PEER_DAYS: usize = 1_500;
+const PEER_SINGLES: usize = 50_000;
+const PEER_DAYS: usize = 8_000;
 const PEER_ROUNDS: usize = 3;
 const TAG_LEN: usize = 12;
 
