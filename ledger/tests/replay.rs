@@ -249,9 +249,9 @@ fn frame_of(position: Position, rows: &[&Row]) -> Record {
                 late: row.late,
                 digest: row.digest,
                 pushed_at: None,
-                readings: readings.clone(),
+                readings: readings.clone().into(),
                 event_word: None,
-                raw: vec![],
+                raw: vec![].into(),
             }),
         )),
         Row::Quarantine(row) => Some((

@@ -356,9 +356,9 @@ pub(crate) fn frame(meter: u32, counter: u32, readings: Vec<Reading>) -> Accepte
         late: false,
         digest: Digest(digest),
         pushed_at: None,
-        readings,
+        readings: readings.into(),
         event_word: None,
-        raw: vec![1, 2, 3],
+        raw: vec![1, 2, 3].into(),
     }
 }
 

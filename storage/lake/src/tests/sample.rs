@@ -118,9 +118,9 @@ impl Market {
             late: self.below(9) == 0,
             digest: Digest(digest),
             pushed_at: None,
-            readings,
+            readings: readings.into(),
             event_word: None,
-            raw: Vec::new(),
+            raw: Vec::new().into(),
         }
     }
 
@@ -194,7 +194,7 @@ impl Market {
             }
         }
         if contested {
-            frame.raw = vec![0xDB, 8, 1];
+            frame.raw = vec![0xDB, 8, 1].into();
         }
         let fact = Fact::Frame(frame);
         if contested {
@@ -276,7 +276,7 @@ impl Market {
         frame.pushed_at = Some(pushed_at);
         frame.event_word = Some(word);
         if is_fresh {
-            frame.raw = vec![0xDB, 8, 2];
+            frame.raw = vec![0xDB, 8, 2].into();
         }
         let position = Position(self.position);
         let mut rows = vec![Row::Frame(frame_row(position, self.now, &frame, false))];
