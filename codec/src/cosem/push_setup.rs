@@ -173,6 +173,9 @@ codes! {
     }
 }
 
+/// Elements of what is sent of an object, in version 2.
+const OF_VERSION_2: usize = 6;
+
 /// What is sent of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushObject<'a> {
@@ -214,7 +217,6 @@ pub enum Restriction<'a> {
 
 impl<'a> Wire<'a> for PushObject<'a> {
     fn read(field: Field<'a>) -> Result<Self, ValueError> {
-        const OF_VERSION_2: usize = 6;
         if field.structure()?.len() != OF_VERSION_2 {
             return Ok(Self { attribute: Wire::read(field)?, part: None });
         }
@@ -232,7 +234,7 @@ impl<'a> Wire<'a> for PushObject<'a> {
     fn write(&self, writer: &mut Writer<'_>) {
         let Some(Part { restriction, columns }) = &self.part else { return self.attribute.write(writer) };
         let CaptureObject { class, name, attribute, data_index } = &self.attribute;
-        writer.structure(6);
+        writer.structure(OF_VERSION_2);
         class.write(writer);
         name.write(writer);
         attribute.write(writer);
