@@ -170,6 +170,23 @@ fn rows_of_a_profile_are_chosen_by_its_own_time_by_number_and_from_the_newest_ba
         }
         assert!(read(&["--last", "100000"]).len() >= known, "{profile}");
     }
+    let events = meters.read(0, &["events-control", "--last", "2"]);
+    let code = events["columns"].as_array().unwrap().iter().position(|column| !column["names"].is_null());
+    let code = code.unwrap();
+    assert_eq!(events["columns"][code]["names"]["302"], "load switch connected", "{events}");
+    assert_eq!(events["rows"][1][code], 302, "{events}");
+    let shown = |what: &str| {
+        let out = urja(&meters.data, &["read", &meters.serials[0], what]);
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let shown_events = shown("events-control");
+    assert!(shown_events.contains("\t301 load switch disconnected\n"), "{shown_events}");
+    assert!(shown_events.ends_with("\t302 load switch connected\n"), "{shown_events}");
+    assert_eq!(shown("1:0.0.96.11.6.255"), "302 load switch connected\n");
+    let filter = meters.read(0, &["event-filter"]);
+    let up = filter["value"].as_str().unwrap().matches('1').count();
+    assert_eq!(filter["flags"].as_array().unwrap().len(), up, "{filter}");
+    assert!(shown("event-filter").contains("\nflag 81 magnetic disturbance\n"), "{filter}");
     let said =
         refusal(&meters.data, &["read", &meters.serials[0], "nameplate", "--from", "2026-01-01T00:00"]);
     assert!(said.contains("no column of time") && said.contains("--entries"), "{said}");
@@ -290,6 +307,9 @@ fn what_a_meter_refuses_is_said_in_its_words_with_what_to_try() {
     assert!(said.contains("it is supplied"), "{said}");
     let said = refusal(&meters.data, &["read", serial, "3:1.0.99.99.99.255:2"]);
     assert!(said.contains("the meter refused: ") && said.contains("no such object or attribute"), "{said}");
+    // The client for firmware has no block transfer.
+    let said = refusal(&meters.data, &["read", serial, "15:0.0.40.0.0.255:2", "--client", "80"]);
+    assert!(said.contains("pdu-too-long") && said.contains("as the utility client is"), "{said}");
     let csv = dir.path().join("fleet/access.csv");
     let text = std::fs::read_to_string(&csv).unwrap();
     let mut line: Vec<String> = text.lines().nth(1).unwrap().split(',').map(str::to_owned).collect();

@@ -505,10 +505,24 @@ impl Attempt {
 }
 
 /// The title that a ciphered push in a wrapper bears where most do; it is looked at properly later.
-fn title_at_first_sight(received: &Received) -> Option<SystemTitle> {
+pub(crate) fn title_at_first_sight(received: &Received) -> Option<SystemTitle> {
     match received.bytes.get(HEADER_LEN..)? {
         [apdu::GENERAL_GLO, 8, rest @ ..] => rest.first_chunk().map(|title| SystemTitle(*title)),
         _ => None,
+    }
+}
+
+/// Whether a frame in a wrapper is under a global key, has a tag, and leaves out whose it is. With the right title the tag
+/// says whether that is right; without a tag a wrong guess would spend a counter of the wrong meter.
+pub(crate) fn is_untitled(frame: &[u8]) -> bool {
+    const GLO_EVENT: u8 = Service::EventNotificationRequest.ciphered_tag(Scope::Global);
+    let Some(apdu @ ([GLO_EVENT, ..] | [apdu::GENERAL_GLO, 0, ..])) = frame.get(HEADER_LEN..) else {
+        return false;
+    };
+    match apdu::parse_with_title(apdu, Some(&SystemTitle::default().0)) {
+        Ok(Apdu::GeneralGlo(glo)) => glo.security_control().authenticated(),
+        Ok(Apdu::Ciphered(event)) => event.security_control().authenticated(),
+        _ => false,
     }
 }
 

@@ -32,7 +32,7 @@ use codec::apdu::{self, Apdu};
 use codec::hdlc;
 use codec::wrapper::Wrapper;
 use metrics::{counter, gauge};
-use model::{MeterId, Source};
+use model::{MeterId, Source, SystemTitle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +41,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::decode::{is_untitled, title_at_first_sight};
 use crate::framing::{Item, NoFrame, StreamDecoder};
 use crate::received::{Acked, Framing, Lost, Received, Tickets};
 use crate::reply::ReturnPath;
@@ -261,7 +262,8 @@ impl Drop for Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {
     Nobody,
-    One(MeterId),
+    /// With its title, where the frame that proved it said it first thing.
+    One(MeterId, Option<SystemTitle>),
     Several,
 }
 
@@ -486,14 +488,20 @@ impl Connection {
     fn together(&self) -> usize {
         match self.behind {
             Behind::Nobody => 1,
-            Behind::One(_) | Behind::Several if self.unproven == 0 => TOGETHER,
-            Behind::One(_) | Behind::Several => UNPROVEN_ROW.saturating_sub(self.unproven).max(1) as usize,
+            Behind::One(..) | Behind::Several if self.unproven == 0 => TOGETHER,
+            Behind::One(..) | Behind::Several => UNPROVEN_ROW.saturating_sub(self.unproven).max(1) as usize,
         }
     }
 
     fn received(&self, bytes: Bytes, framing: Framing) -> Received {
         let received_at = self.pipeline.clock().now();
-        Received { source: Source::Tcp, received_at, framing, bytes, identity: None }
+        // What names nobody is tried under the keys of the one meter that is known here: its tag decides. Nothing else is
+        // bound to that meter, for others may be behind the same concentrator.
+        let identity = match self.behind {
+            Behind::One(_, title) if framing == Framing::Wrapper && is_untitled(&bytes) => title,
+            _ => None,
+        };
+        Received { source: Source::Tcp, received_at, framing, bytes, identity }
     }
 
     /// Submits frames in their order, and leaves none.
@@ -523,10 +531,12 @@ impl Connection {
         let places = Arc::clone(&self.unacknowledged).acquire_many_owned(count);
         let places = places.await.map_err(|_| End::Broken)?;
         let ways: Vec<_> = frames.iter().map(|frame| ReturnPath::of(&frame.bytes)).collect();
+        // Before anything is proven a frame goes alone.
+        let title = frames.first().filter(|_| self.behind == Behind::Nobody).and_then(title_at_first_sight);
         let tickets = self.submitter.submit_all(frames).await.map_err(|_| End::Stopped)?;
         for meter in &tickets.proven {
             if let Some(meter) = meter {
-                self.proven(*meter, line);
+                self.proven(*meter, title, line);
             }
             // Other connections of the address may hide behind genuine ones, or this one behind a new connection.
             self.unproven = if meter.is_some() { 0 } else { self.unproven.saturating_add(1) };
@@ -537,10 +547,10 @@ impl Connection {
     }
 
     /// A meter has proved itself; most often the same one again.
-    fn proven(&mut self, meter: MeterId, line: &Arc<Line>) {
+    fn proven(&mut self, meter: MeterId, title: Option<SystemTitle>, line: &Arc<Line>) {
         let behind = match self.behind {
-            Behind::Nobody => Behind::One(meter),
-            Behind::One(known) if known != meter => Behind::Several,
+            Behind::Nobody => Behind::One(meter, title),
+            Behind::One(known, _) if known != meter => Behind::Several,
             behind => behind,
         };
         if self.behind == behind {

@@ -6,11 +6,12 @@ use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
 use codec::axdr::{Data, DateTime, Value};
 use codec::cosem::disconnect_control::ControlState;
 use codec::cosem::india::events::EventLog;
-use codec::cosem::india::{control, identity, prepaid, profile, register, scaler, time};
+use codec::cosem::india::{control, identity, prepaid, profile, push, register, scaler, time};
 use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::{Effect, Error};
 use ingest::{Client, MeterSession, SessionError};
+use profiles::{Event, StatusBit};
 use registry::{MeterAccess, Reader};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -26,7 +27,7 @@ const PROFILE_CLASS: u16 = 7;
 const RELAY_CLASS: u16 = 70;
 
 /// Objects by name: class, logical name, attribute.
-const OBJECTS: [(&str, u16, LogicalName, i8); 20] = [
+const OBJECTS: [(&str, u16, LogicalName, i8); 22] = [
     ("clock", CLOCK_CLASS, time::CLOCK, 2),
     ("serial", 1, identity::SERIAL_NUMBER, 2),
     ("device-id", 1, identity::DEVICE_ID, 2),
@@ -44,6 +45,8 @@ const OBJECTS: [(&str, u16, LogicalName, i8); 20] = [
     ("relay", RELAY_CLASS, control::RELAY, 3),
     ("relay-mode", RELAY_CLASS, control::RELAY, 4),
     ("load-limit", 71, control::LOAD_LIMIT, 3),
+    ("event-word", 1, push::EVENT_STATUS_WORD, 2),
+    ("event-filter", 1, push::EVENT_STATUS_FILTER, 2),
     ("payment-mode", 1, prepaid::PAYMENT_MODE, 2),
     ("balance", 1, prepaid::BALANCE_AMOUNT, 2),
     ("balance-time", 1, prepaid::BALANCE_TIME, 2),
@@ -352,7 +355,38 @@ async fn object(
         _ => None,
     };
     let unit = scaler.map(|(_, unit)| unit.symbol());
-    Ok(json!({ "value": cell(value.data().value(), scaler), "unit": unit }))
+    let value = value.data().value();
+    let mut said = json!({ "value": cell(value, scaler), "unit": unit });
+    if is_event_code(name, attribute)
+        && let Some(called) = event_name(&said["value"])
+    {
+        said["name"] = json!(called);
+    }
+    if [push::EVENT_STATUS_WORD, push::EVENT_STATUS_FILTER].contains(&name)
+        && let Some(word) = event_word(value)
+    {
+        let flag =
+            |(bit, known): (u8, Option<&StatusBit>)| json!({ "bit": bit, "name": known.map(|bit| bit.name) });
+        said["flags"] = StatusBit::up(&word).map(flag).collect();
+    }
+    Ok(said)
+}
+
+/// Whether this attribute is the code of an event.
+fn is_event_code(name: LogicalName, attribute: i8) -> bool {
+    attribute == 2 && EventLog::ALL.iter().any(|log| log.latest_code() == name)
+}
+
+/// What the event of a code is called, where that is known.
+fn event_name(code: &Json) -> Option<&'static str> {
+    let code = code.as_u64()?.try_into().ok()?;
+    Event::of(code).map(|event| event.name)
+}
+
+/// The 128 bits of an event status word.
+fn event_word(value: Value<'_>) -> Option<[u8; 16]> {
+    let Value::BitString(bits) = value else { return None };
+    bits.bytes().try_into().ok().filter(|_| bits.bits() == 128)
 }
 
 fn scaler_unit(value: Value<'_>) -> Option<(i8, Unit)> {

@@ -11,8 +11,8 @@ class! {
     attributes AttributeValue<'a> {
         /// The name of the object, which is also the second element of its pushes.
         1 LogicalName logical_name: LogicalName,
-        /// What is sent, in this order. The elements are those of capture objects.
-        2 PushObjectList push_object_list: List<'a, CaptureObject>,
+        /// What is sent, in this order.
+        2 PushObjectList push_object_list: List<'a, PushObject<'a>>,
         /// Where to, and how.
         3 SendDestinationAndMethod send_destination_and_method: SendDestination<'a>,
         /// When it may be sent; empty is always.
@@ -170,6 +170,110 @@ codes! {
         GlobalUnicastEncryption = 0,
         /// Global broadcast encryption key.
         GlobalBroadcastEncryption = 1,
+    }
+}
+
+/// Elements of what is sent of an object, in version 2.
+const OF_VERSION_2: usize = 6;
+
+/// What is sent of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushObject<'a> {
+    /// The attribute.
+    pub attribute: CaptureObject,
+    /// Which part of a buffer (version 2); `None` in the versions that send whole attributes.
+    pub part: Option<Part<'a>>,
+}
+
+/// Which part of a buffer is sent. The shapes are the standard's as others have them: unconfirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// Which rows.
+    pub restriction: Restriction<'a>,
+    /// Which columns; none stands for all.
+    pub columns: List<'a, CaptureObject>,
+}
+
+/// Which rows of a buffer are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restriction<'a> {
+    /// All.
+    None,
+    /// Those of these days, as the maker writes them: date or date-time, both included.
+    ByDate {
+        /// The first.
+        from: &'a [u8],
+        /// The last.
+        to: &'a [u8],
+    },
+    /// Those of these numbers, both included.
+    ByEntry {
+        /// The first.
+        from: u32,
+        /// The last.
+        to: u32,
+    },
+}
+
+impl<'a> Wire<'a> for PushObject<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        if field.structure()?.len() != OF_VERSION_2 {
+            return Ok(Self { attribute: Wire::read(field)?, part: None });
+        }
+        let [class, name, attribute, data_index, restriction, columns] = field.fields::<OF_VERSION_2>()?;
+        let attribute = CaptureObject {
+            class: Wire::read(class)?,
+            name: Wire::read(name)?,
+            attribute: Wire::read(attribute)?,
+            data_index: Wire::read(data_index)?,
+        };
+        let part = Part { restriction: Wire::read(restriction)?, columns: Wire::read(columns)? };
+        Ok(Self { attribute, part: Some(part) })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        let Some(Part { restriction, columns }) = &self.part else { return self.attribute.write(writer) };
+        let CaptureObject { class, name, attribute, data_index } = &self.attribute;
+        writer.structure(OF_VERSION_2);
+        class.write(writer);
+        name.write(writer);
+        attribute.write(writer);
+        data_index.write(writer);
+        restriction.write(writer);
+        columns.write(writer);
+    }
+}
+
+impl<'a> Wire<'a> for Restriction<'a> {
+    fn read(field: Field<'a>) -> Result<Self, ValueError> {
+        let [kind, rows] = field.fields()?;
+        let code = match kind.value() {
+            Value::Enum(code) | Value::U8(code) => code,
+            _ => return Err(kind.mismatch("enum")),
+        };
+        match code {
+            0 => NoData::read(rows).map(|_| Self::None),
+            1 => {
+                let [from, to] = rows.fields()?;
+                Ok(Self::ByDate { from: Wire::read(from)?, to: Wire::read(to)? })
+            }
+            2 => {
+                let [from, to] = rows.fields()?;
+                Ok(Self::ByEntry { from: Wire::read(from)?, to: Wire::read(to)? })
+            }
+            _ => Err(kind.error(ValueErrorKind::Range("a kind of restriction"))),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.structure(2);
+        match self {
+            Self::None => _ = writer.enum_(0).null(),
+            Self::ByDate { from, to } => {
+                _ = writer.enum_(1).structure(2).octet_string(from).octet_string(to);
+            }
+            Self::ByEntry { from, to } => _ = writer.enum_(2).structure(2).u32(*from).u32(*to),
+        }
     }
 }
 

@@ -18,7 +18,9 @@ use super::image_transfer::TransferStatus;
 use super::profile_generic::{
     Buffer, CaptureObject, Column, EntryDescriptor, RangeDescriptor, Selection, SortMethod,
 };
-use super::push_setup::{Backoff, MessageType, RepetitionDelay, SendDestination, TransportService};
+use super::push_setup::{
+    Backoff, MessageType, Part, PushObject, RepetitionDelay, Restriction, SendDestination, TransportService,
+};
 use super::register::{ScalerUnit, Unit, times_power_of_ten};
 use super::script_table::ScriptReference;
 use super::security_setup::{KeyId, Policy, PolicyV0, Suite, WrappedKey};
@@ -477,7 +479,7 @@ fn a_calendar_of_two_zones_reads_by_season_week_and_day() {
 }
 
 #[test]
-fn a_push_setup_says_where_to_and_how_often() {
+fn a_push_setup_says_what_where_to_and_how_often() {
     golden(
         "0203 1600 090A 5B3A3A315D3A34303539 1600",
         push_setup::send_destination_and_method,
@@ -486,6 +488,29 @@ fn a_push_setup_says_where_to_and_how_often() {
             destination: b"[::1]:4059",
             message: MessageType::Axdr,
         },
+    );
+    const CLOCKS: &[CaptureObject] = &[CaptureObject::clock(CLOCK)];
+    let sent = |part| &*Box::leak(Box::new([PushObject { attribute: CLOCKS[0], part }]));
+    let listed = |hex: &str, part| golden(hex, push_setup::push_object_list, List::new(sent(part)));
+    let clock = "120008 0906 0000010000FF 0F02 120000";
+    listed(&std::format!("0101 0204 {clock}"), None);
+    let of = |restriction, columns| Some(Part { restriction, columns: List::new(columns) });
+    listed(&std::format!("0101 0206 {clock} 0202 1600 00 0100"), of(Restriction::None, &[]));
+    listed(
+        &std::format!("0101 0206 {clock} 0202 1602 0202 0600000001 0600000046 0100"),
+        of(Restriction::ByEntry { from: 1, to: 70 }, &[]),
+    );
+    listed(
+        &std::format!("0101 0206 {clock} 0202 1601 0202 0905 07EA0601FF 0905 07EA0602FF 0101 0204 {clock}"),
+        of(Restriction::ByDate { from: &[0x07, 0xea, 6, 1, 0xff], to: &[0x07, 0xea, 6, 2, 0xff] }, CLOCKS),
+    );
+    refused(
+        push_setup::push_object_list(value(&std::format!("0101 0206 {clock} 0202 1603 00 0100"))),
+        "class 40 attribute 2 push_object_list element 0.4.0: integer does not fit a kind of restriction",
+    );
+    refused(
+        push_setup::push_object_list(value(&std::format!("0101 0205 {clock} 0202 1600 00"))),
+        "class 40 attribute 2 push_object_list element 0: expected 4 elements, found 5",
     );
     golden("12003C", push_setup::repetition_delay, RepetitionDelay::Seconds(60));
     golden(

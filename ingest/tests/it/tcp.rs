@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use codec::security::SecurityControl;
+use codec::security::association::Envelope;
+use codec::security::keys::KeyUse;
 use ingest::{TcpOptions, serve_tcp};
 use model::{Channel, Fact, QuarantineReason, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,8 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::frames::{Meter, june};
+use crate::frames::{Meter, june, wrap};
 use crate::lake::first_values;
+use crate::told::{sealed, untitled, word};
 use crate::world::{World, assert_conserved, within};
 
 struct Served {
@@ -184,6 +188,54 @@ async fn silent_and_slow_connections_are_closed() {
         rest(&mut stream).await;
         served.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_nobody_is_the_meters_that_proved_itself_where_its_tag_says_so_and_there_is_one_alone() {
+    let (meter, other) = (Meter::new(1), Meter::new(2));
+    let world = World::of(&[&meter, &other]).await;
+    let served = Served::new(&world, TcpOptions::default()).await;
+    let mut stream = served.connect().await;
+    let event = |meter: &Meter, counter: u32| {
+        let first = counter.to_be_bytes()[3];
+        wrap(&sealed(meter, KeyUse::Unicast, Envelope::Service, counter, &word(first)))
+    };
+    // Which bits of the words that were taken came so far, and why others were not.
+    let taken = |world: &World| {
+        let mut words = Vec::new();
+        let mut refused = Vec::new();
+        for (fact, _) in world.journaled() {
+            match fact {
+                Fact::Frame(frame) => words.extend(frame.event_word.map(|word| word.0[0])),
+                Fact::Quarantined(kept) => refused.push(kept.reason),
+                _ => {}
+            }
+        }
+        (words, refused)
+    };
+    let proves = |meter: &Meter, counter: u32| {
+        meter.frame(counter, &meter.block(june(5, 11, 0).plus_seconds(1800 * i64::from(counter)), counter))
+    };
+    stream.write_all(&event(&meter, 1)).await.unwrap();
+    stream.write_all(&proves(&meter, 2)).await.unwrap();
+    exactly(&mut stream, meter.receipt().len()).await;
+    stream.write_all(&event(&meter, 3)).await.unwrap();
+    let push = meter.protect(SecurityControl::AUTHENTICATED_ENCRYPTED, 4, &word(4));
+    stream.write_all(&wrap(&untitled(push))).await.unwrap();
+    stream.write_all(&event(&other, 5)).await.unwrap();
+    // Without a tag nothing would say that it is another's.
+    let untagged = meter.protect(SecurityControl::ENCRYPTED, 6, &word(6));
+    stream.write_all(&wrap(&untitled(untagged))).await.unwrap();
+    stream.write_all(&wrap(&word(7))).await.unwrap();
+    stream.write_all(&proves(&other, 8)).await.unwrap();
+    exactly(&mut stream, other.receipt().len()).await;
+    stream.write_all(&event(&meter, 9)).await.unwrap();
+    stream.write_all(&proves(&meter, 10)).await.unwrap();
+    exactly(&mut stream, meter.receipt().len()).await;
+    let unknown = QuarantineReason::UnknownTitle;
+    let refused = vec![unknown, QuarantineReason::TagMismatch, unknown, unknown, unknown];
+    assert_eq!(taken(&world), (vec![3, 4], refused));
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

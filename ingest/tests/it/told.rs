@@ -30,7 +30,7 @@ fn event((class, instance, attribute): (u16, [u8; 6], i8), time: Option<DateTime
 }
 
 /// An event status word with this first byte.
-fn word(first_byte: u8) -> Vec<u8> {
+pub(crate) fn word(first_byte: u8) -> Vec<u8> {
     let (mut value, mut bits) = (Vec::new(), [0; 16]);
     bits[0] = first_byte;
     Writer::new(&mut value).bit_string(128, &bits);
@@ -58,7 +58,7 @@ fn keys(meter: &Meter) -> AssociationKeys {
 }
 
 /// The ciphered form of its service, or general, under this key.
-fn sealed(meter: &Meter, key: KeyUse, envelope: Envelope, counter: u32, plain: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(meter: &Meter, key: KeyUse, envelope: Envelope, counter: u32, plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     Outgoing { title: meter.title.0, protect: Protect::AuthenticatedEncrypted }
         .seal(&RustCrypto, &keys(meter), key, envelope, invocation(counter), plain, &mut out)
@@ -81,7 +81,7 @@ fn general_ciphering(meter: &Meter, key: MessageKey<'_>, counter: u32, plain: &[
 }
 
 /// With the title left out.
-fn untitled(mut general_glo: Vec<u8>) -> Vec<u8> {
+pub(crate) fn untitled(mut general_glo: Vec<u8>) -> Vec<u8> {
     general_glo.drain(2..10);
     general_glo[1] = 0;
     general_glo

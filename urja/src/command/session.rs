@@ -25,7 +25,7 @@ pub(super) async fn read(config: &Config, args: &cli::Read, as_json: bool) -> Re
     let answer = request(config, "/admin/read", &body).await?;
     print(as_json, &answer, || match answer["columns"].as_array() {
         Some(columns) => table(columns, &answer["rows"]),
-        None => format!("{} {}", shown(&answer["value"]), answer["unit"].as_str().unwrap_or_default()),
+        None => value(&answer),
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -56,7 +56,20 @@ async fn request(config: &Config, path: &str, body: &Value) -> Result<Value> {
     answer?.json()
 }
 
-/// Columns under each other, a tab between: for people and for `cut`.
+/// A value with its unit or its name, and what is up in it in lines of their own.
+fn value(answer: &Value) -> String {
+    let behind = [&answer["unit"], &answer["name"]].into_iter().find_map(Value::as_str);
+    let mut out = shown(&answer["value"]);
+    if let Some(behind) = behind.filter(|behind| !behind.is_empty()) {
+        out += &format!(" {behind}");
+    }
+    for flag in answer["flags"].as_array().into_iter().flatten() {
+        out += &format!("\nflag {} {}", shown(&flag["bit"]), flag["name"].as_str().unwrap_or("reserved"));
+    }
+    out
+}
+
+/// Columns under each other, a tab between: for people and for `cut`. A code has its name behind it.
 fn table(columns: &[Value], rows: &Value) -> String {
     let head = columns.iter().map(|column| match column["unit"].as_str() {
         Some(unit) if !unit.is_empty() => format!("{} {unit}", shown(&column["object"])),
@@ -64,7 +77,14 @@ fn table(columns: &[Value], rows: &Value) -> String {
     });
     let mut out = head.collect::<Vec<_>>().join("\t");
     for row in rows.as_array().into_iter().flatten() {
-        let cells = row.as_array().into_iter().flatten().map(shown);
+        let named = |(at, cell): (usize, &Value)| {
+            let names = columns.get(at).and_then(|column| column["names"].get(cell.to_string()));
+            match names.and_then(Value::as_str) {
+                Some(name) => format!("{} {name}", shown(cell)),
+                None => shown(cell),
+            }
+        };
+        let cells = row.as_array().into_iter().flatten().enumerate().map(named);
         out += &format!("\n{}", cells.collect::<Vec<_>>().join("\t"));
     }
     out

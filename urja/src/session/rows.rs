@@ -12,7 +12,10 @@ use codec::session::client::{Error, OwnedData};
 use ingest::{MeterSession, SessionError};
 use serde_json::{Value as Json, json};
 
-use super::{BEGINNING, END, PROFILE_CLASS, ReadRequest, cell, meter_time, problem, scaler_unit, whole};
+use super::{
+    BEGINNING, END, PROFILE_CLASS, ReadRequest, cell, event_name, is_event_code, meter_time, problem,
+    scaler_unit, whole,
+};
 use crate::problem::Problem;
 
 /// Which rows.
@@ -207,13 +210,20 @@ fn made_good(
     Ok(made)
 }
 
+/// Columns and rows. A cell with the code of an event stays that number; what the codes are called stands with their column.
 fn table(columns: &[CaptureObject], scalers: &[Option<(i8, Unit)>], rows: Vec<Json>) -> Json {
-    let column = |(column, scaler): (&CaptureObject, &Option<(i8, Unit)>)| {
+    let column = |(at, (column, scaler)): (usize, (&CaptureObject, &Option<(i8, Unit)>))| {
         let CaptureObject { class, name, attribute, .. } = column;
         let unit = scaler.map(|(_, unit)| unit.symbol());
-        json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit })
+        let mut said = json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit });
+        if is_event_code(*name, *attribute) {
+            let codes = rows.iter().filter_map(|row| row.get(at));
+            let names = codes.filter_map(|code| Some((code.to_string(), json!(event_name(code)?))));
+            said["names"] = Json::Object(names.collect());
+        }
+        said
     };
-    let columns: Vec<Json> = columns.iter().zip(scalers).map(column).collect();
+    let columns: Vec<Json> = columns.iter().zip(scalers).enumerate().map(column).collect();
     json!({ "columns": columns, "rows": rows })
 }
 
@@ -269,6 +279,16 @@ mod tests {
         assert!(made_good(too_short.data().value(), &[CLOCK, ENERGY], &[None, None], 0).is_err());
         let rows = made_good(of_nothing.data().value(), &[], &[], 0).unwrap();
         assert_eq!(rows[0][1], "+5", "a difference is shown as one where its column is not known");
+    }
+
+    #[test]
+    fn the_codes_of_events_stay_numbers_and_have_their_names_with_the_column() {
+        let code = CaptureObject::whole(ClassId(1), EventLog::Voltage.latest_code(), 2);
+        let rows = vec![json!(["2026-06-01T23:59:00", 7]), json!([null, 889]), json!([null, null])];
+        let table = table(&[CLOCK, code], &[None, None], rows.clone());
+        assert_eq!(table["columns"][1]["names"], json!({ "7": "over voltage" }));
+        assert_eq!(table["columns"][0].get("names"), None);
+        assert_eq!(table["rows"], Json::Array(rows));
     }
 
     #[test]

@@ -146,7 +146,9 @@ impl Error {
                     "the sending counter is behind what the meter has seen; read it as public client and associate again"
                 }
                 ServiceError::Deciphering => "check the global keys and the system title of this client",
-                ServiceError::PduTooLong => "ask for less at once",
+                ServiceError::PduTooLong => {
+                    "what was asked or its answer is longer than one APDU: ask for less at once, or as a client with block transfer, as the utility client is"
+                }
                 _ if matches!(exception.state, StateError::ServiceNotAllowed) => {
                     "the meter has no association with this client any more; associate again"
                 }
