@@ -363,8 +363,11 @@ impl Connection {
             let reading = async {
                 self.make_room(begun.max(held)).await;
                 let rest = begun.map_or(0, |length| length - buffer.len());
-                buffer.reserve(rest.max(room));
-                reader.read_buf(buffer).await
+                // What is left of a buffer is used up: frames that came together hold all of theirs until they are through.
+                let left = buffer.capacity() - buffer.len();
+                buffer.reserve(if left < room / 4 { rest.max(room) } else { rest });
+                let offered = buffer.capacity() - buffer.len();
+                (reader.read_buf(buffer).await, offered)
             };
             let read = tokio::select! {
                 read = timeout_at(deadline.0, reading) => read,
@@ -377,11 +380,12 @@ impl Connection {
             };
             match read {
                 Err(_) => return deadline.1,
-                Ok(Err(_)) => return End::Broken,
-                Ok(Ok(0)) => return End::Peer,
+                Ok((Err(_), _)) => return End::Broken,
+                Ok((Ok(0), _)) => return End::Peer,
                 // A meter sends a frame now and then, a concentrator all it has.
-                Ok(Ok(read)) => {
-                    room = if read < room || self.slow { READ } else { (room * 2).min(MOST_READ) };
+                Ok((Ok(read), offered)) => {
+                    room =
+                        if read < offered.min(room) || self.slow { READ } else { (room * 2).min(MOST_READ) };
                 }
             }
             ask = None;
