@@ -212,9 +212,9 @@ fn made_good(
 
 /// Columns and rows. A cell with the code of an event stays that number; what the codes are called stands with their column.
 fn table(columns: &[CaptureObject], scalers: &[Option<(i8, Unit)>], rows: Vec<Json>) -> Json {
-    let column = |(at, (column, scaler)): (usize, (&CaptureObject, &Option<(i8, Unit)>))| {
-        let CaptureObject { class, name, attribute, .. } = column;
-        let unit = scaler.map(|(_, unit)| unit.symbol());
+    let units = scalers.iter().map(|scaler| scaler.map(|(_, unit)| unit.symbol()));
+    let column = |(at, unit): (usize, Option<&str>)| {
+        let CaptureObject { class, name, attribute, .. } = &columns[at];
         let mut said = json!({ "object": format!("{class}:{name}:{attribute}"), "unit": unit });
         if is_event_code(*name, *attribute) {
             let codes = rows.iter().filter_map(|row| row.get(at));
@@ -223,7 +223,7 @@ fn table(columns: &[CaptureObject], scalers: &[Option<(i8, Unit)>], rows: Vec<Js
         }
         said
     };
-    let columns: Vec<Json> = columns.iter().zip(scalers).enumerate().map(column).collect();
+    let columns: Vec<Json> = units.take(columns.len()).enumerate().map(column).collect();
     json!({ "columns": columns, "rows": rows })
 }
 
