@@ -84,7 +84,7 @@ impl Field {
         let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
         let first = field.capacity();
         let seconds = if full() { 10.0 } else { 0.8 };
-        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 12);
+        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 8);
         field
     }
 
@@ -296,10 +296,9 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     let after = field.capacity();
     let capacity = (before.rate() + after.rate()) / 2.0;
     let ratio = goodput / capacity;
-    // What may be in memory at once, by the configuration: the queue, 32 MiB of records and a group on their way to the
-    // fold, which take twice that with their decoded readings, rows that wait for a commit, rows in one, its Parquet; and
-    // what the allocator keeps of each.
-    let bound = 128 * MIB + 2 * 33 * MIB + 3 * 32 * MIB + 96 * MIB;
+    // What may be in memory at once, by the configuration: the queue, ten groups on their way to the fold with their
+    // decoded readings, rows that wait for a commit, rows in one, its Parquet; and what the allocator keeps of each.
+    let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
     println!(
         "midnight: resident {} MiB before, at most {} MiB, bound {} MiB above",
         rss / MIB,
