@@ -1,15 +1,19 @@
 //! The binary as a process.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{shared_deadline, wait_for};
+
+/// Among arguments of `urja serve`: a free port of the address that this one has for itself.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 const BINARY: &str = env!("CARGO_BIN_EXE_urja");
 
@@ -38,7 +42,7 @@ pub fn urja_into(data: &Path, args: &[&str], file: &Path) {
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// `urja serve` on free ports.
+/// `urja serve` on free ports of an address of its own.
 pub struct Served {
     child: Child,
     /// The data directory.
@@ -241,22 +245,19 @@ impl Drop for Served {
     }
 }
 
-/// The binary as `urja serve` on free ports, and the length of its log before.
+/// The binary as `urja serve` at free ports of an address of its own, and the length of its log before.
 fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)], log: &Path) -> (Child, u64) {
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     let logged = stderr.metadata().unwrap().len();
-    let free = ["tcp", "udp", "http", "health"].map(|door| format!("--{door}"));
-    let ports: Vec<&str> = free
-        .iter()
-        .filter(|door| !args.contains(&door.as_str()))
-        .flat_map(|door| [door.as_str(), "127.0.0.1:0"])
-        .collect();
+    let free = format!("{}:0", address_of_its_own());
+    let doors = ["--tcp", "--udp", "--http", "--health"];
+    let doors = doors.into_iter().filter(|door| !args.contains(door)).flat_map(|door| [door, &free]);
     let child = Command::new(BINARY)
         .arg("--data")
         .arg(data)
         .arg("serve")
-        .args(ports)
-        .args(args)
+        .args(doors)
+        .args(args.iter().map(|&arg| if arg == ANY_PORT { &free } else { arg }))
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -264,6 +265,15 @@ fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)], log: &Path) -> (Child
         .spawn()
         .unwrap();
     (child, logged)
+}
+
+/// A loopback address that no other head-end of these tests has or had: who still sends to one that has ended, as meters
+/// do until they are answered, would else reach the next that is given its port.
+fn address_of_its_own() -> Ipv4Addr {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let part = |number: u32| u8::try_from(1 + number % 254).unwrap();
+    Ipv4Addr::new(127, part(std::process::id()), part(number / 254), part(number))
 }
 
 /// Whether all threads of a process are stopped.
