@@ -52,7 +52,8 @@ fn every_fault_over_a_broker_is_noticed_and_the_next_read_is_right() {
     let dir = tempfile::tempdir().unwrap();
     let (seed, _) = seeded("meter faults");
     let served = Served::start(&dir.path().join("data"), &["--broker", "127.0.0.1:0"]);
-    let broker = MqttTarget::new("127.0.0.1", served.address("broker").port());
+    let broker = served.address("broker");
+    let broker = MqttTarget::new(&broker.ip().to_string(), broker.port());
     let mut options = FleetOptions::new(seed, METERS, "2026-04-01".parse().unwrap());
     options.mix = Mix { transport_policy_ppm: 0, ..Mix::default() };
     options.faults = Faults::NONE;

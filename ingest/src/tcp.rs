@@ -52,10 +52,10 @@ use crate::{Admission, Admitted, Pipeline, Sessions, Submitter, telemetry};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for frames that are not durable yet.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// Bytes read at once, after the first read at least; a frame up to this size takes no part of [`PARTIAL_BYTES`].
+/// Bytes read at once from a meter; a frame up to this size takes no part of [`PARTIAL_BYTES`].
 const READ: usize = 4096;
-/// Bytes read at first: thousands of connections may have sent no more than the head of a long frame.
-const FIRST_READ: usize = 1024;
+/// Bytes read at once before anything is proven: thousands of strangers may have sent no more than the head of a frame.
+const UNPROVEN_READ: usize = 1024;
 /// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
 /// claims takes no memory that others could fill too.
 const PARTIAL_BYTES: usize = 8 << 20;
@@ -64,7 +64,7 @@ const PARTIAL_BYTES: usize = 8 << 20;
 const UNPROVEN_ROW: u32 = 8;
 /// Frames submitted together while all are proven: their places in memory are waited for beside each other.
 const TOGETHER: usize = 32;
-/// Bytes read at once from a sender that has sent as much as was read before.
+/// Bytes read at once from a meter that has sent as much as was read before.
 const MOST_READ: usize = 16 * 1024;
 /// Connections that are asked at once who they are: after a restart thousands dial in, and strangers may.
 const IDENTIFYING: usize = 256;
@@ -314,11 +314,14 @@ impl Connection {
         let (pending, to_answer) = mpsc::channel(self.options.max_unacknowledged.max(1));
         let line = Line::new(self.peer, pending.downgrade());
         let open = Open { line, sessions: self.sessions.clone() };
-        let answering = answer(writer, to_answer, self.options.frame_timeout);
-        let reading = self.read(reader, &open.line, pending, shutdown);
+        let patience = self.options.frame_timeout;
         // Reading ends first and drops its end of the channel; answering ends when all is answered, or when the peer
-        // takes no receipts, which then ends reading too.
-        let (end, ()) = tokio::join!(reading, answering);
+        // takes no receipts, which then ends reading too. Both are made in place: a connection would else take their
+        // memory twice.
+        let (end, ()) = tokio::join!(
+            self.read(reader, &open.line, pending, shutdown),
+            answer(writer, to_answer, patience)
+        );
         counter!(telemetry::TCP_CLOSED, "reason" => end.name()).increment(1);
         tracing::debug!(peer = %self.peer, reason = end.name(), "connection closed");
     }
@@ -354,7 +357,7 @@ impl Connection {
     ) -> End {
         let opened = Instant::now();
         let mut deadline = (opened + self.options.first_byte_timeout, End::FirstByteTimeout);
-        let mut room = FIRST_READ;
+        let mut room = UNPROVEN_READ;
         let after = self.options.identify_after;
         let mut ask = Some(opened + after).filter(|_| !after.is_zero() && self.sessions.is_some());
         loop {
@@ -384,8 +387,11 @@ impl Connection {
                 Ok((Ok(0), _)) => return End::Peer,
                 // A meter sends a frame now and then, a concentrator all it has.
                 Ok((Ok(read), offered)) => {
-                    room =
-                        if read < offered.min(room) || self.slow { READ } else { (room * 2).min(MOST_READ) };
+                    room = match self.behind {
+                        Behind::Nobody => UNPROVEN_READ,
+                        _ if read < offered.min(room) || self.slow => READ,
+                        _ => (room * 2).min(MOST_READ),
+                    };
                 }
             }
             ask = None;
@@ -393,7 +399,9 @@ impl Connection {
                 Ok(progress) => progress,
                 Err(end) => return end,
             };
-            if progress == Progress::Whole {
+            if progress == Progress::Whole && self.room.is_some() {
+                // Its memory goes before its room does, and not only once there is more to read.
+                *buffer = BytesMut::from(&buffer[..]);
                 self.room = None;
             }
             let now = Instant::now();
