@@ -84,7 +84,8 @@ impl Field {
         let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
         let first = field.capacity();
         let seconds = if full() { 10.0 } else { 0.8 };
-        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 8);
+        // Three rounds of three windows, and one for what a storm does besides.
+        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 10);
         field
     }
 
