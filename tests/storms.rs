@@ -434,9 +434,9 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
 
 #[test]
 fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
-    let field = Field::new("reconnect", &[], &[]);
-    let sessions = scaled(9_000, 600);
-    let spread_ms = scaled(10_000, 500) as u64;
+    let field = Field::new("reconnect", &[("URJA_LISTEN__MAX_CONNECTIONS_PER_ADDRESS", "16000")], &[]);
+    let sessions = scaled(15_000, 600);
+    let spread_ms = scaled(30_000, 500) as u64;
     let to = field.tcp();
     let delays: Arc<Vec<u64>> = Arc::new(
         (0..sessions as u64)
