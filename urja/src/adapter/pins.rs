@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use ingest::{Clock as _, Pipeline};
 use lake::Frozen;
 use ledger::Fold;
+use model::view::{Standing, Tally};
 use model::{AccountId, MeterId, Position};
 use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, Wants};
 use registry::Registry;
@@ -73,12 +74,19 @@ impl Pins for NodePins {
         let begun = Instant::now();
         let (lake, taken_at) = (self.lake.clone(), self.clock.now());
         // The closure runs when everything that was durable before it is folded; nothing moves while it runs. What takes
-        // its time is made of the two afterwards, so that the fold goes on.
-        let look = self.pipeline.look(move |fold| (fold.clone(), lake.freeze()));
+        // its time is made of the two afterwards, so that the fold goes on. A clone takes the longer the more gaps there
+        // are, and a statement over the lake alone needs none.
+        let is_cloned = wants.accounts || wants.gaps || wants.meters;
+        let look = self.pipeline.look(move |fold| Looked {
+            standing: fold.standing(),
+            tallies: fold.tallies(),
+            fold: is_cloned.then(|| fold.clone()),
+            lake: lake.freeze(),
+        });
         let durable = Position(self.pipeline.stats().durable_position);
         let looked = tokio::time::timeout(at_most, look).await;
-        let (fold, frozen) = match looked {
-            Ok(Ok(both)) => both,
+        let looked = match looked {
+            Ok(Ok(looked)) => looked,
             Ok(Err(error)) => return Err(PinError::Unavailable(error.to_string())),
             Err(_) => {
                 return Err(PinError::Behind {
@@ -88,8 +96,7 @@ impl Pins for NodePins {
             }
         };
         let waited = begun.elapsed();
-        let copied =
-            tokio::task::spawn_blocking(move || pinned(&fold, frozen, wants, taken_at, waited)).await;
+        let copied = tokio::task::spawn_blocking(move || pinned(looked, wants, taken_at, waited)).await;
         let mut pinned = copied.map_err(|panic| PinError::Unavailable(panic.to_string()))?;
         if wants.accounts {
             pinned.account_entries = self.account_entries().await.map_err(unavailable)?;
@@ -138,18 +145,31 @@ impl NodePins {
     }
 }
 
+/// What is taken on the fold's thread, all at one position.
+struct Looked {
+    standing: Standing,
+    tallies: [Tally; 4],
+    /// Where the statement wants more of the state than the two.
+    fold: Option<Fold>,
+    lake: Frozen,
+}
+
 /// What the statement wants, copied out of a clone of the fold: beside the fold, not in its way.
-fn pinned(fold: &Fold, frozen: Frozen, wants: Wants, taken_at: model::Instant, waited: Duration) -> Pinned {
+fn pinned(looked: Looked, wants: Wants, taken_at: model::Instant, waited: Duration) -> Pinned {
+    let Looked { standing, tallies, fold, lake } = looked;
+    let fold = fold.as_ref();
     Pinned {
-        position: fold.position(),
+        position: standing.position,
         taken_at,
-        lake: frozen.snapshot(),
-        accounts: if wants.accounts { fold.accounts().collect() } else { Vec::new() },
-        tallies: if wants.tallies { fold.tallies() } else { Default::default() },
-        gaps: if wants.gaps { fold.gaps(usize::MAX) } else { Vec::new() },
-        meters: if wants.meters { fold.meters().map(entry).collect() } else { Vec::new() },
+        lake: lake.snapshot(),
+        accounts: fold.filter(|_| wants.accounts).map_or_else(Vec::new, |fold| fold.accounts().collect()),
+        tallies: if wants.tallies { tallies } else { Default::default() },
+        gaps: fold.filter(|_| wants.gaps).map_or_else(Vec::new, |fold| fold.gaps(usize::MAX)),
+        meters: fold
+            .filter(|_| wants.meters)
+            .map_or_else(Vec::new, |fold| fold.meters().map(entry).collect()),
         account_entries: Vec::new(),
-        standing: fold.standing(),
+        standing,
         waited,
     }
 }
