@@ -66,7 +66,7 @@ const CONTROL_FACTS: usize = 1024;
 const FOLD_GROUPS: usize = 4096;
 /// Bytes of records that may wait for the fold before no more frames are taken. The fold may fall behind for a while,
 /// as where every core is busy with Parquet; what is durable is to be acknowledged meanwhile.
-const FOLD_BYTES: usize = 32 << 20;
+const FOLD_BYTES: usize = 16 << 20;
 /// Frames that came together from so many on keep the buffer that they were read into: most of it is theirs. Of fewer a
 /// copy is kept, or each frame of a quiet connection would hold a buffer of some KiB until it is through.
 const SHARING: usize = 8;

@@ -141,7 +141,7 @@ pub async fn serve_tcp(
                     counter!(telemetry::TCP_CLOSED, "reason" => "address").increment(1);
                     continue;
                 };
-                let connection = Connection {
+                let connection = Box::new(Connection {
                     peer,
                     submitter: pipeline.submitter(),
                     pipeline: pipeline.clone(),
@@ -155,7 +155,7 @@ pub async fn serve_tcp(
                     unproven: 0,
                     slow: false,
                     admitted,
-                };
+                });
                 let (shutdown, abandon) = (shutdown.clone(), abandon.clone());
                 connections.spawn(async move {
                     gauge!(telemetry::TCP_CONNECTIONS).increment(1);
@@ -269,10 +269,11 @@ enum Behind {
 
 /// What a connection has to write, in this order.
 pub(crate) enum Outgoing {
-    /// The receipts of frames that wait for their sync.
-    Receipts(Receipts),
+    /// The receipts of frames that wait for their sync; in a box, for a channel has room for 32 messages at least, and
+    /// thousands of connections have one.
+    Receipts(Box<Receipts>),
     /// The request of a session.
-    Request(Bytes),
+    Request(Box<Bytes>),
 }
 
 /// Receipts of frames that were submitted together.
@@ -309,7 +310,8 @@ enum Progress {
 }
 
 impl Connection {
-    async fn serve(mut self, stream: TcpStream, shutdown: CancellationToken) {
+    /// It lies on the heap, or each of the futures that hold it would have a place for it.
+    async fn serve(mut self: Box<Self>, stream: TcpStream, shutdown: CancellationToken) {
         let (reader, writer) = stream.into_split();
         let (pending, to_answer) = mpsc::channel(self.options.max_unacknowledged.max(1));
         let line = Line::new(self.peer, pending.downgrade());
@@ -554,7 +556,7 @@ impl Connection {
             self.unproven = if meter.is_some() { 0 } else { self.unproven.saturating_add(1) };
             self.slow = self.admitted.note(meter.is_some()).max(self.unproven) >= UNPROVEN_ROW;
         }
-        let receipts = Receipts { tickets, ways, _places: places };
+        let receipts = Box::new(Receipts { tickets, ways, _places: places });
         pending.send(Outgoing::Receipts(receipts)).await.map_err(|_| End::Broken)
     }
 
@@ -615,7 +617,8 @@ async fn answer(mut writer: OwnedWriteHalf, mut pending: mpsc::Receiver<Outgoing
     while let Some(outgoing) = next {
         match outgoing {
             Outgoing::Request(frame) => out.extend_from_slice(&frame),
-            Outgoing::Receipts(Receipts { mut tickets, ways, _places }) => {
+            Outgoing::Receipts(receipts) => {
+                let Receipts { mut tickets, ways, _places } = *receipts;
                 let acked = match answered_already(&mut tickets) {
                     Some(acked) => acked,
                     None => {

@@ -208,7 +208,7 @@ impl HeldLine {
     /// Whether the connection is still there to take it.
     pub(crate) async fn send(&self, frame: Vec<u8>) -> bool {
         let Some(writer) = self.line.writer.upgrade() else { return false };
-        writer.send(Outgoing::Request(Bytes::from(frame))).await.is_ok()
+        writer.send(Outgoing::Request(Box::new(Bytes::from(frame)))).await.is_ok()
     }
 
     /// Pushes that came since this was last asked; at first, since the last session: each may have been answered by a
