@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 
+#[path = "../../fuzz/targets/budget.rs"]
+mod budget;
 #[path = "../../fuzz/targets/client.rs"]
 mod client_target;
 #[path = "../../fuzz/targets/codec.rs"]

@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../targets/budget.rs"]
+mod budget;
 #[path = "../targets/meter.rs"]
 mod meter;
 #[path = "../targets/client.rs"]

@@ -9,7 +9,8 @@
 //!   genuine one behind it out,
 //! - what changes the meter is done once at most; what the session calls written was done, what it calls without
 //!   effect was not and will not be,
-//! - whatever goes on ends when no answer comes any more.
+//! - whatever goes on ends when no answer comes any more,
+//! - it takes no more for what comes than [`Budget`] says.
 
 use std::time::Duration;
 
@@ -27,11 +28,12 @@ use codec::security::RustCrypto;
 use codec::security::counter::SendCounter;
 use codec::security::hls::Secret;
 use codec::session::client::{
-    Answer, Authentication, ClientSession, Config, Dropped, Effect, Event, MAX_EVENTS, OwnedData, Phase,
-    Protection, RANDOM_LEN,
+    Answer, Authentication, ClientSession, CommandError, Config, Dropped, Effect, Event, MAX_EVENTS,
+    OwnedData, Phase, Protection, RANDOM_LEN, RequestId,
 };
 use codec::session::server::{Caller, Objects, Offer, ServerSecurity, ServerSession};
 
+use crate::budget::Budget;
 use crate::meter::{self, HEAD_END, SECRET};
 
 const MAX_PDU: u16 = 300;
@@ -42,6 +44,9 @@ const MAX_STEPS: usize = 40;
 const MAX_FORGED: u8 = 3;
 /// Nothing that the session waits for takes more turns than this to be over.
 const MAX_TIMEOUTS: usize = 16;
+
+/// Bytes of an attribute that is asked for: class, name, number, and no selection.
+const ATTRIBUTE: usize = 2 + 6 + 1 + 1;
 
 /// Steps that open an association, as they are encoded.
 #[allow(dead_code, reason = "of use to the replaying test alone")]
@@ -194,6 +199,8 @@ enum End {
 
 struct World {
     session: ClientSession,
+    /// What the session takes.
+    budget: Budget,
     ciphered: bool,
     meter: ServerSession<RustCrypto>,
     toy: Toy,
@@ -255,6 +262,7 @@ impl World {
         Self {
             ciphered: config.protection.is_some(),
             session: ClientSession::new(config, SendCounter::resume(10)),
+            budget: Budget::default(),
             meter: ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(1 << 20)),
             toy: Toy { security: meter::security(vec![offer]), given: 0, done: Vec::new() },
             now: Duration::ZERO,
@@ -279,12 +287,24 @@ impl World {
         SelectedAttribute::whole(AttributeDescriptor { class: ClassId(3), instance, attribute: 2 })
     }
 
+    /// Asks the session for something that is so long.
+    fn ask(
+        &mut self,
+        bytes: usize,
+        command: impl FnOnce(&mut ClientSession) -> Result<RequestId, CommandError>,
+    ) -> Option<u32> {
+        let taken_up = self.budget.measure(|| command(&mut self.session));
+        self.budget.check(bytes);
+        taken_up.ok().map(|id| id.0)
+    }
+
     fn set(&mut self, padding: u16) {
         let numbers = self.number(1);
         let value = order(numbers[0], usize::from(padding));
         let value = Data::new(&value).expect("what is written is one value");
-        if let Ok(id) = self.session.set(Self::attribute(), value) {
-            self.orders.push(Order { request: id.0, numbers, end: None });
+        if let Some(request) = self.ask(value.bytes().len(), |session| session.set(Self::attribute(), value))
+        {
+            self.orders.push(Order { request, numbers, end: None });
         }
     }
 
@@ -293,8 +313,9 @@ impl World {
         let values: Vec<Vec<u8>> = numbers.iter().map(|number| order(*number, 90)).collect();
         let values: Vec<Data<'_>> = values.iter().filter_map(|value| Data::new(value).ok()).collect();
         let attributes = vec![Self::attribute(); values.len()];
-        if let Ok(id) = self.session.set_with_list(&attributes, &values) {
-            self.orders.push(Order { request: id.0, numbers, end: None });
+        let bytes = values.iter().map(|value| ATTRIBUTE + value.bytes().len()).sum();
+        if let Some(request) = self.ask(bytes, |session| session.set_with_list(&attributes, &values)) {
+            self.orders.push(Order { request, numbers, end: None });
         }
     }
 
@@ -303,8 +324,9 @@ impl World {
         let value = order(numbers[0], usize::from(padding));
         let method =
             MethodDescriptor { class: ClassId(70), instance: LogicalName([0, 0, 96, 3, 10, 255]), method: 1 };
-        if let Ok(id) = self.session.action(method, Data::new(&value).ok()) {
-            self.orders.push(Order { request: id.0, numbers, end: None });
+        let parameters = Data::new(&value).ok();
+        if let Some(request) = self.ask(value.len(), |session| session.action(method, parameters)) {
+            self.orders.push(Order { request, numbers, end: None });
         }
     }
 
@@ -316,7 +338,10 @@ impl World {
             self.stored = bound;
             self.session.reserved(bound);
         }
-        let apdu = self.session.poll_transmit(self.now)?;
+        let sent = self.budget.measure(|| self.session.poll_transmit(self.now));
+        let apdu = sent.clone()?;
+        self.budget.measure(|| drop(sent));
+        self.budget.check(0);
         assert!(self.session.poll_transmit(self.now).is_none(), "one at a time");
         assert!(self.session.poll_timeout().is_some_and(|timeout| timeout > self.now));
         if let Some(counter) = global_counter(&apdu) {
@@ -345,26 +370,29 @@ impl World {
         true
     }
 
-    fn come(&mut self, apdu: &[u8]) {
-        self.session.handle_apdu(apdu);
-        self.listen();
+    fn come(&mut self, apdu: &[u8]) -> Option<Dropped> {
+        self.budget.measure(|| self.session.handle_apdu(apdu));
+        self.budget.check(apdu.len());
+        self.listen()
     }
 
     /// Takes in what the session says, and gives back why something that came was dropped.
     fn listen(&mut self) -> Option<Dropped> {
         let (mut events, mut dropped) = (0, None);
-        while let Some(event) = self.session.poll_event() {
+        while let Some(event) = self.budget.measure(|| self.session.poll_event()) {
             events += 1;
-            match event {
-                Event::Answered(id, answer) => self.believe(id.0, &answer),
+            match &event {
+                Event::Answered(id, answer) => self.believe(id.0, answer),
                 Event::Failed { request, effect, .. } => {
-                    let end = if effect == Effect::None { End::NotDone } else { End::Unknown };
+                    let end = if *effect == Effect::None { End::NotDone } else { End::Unknown };
                     self.ended(request.0, end);
                 }
-                Event::Dropped(why) => dropped = Some(why),
+                Event::Dropped(why) => dropped = Some(*why),
                 _ => {}
             }
+            self.budget.measure(|| drop(event));
         }
+        self.budget.check(0);
         assert!(events <= MAX_EVENTS, "{events} events of one step");
         dropped
     }
@@ -411,8 +439,7 @@ impl World {
             }
         }
         let waits = matches!(self.session.phase(), Phase::Asking | Phase::Opening);
-        self.session.handle_apdu(&answer);
-        let dropped = self.listen();
+        let dropped = self.come(&answer);
         assert!(!is_sealed || !waits || dropped.is_none(), "the genuine answer was dropped: {dropped:?}");
         self.held.push(answer);
     }
@@ -420,7 +447,7 @@ impl World {
     fn time_out(&mut self) {
         if let Some(timeout) = self.session.poll_timeout() {
             self.now = self.now.max(timeout);
-            self.session.handle_timeout(self.now);
+            self.budget.measure(|| self.session.handle_timeout(self.now));
         }
         self.listen();
     }
@@ -437,16 +464,18 @@ impl World {
         match step {
             Step::Associate => {
                 self.random = self.random.wrapping_add(1);
-                let _taken_up_or_not = self.session.associate(&[self.random; RANDOM_LEN]);
+                let random = [self.random; RANDOM_LEN];
+                let _taken_up_or_not = self.budget.measure(|| self.session.associate(&random));
             }
-            Step::Get => _ = self.session.get(Self::attribute()),
+            Step::Get => _ = self.ask(ATTRIBUTE, |session| session.get(Self::attribute())),
             Step::GetList(count) => {
-                _ = self.session.get_with_list(&vec![Self::attribute(); usize::from(count)]);
+                let attributes = vec![Self::attribute(); usize::from(count)];
+                _ = self.ask(attributes.len() * ATTRIBUTE, |session| session.get_with_list(&attributes));
             }
             Step::Set(padding) => self.set(padding),
             Step::SetList(count) => self.set_list(count),
             Step::Act(padding) => self.act(padding),
-            Step::Release => _ = self.session.release(),
+            Step::Release => _ = self.budget.measure(|| self.session.release()),
             Step::Exchange => _ = self.exchange(),
             Step::Finish => _ = (0..MAX_STEPS).all(|_| self.exchange()),
             Step::LoseRequest => _ = self.transmitted(),
@@ -462,10 +491,10 @@ impl World {
                     self.come(&answer);
                 }
             }
-            Step::Noise(bytes) => self.come(&bytes),
+            Step::Noise(bytes) => _ = self.come(&bytes),
             Step::Push(id) => self.push(id),
             Step::TimeOut => self.time_out(),
-            Step::Disconnect => self.session.handle_disconnected(),
+            Step::Disconnect => self.budget.measure(|| self.session.handle_disconnected()),
             Step::Restart => {
                 self.meter = ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(1 << 20))
             }

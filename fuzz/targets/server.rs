@@ -1,5 +1,5 @@
-//! What must hold for a meter's sessions whatever clients send: shared by the fuzz target and the test that replays its
-//! corpus.
+//! What must hold for a meter's sessions whatever clients send, and what it may take ([`Budget`]): shared by the fuzz target
+//! and the test that replays its corpus.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use codec::security::hls::{self, Secret};
 use codec::security::keys::{AssociationKeys, Key, KeyTransfer, KeyUse};
 use codec::session::server::{Caller, Objects, Offer, Outcome, ServerSecurity, ServerSession};
 
+use crate::budget::Budget;
 use crate::meter::{self, HEAD_END, METER, SECRET};
 
 const CLIENTS: [u16; 5] = [16, 32, 48, 49, 7];
@@ -29,6 +30,8 @@ const MAX_STEPS: usize = 64;
 struct Toy {
     security: ServerSecurity,
     asked: usize,
+    /// Bytes of values that it gave.
+    given: usize,
 }
 
 impl Objects for Toy {
@@ -49,7 +52,9 @@ impl Objects for Toy {
             return Ok(());
         }
         let length = usize::from(attribute.attribute.unsigned_abs()) * 40;
-        Writer::new(out).octet_string(&vec![7; length]);
+        let before = out.len();
+        Writer::new(out).octet_string(&[7; 128 * 40][..length]);
+        self.given += out.len() - before;
         Ok(())
     }
 
@@ -77,8 +82,9 @@ impl Objects for Toy {
         match KeyTransfer::parse(parameters.value()) {
             Some(transfer) => self.security.stage(&transfer).map_err(|_| ActionResult::OtherReason),
             None => {
-                (0..=method.method.unsigned_abs() % 2)
-                    .for_each(|_| out.extend_from_slice(parameters.bytes()));
+                let times = method.method.unsigned_abs() % 2 + 1;
+                (0..times).for_each(|_| out.extend_from_slice(parameters.bytes()));
+                self.given += usize::from(times) * parameters.bytes().len();
                 Ok(())
             }
         }
@@ -93,6 +99,7 @@ struct Line {
     counter: u32,
     now: Duration,
     out: Vec<u8>,
+    budget: Budget,
 }
 
 impl Line {
@@ -110,11 +117,12 @@ impl Line {
         ];
         Self {
             session: ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(180)),
-            meter: Toy { security: meter::security(offers), asked: 0 },
+            meter: Toy { security: meter::security(offers), asked: 0, given: 0 },
             client: 16,
             counter: 1,
             now: Duration::ZERO,
-            out: Vec::new(),
+            out: Vec::with_capacity(usize::from(MAX_PDU)),
+            budget: Budget::default(),
         }
     }
 
@@ -133,7 +141,11 @@ impl Line {
         let known = self.session.clients().any(|caller| caller.client == self.client);
         let (asked, random) = (self.meter.asked, [0x5c; 16]);
         let mut out = std::mem::take(&mut self.out);
-        let outcome = self.session.handle(self.client, apdu, self.now, random, &mut self.meter, &mut out);
+        let given = self.meter.given;
+        let (session, meter) = (&mut self.session, &mut self.meter);
+        let outcome =
+            self.budget.measure(|| session.handle(self.client, apdu, self.now, random, meter, &mut out));
+        self.budget.check(apdu.len() + self.meter.given - given);
         assert!(known || self.meter.asked == asked, "asked for a client without an association");
         assert!(out.len() <= usize::from(MAX_PDU), "{} bytes", out.len());
         assert!(out.is_empty() || apdu::parse(&out).is_ok(), "what goes out parses: {out:02x?}");
