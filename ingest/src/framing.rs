@@ -76,8 +76,9 @@ struct Heartbeat {
 
 /// Whether a frame stands somewhere.
 enum Begins {
-    Yes,
     /// So many bytes were looked at to see that.
+    Yes(usize),
+    /// The same.
     No(usize),
     /// So many bytes are needed to say.
     Needs(usize),
@@ -194,9 +195,8 @@ impl StreamDecoder {
         for place in again.chain(fresh) {
             self.steps += 1;
             match begins_frame(&buffer[place..], self.max_apdu) {
-                Begins::Yes => {
-                    let is_mbus = may_be_mbus(&buffer[place..]);
-                    self.steps += if is_mbus { MBUS_HEAD } else { hdlc_len(&buffer[place..]) } as u64;
+                Begins::Yes(examined) => {
+                    self.steps += examined as u64;
                     self.heartbeat = Heartbeat::default();
                     return Ok(Some(place));
                 }
@@ -351,24 +351,24 @@ fn begins_frame(bytes: &[u8], max_apdu: usize) -> Begins {
     match *bytes {
         [hdlc::FLAG] => Begins::Needs(HDLC_FORMAT),
         [hdlc::FLAG, ..] => match hdlc::Frame::new_checked(bytes) {
-            Ok(_) => Begins::Yes,
+            Ok(_) => Begins::Yes(hdlc_len(bytes)),
             Err(error) => match error.kind {
                 ErrorKind::Truncated if bytes.len() < hdlc_len(bytes) => Begins::Needs(hdlc_len(bytes)),
-                ErrorKind::HdlcCheck(_) if error.offset > 1 + hdlc::MAX_HEAD => Begins::Yes,
+                ErrorKind::HdlcCheck(_) if error.offset > 1 + hdlc::MAX_HEAD => Begins::Yes(hdlc_len(bytes)),
                 ErrorKind::HdlcFormat(_) | ErrorKind::HdlcLength(_) | ErrorKind::HdlcFlag(_) => Begins::No(0),
                 _ => Begins::No(hdlc::MAX_HEAD),
             },
         },
         // Its whole is not waited for: a message of many such letters would be looked at again with every byte.
         [mbus::START, ..] if may_be_mbus(bytes) && bytes.len() < MBUS_HEAD => Begins::Needs(MBUS_HEAD),
-        [mbus::START, ..] if may_be_mbus(bytes) => Begins::Yes,
+        [mbus::START, ..] if may_be_mbus(bytes) => Begins::Yes(MBUS_HEAD),
         _ if !may_be_wrapper(bytes) => Begins::No(0),
         _ => match bytes.get(HEADER_LEN) {
             None => Begins::Needs(HEADER_LEN + 1),
             Some(tag) => {
                 let pushed = [apdu::DATA_NOTIFICATION, apdu::GENERAL_GLO, apdu::GENERAL_BLOCK_TRANSFER];
                 match wrapper::frame_len(bytes, max_apdu).is_ok() && pushed.contains(tag) {
-                    true => Begins::Yes,
+                    true => Begins::Yes(HEADER_LEN + 1),
                     false => Begins::No(0),
                 }
             }
