@@ -195,8 +195,11 @@ pub(crate) fn block_transfer(bytes: &[u8]) {
         let _taken_or_refused = assembly.push(&block_of(&written));
         assert!(assembly.len() <= 256);
         assert_eq!(assembly.is_complete(), assembly.apdu().is_some());
-        assert!(assembly.missing().all(|number| number > assembly.in_sequence()));
+        assert!(assembly.missing().next().is_none_or(|number| number > assembly.in_sequence()));
     }
+    assert!(
+        assembly.missing().is_sorted() && assembly.missing().all(|number| number > assembly.in_sequence())
+    );
     let Some((&[window, block_len], apdu)) = bytes.split_first_chunk() else { return };
     let Some(mut sender) = BlockSender::confirmed(apdu, usize::from(block_len).max(4), window) else {
         return;
