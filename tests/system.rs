@@ -25,4 +25,5 @@ mod relay;
 mod sessions;
 mod storms;
 mod syscalls;
+mod tariff;
 mod workspace;

@@ -15,7 +15,10 @@ pub enum DecimalError {
 }
 
 /// `text` × 10^`digits` as an integer.
-pub(crate) fn scaled(text: &str, digits: u32) -> Result<i64, DecimalError> {
+///
+/// # Errors
+/// When it is no plain decimal number, has digits that would be lost, or does not fit.
+pub fn scaled(text: &str, digits: u32) -> Result<i64, DecimalError> {
     let (negative, magnitude) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),

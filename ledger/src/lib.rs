@@ -53,7 +53,7 @@ mod thin;
 
 pub use contested::Contested;
 pub use counter::{CounterVerdict, CounterWindow};
-pub use decimal::DecimalError;
+pub use decimal::{DecimalError, scaled};
 pub use fold::{Effects, Fold, FoldError};
 pub use limits::Limits;
 pub use outcome::Outcome;

@@ -227,6 +227,9 @@ pub enum TermsRefusal {
     /// Above what the tariff is for.
     #[error("the tariff is for a sanctioned load up to {0} W")]
     LoadAboveTariff(u32),
+    /// Below what the tariff is for.
+    #[error("the tariff is for a sanctioned load from {0} W on")]
+    LoadBelowTariff(u32),
     /// Above what is rated.
     #[error("the sanctioned load is too large")]
     Load,

@@ -113,7 +113,7 @@ mod tests {
         let mut rows = Vec::new();
         let mut postings = Postings::new(Position(7), Instant(1), &mut totals, &mut rows);
         let subject = |kind| Subject { account: AccountId(3), kind, usage_date: CivilDay(20_000) };
-        let heads = [3438, 1100, -10, 0, 227, -91].map(Paise);
+        let heads = [3438, 1100, -10, 0, 227, -91, 0, 0].map(Paise);
         let credit =
             postings.charge(subject(PostingKind::Usage), &Charge { heads }, 6_250, Digest::default());
         postings.credit(subject(PostingKind::Recharge), Head::Cash, Paise(50_000), Some("p1"));

@@ -134,6 +134,25 @@ fn a_lifeline_account_has_a_load_of_one_kilowatt_at_most() {
 }
 
 #[test]
+fn a_shop_above_four_kilowatt_has_a_tariff_of_its_own() {
+    let mut world = World::new("2026-06-15T10:00:00");
+    for name in ["lmv2-urban-small", "lmv2-urban-large"] {
+        world.apply(Fact::TariffVersion(builtin(name)));
+    }
+    let mut open = |account: u32, tariff: &str, sanctioned_w: u32| {
+        let mut terms = world.account_terms(account, tariff, "2026-06-15", 0);
+        terms.sanctioned_w = sanctioned_w;
+        world.apply(Fact::AccountTerms(terms))
+    };
+    let refused = Outcome::TermsRefused(TermsRefusal::LoadBelowTariff(4001));
+    assert_eq!(open(1, "lmv2-urban-large", 4000), refused);
+    assert_eq!(open(1, "lmv2-urban-small", 4000), Outcome::TermsApplied);
+    let refused = Outcome::TermsRefused(TermsRefusal::LoadAboveTariff(4000));
+    assert_eq!(open(2, "lmv2-urban-small", 4001), refused);
+    assert_eq!(open(2, "lmv2-urban-large", 4001), Outcome::TermsApplied);
+}
+
+#[test]
 fn later_terms_begin_with_a_month_that_is_not_closed() {
     let mut world = World::with_account("2026-06-15T10:00:00");
     world.close_until("2026-07-03");

@@ -334,7 +334,7 @@ fn records_of_accounts_and_meters_have_their_written_size() {
         let section = world.fold.sections().into_iter().find(|section| section.name == name).unwrap();
         (section.record_size, section.bytes.len())
     };
-    assert_eq!(size("account"), (128, 2 * 128));
+    assert_eq!(size("account"), (144, 2 * 144));
     assert_eq!(size("meter"), (96, 4 * 96));
 }
 

@@ -206,11 +206,15 @@ pub enum Head {
     Cash = 7,
     /// Balances taken over.
     Migration = 8,
+    /// What is missing to the minimum charge.
+    Minimum = 9,
+    /// Adder for energy of renewable sources, for who asked for it.
+    Green = 10,
 }
 
 impl Head {
     /// All of them, by number.
-    pub const ALL: [Head; 9] = [
+    pub const ALL: [Head; 11] = [
         Head::Consumer,
         Head::Energy,
         Head::Fixed,
@@ -220,11 +224,21 @@ impl Head {
         Head::Rebate,
         Head::Cash,
         Head::Migration,
+        Head::Minimum,
+        Head::Green,
     ];
 
-    /// The six heads a charge is made of, in the order of the tariff's formula.
-    pub const CHARGED: [Head; 6] =
-        [Head::Energy, Head::Fixed, Head::Subsidy, Head::Surcharge, Head::Duty, Head::Rebate];
+    /// The heads a charge is made of, in the order in which its lines are booked.
+    pub const CHARGED: [Head; 8] = [
+        Head::Energy,
+        Head::Fixed,
+        Head::Subsidy,
+        Head::Surcharge,
+        Head::Duty,
+        Head::Rebate,
+        Head::Minimum,
+        Head::Green,
+    ];
 
     /// The word used in SQL.
     #[must_use]
@@ -239,6 +253,8 @@ impl Head {
             Head::Rebate => "rebate",
             Head::Cash => "cash",
             Head::Migration => "migration",
+            Head::Minimum => "minimum",
+            Head::Green => "green",
         }
     }
 }

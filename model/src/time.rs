@@ -182,6 +182,12 @@ impl CivilMonth {
         self.last_day().day_of_month()
     }
 
+    /// Which of the twelve, from 0 for January.
+    #[must_use]
+    pub fn index_of_year(self) -> usize {
+        usize::try_from(self.0.rem_euclid(12)).unwrap_or(0)
+    }
+
     /// The month after this one.
     #[must_use]
     pub fn next(self) -> CivilMonth {
@@ -442,6 +448,7 @@ mod tests {
         assert_eq!(day.next().to_string(), "2028-03-01");
         assert_eq!(day.month().to_string(), "2028-02");
         assert_eq!(day.month().days(), 29);
+        assert_eq!(day.month().index_of_year(), 1);
         assert_eq!(day.month().next().first_day().to_string(), "2028-03-01");
         assert_eq!("2026-12-31".parse::<CivilDay>().unwrap().month().next().to_string(), "2027-01");
         assert_eq!("1969-12-31".parse::<CivilDay>().unwrap(), CivilDay(-1));

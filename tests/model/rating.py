@@ -4,7 +4,7 @@ import pathlib
 import tomllib
 
 MILLION = 1_000_000
-HEADS = ("energy", "fixed", "subsidy", "surcharge", "duty", "rebate")
+HEADS = ("energy", "fixed", "subsidy", "surcharge", "duty", "rebate", "minimum", "green")
 
 
 def scaled(text, digits):
@@ -35,6 +35,15 @@ class Tariff:
         self.duty = ppm(raw["duty"])
         self.rebate = ppm(raw["rebate"])
         self.surcharge = {month: ppm(share) for month, share in raw.get("surcharge", {}).items()}
+        self.sanctioned_between = raw.get("demand_between", "recorded") == "sanctioned"
+        self.slabs_by_day = raw.get("slab_limits", "month") == "days"
+        self.surcharge_on_gross = raw.get("surcharge_on", "net") == "gross"
+        self.whole_load = raw.get("whole_load", False)
+        self.base_with = raw.get("base_with", [])
+        self.green_per_kwh = scaled(raw.get("green_per_kwh", "0"), 6)
+        self.minimum_per_kw = {
+            month: scaled(minimum["per_kw"], 6) for minimum in raw.get("minimum", []) for month in minimum["months"]
+        }
         self.slabs = []
         for slab in raw["slab"]:
             upto_wh = scaled(slab["upto_kwh"], 3) if "upto_kwh" in slab else None
@@ -74,24 +83,22 @@ def charge_to_date(tariff, month, days, energy_wh, demand_w, sanctioned_w):
     """Paise by head for the first `days` charged days of the month that begins on the day `month`.
 
     E = energy at gross rates, S = what the state pays of it, F = fixed charge on the billable demand,
-    P = share of (E + F - S), B = E + F - S + P; duty and rebate are shares of B.
+    M = what E + F fall short of the minimum, G = green adder, P = share of (E + F - S) or of (E + F),
+    B = E + F - S + P, with M and G where the tariff says so; duty and rebate are shares of B.
     """
-    gross = subsidy = 0                                             # millionths of a rupee, times 1000
-    below = 0
-    for upto_wh, gross_rate, subsidy_rate in tariff.slabs:
-        end = max(energy_wh, 0) if upto_wh is None else min(max(energy_wh, 0), upto_wh)
-        gross += max(end - below, 0) * gross_rate
-        subsidy += max(end - below, 0) * subsidy_rate
-        below = max(below, end)
-    within = max(min(demand_w, sanctioned_w) * MILLION, sanctioned_w * tariff.demand_floor)
-    billable = within + max(demand_w - sanctioned_w, 0) * tariff.demand_excess      # W, times a million
     length = days_of_month(month)
+    days = min(days, length)
+    units = max(energy_wh, 0)
+    load_w = -(-sanctioned_w // 1000) * 1000 if tariff.whole_load else sanctioned_w
     # One denominator for all: rupees * 10**15 * days of the month.
-    e = gross * MILLION * length
-    s = subsidy * MILLION * length
-    f = tariff.fixed_per_kw * billable * min(days, length)
-    p = (e + f - s) * tariff.surcharge.get(f"{month:%Y-%m}", 0)                     # times a million
-    b = (e + f - s) * MILLION + p
+    e, s = energy_and_subsidy(tariff, units, days, length)
+    f = tariff.fixed_per_kw * billable(tariff, demand_w, load_w) * days
+    least = tariff.minimum_per_kw.get(month.month, 0) * load_w * MILLION * days
+    m = max(least - e - f, 0)
+    g = tariff.green_per_kwh * units * MILLION * length
+    p = (e + f if tariff.surcharge_on_gross else e + f - s) * tariff.surcharge.get(f"{month:%Y-%m}", 0)
+    b = e + f - s + ("minimum" in tariff.base_with) * m + ("green" in tariff.base_with) * g
+    b = b * MILLION + p                                             # p, and so b, are a million times larger
     paisa = 10 ** 13 * length
     return dict(zip(HEADS, (
         rounded(e, paisa),
@@ -100,4 +107,27 @@ def charge_to_date(tariff, month, days, energy_wh, demand_w, sanctioned_w):
         rounded(p, paisa * MILLION),
         rounded(b * tariff.duty, paisa * MILLION * MILLION),
         -rounded(b * tariff.rebate, paisa * MILLION * MILLION),
+        rounded(m, paisa),
+        rounded(g, paisa),
     )))
+
+
+def energy_and_subsidy(tariff, units, days, length):
+    """Energy at gross rates and the state's part of it, rupees * 10**15 * days of the month."""
+    energy = subsidy = below = 0                                    # `below`: Wh * days of the month
+    for upto_wh, gross_rate, subsidy_rate in tariff.slabs:
+        limit = units * length if upto_wh is None else upto_wh * (days if tariff.slabs_by_day else length)
+        part = max(min(units * length, limit) - below, 0)
+        energy += part * gross_rate * MILLION
+        subsidy += part * subsidy_rate * MILLION
+        below += part
+    return energy, subsidy
+
+
+def billable(tariff, demand_w, load_w):
+    """Demand that is billed, W * 10**6."""
+    floor = load_w * tariff.demand_floor
+    within = min(demand_w, load_w) * MILLION
+    if tariff.sanctioned_between and within > floor:
+        within = load_w * MILLION
+    return max(within, floor) + max(demand_w - load_w, 0) * tariff.demand_excess

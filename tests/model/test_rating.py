@@ -44,7 +44,7 @@ def step(before, after):
 
 class TenVectors(unittest.TestCase):
     def check(self, charge, energy, fixed, surcharge, duty, rebate, total, subsidy=0):
-        expected = dict(zip(HEADS, (energy, fixed, -subsidy, surcharge, duty, -rebate)))
+        expected = dict(zip(HEADS, (energy, fixed, -subsidy, surcharge, duty, -rebate, 0, 0)))
         self.assertEqual(charge, expected)
         self.assertEqual(sum(charge.values()), total)
 

@@ -44,7 +44,7 @@ pub enum Command {
     /// Accounts of the registry
     #[command(subcommand)]
     Account(Account),
-    /// Tariffs in force
+    /// Tariffs: those in force, and files before they are
     #[command(subcommand)]
     Tariff(Tariff),
     /// Move a driven clock; days that are due by then are closed
@@ -295,11 +295,60 @@ pub enum Account {
 pub enum Tariff {
     /// Put a version of a tariff in force, from a first of month
     Apply {
-        /// TOML file, or the name of a built-in one (lmv1-urban, lmv1-rural, lmv1-lifeline)
+        /// TOML file, or the name of a built-in one (`urja tariff builtin` lists them)
         file: String,
     },
     /// List the versions in force
     List,
+    /// List the built-in tariffs, or print the text of one, to start a file of one's own from
+    Builtin {
+        /// Its name
+        name: Option<String>,
+    },
+    /// Read files and say whether they are good, or line and key of the first fault; changes nothing
+    Check {
+        /// TOML files, or names of built-in tariffs; `-` is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<String>,
+    },
+    /// What differs between two tariffs, key by key, and what bills of a month come to under each
+    Diff {
+        /// TOML file, or the name of a built-in tariff
+        before: String,
+        /// The other one
+        after: String,
+        /// Sanctioned load of the bills, kW
+        #[arg(long, value_name = "KW", default_value = "2")]
+        load_kw: String,
+        /// Month of the bills; without it the first in which both are in force
+        #[arg(long, value_name = "YYYY-MM")]
+        month: Option<String>,
+    },
+    /// What a household would be charged, day by day; changes nothing
+    Simulate(Simulate),
+}
+
+/// `urja tariff simulate`
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// TOML files, or names of built-in tariffs: versions of one tariff
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Sanctioned load, kW
+    #[arg(long, value_name = "KW", default_value = "2")]
+    pub load_kw: String,
+    /// A month, whose units are spread evenly over its days
+    #[arg(long, value_name = "YYYY-MM", required_unless_present = "days")]
+    pub month: Option<String>,
+    /// Energy of the month, kWh
+    #[arg(long, value_name = "KWH", default_value = "0", conflicts_with = "days")]
+    pub units: String,
+    /// Highest demand of the month, kW
+    #[arg(long, value_name = "KW", default_value = "0", conflicts_with = "days")]
+    pub demand_kw: String,
+    /// CSV of civil days one after the other, with the columns date, kwh, demand_kw; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "month")]
+    pub days: Option<PathBuf>,
 }
 
 /// `urja recharge`

@@ -11,6 +11,7 @@ mod serve;
 mod session;
 #[cfg(feature = "query")]
 mod sql;
+mod tariff;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,11 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Config(args) = &cli.command {
         return configuration(&cli, args);
     }
+    if let Command::Tariff(args) = &cli.command
+        && let Some(result) = tariff::without_data(args, cli.json)
+    {
+        return result;
+    }
     let config = load(&cli)?;
     telemetry::start_logs(&config.log, !matches!(cli.command, Command::Serve(_)))?;
     match &cli.command {
@@ -49,7 +55,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Account(cli::Account::Import { file }) => {
             registry::import_accounts(&config, file, cli.json).await
         }
-        Command::Tariff(args) => registry::tariff(&config, args, cli.json).await,
+        Command::Tariff(args) => tariff::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
         Command::Read(args) => session::read(&config, args, cli.json).await,

@@ -190,11 +190,16 @@ impl Fold {
         }
         let limits = self.limits;
         let name = self.tariffs.name_id(&terms.tariff, &limits).ok_or(TermsRefusal::TariffNames)?;
-        let version = self.tariffs.in_force(name, terms.from.month());
-        match version.and_then(|(_, version)| version.tariff.max_load_w) {
-            Some(most) if terms.sanctioned_w > most => Err(TermsRefusal::LoadAboveTariff(most)),
-            _ => Ok(name),
+        if let Some((_, version)) = self.tariffs.in_force(name, terms.from.month()) {
+            let load_w = terms.sanctioned_w;
+            if let Some(most) = version.tariff.max_load_w.filter(|most| load_w > *most) {
+                return Err(TermsRefusal::LoadAboveTariff(most));
+            }
+            if let Some(least) = version.tariff.min_load_w.filter(|least| load_w < *least) {
+                return Err(TermsRefusal::LoadBelowTariff(least));
+            }
         }
+        Ok(name)
     }
 }
 

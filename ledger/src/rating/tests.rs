@@ -31,9 +31,10 @@ fn month(text: &str) -> CivilMonth {
     format!("{text}-01").parse::<CivilDay>().unwrap().month()
 }
 
-/// `[energy, fixed, subsidy, surcharge, duty, rebate]` in paise.
+/// `[energy, fixed, subsidy, surcharge, duty, rebate]` in paise; the others are zero.
 fn check(name: &str, charge: Charge, heads: [i64; 6], total: i64) {
-    assert_eq!(charge.heads.map(|head| head.0), heads, "{name}");
+    let [e, f, s, p, d, r] = heads;
+    assert_eq!(charge.heads.map(|head| head.0), [e, f, s, p, d, r, 0, 0], "{name}");
     assert_eq!(charge.total().0, total, "{name}");
 }
 
@@ -115,6 +116,99 @@ fn a_multiple_above_one_charges_the_excess_more_than_once() {
     let double = tariff(&FELT.replace("demand_excess = \"1\"", "demand_excess = \"2\""));
     let charge = charge_to_date(&double, month("2026-06"), 30, 0, 2_600, 2_000);
     assert_eq!(charge.heads[1], Paise(110 * 100 * 32 / 10));
+}
+
+#[test]
+fn a_minimum_charge_is_what_energy_and_fixed_fall_short_of_it_day_by_day() {
+    let body = FELT.replace("slab =", "minimum = [{ months = [6], per_kw = \"600\" }]\nslab =");
+    let shop = tariff(&body);
+    // 3 kW: least 1,800.00; fixed 330.00 and energy 100 kWh at 5.50.
+    let short = charge_to_date(&shop, month("2026-06"), 30, 100_000, 0, 3_000);
+    assert_eq!(short.heads[6], Paise(180_000 - 24_750 - 55_000));
+    let enough = charge_to_date(&shop, month("2026-06"), 30, 400_000, 0, 3_000);
+    assert_eq!(enough.heads[6], Paise(0));
+    let half = charge_to_date(&shop, month("2026-06"), 15, 0, 0, 3_000);
+    assert_eq!(half.heads[6], Paise(90_000 - 12_375));
+    let other_month = charge_to_date(&shop, month("2026-07"), 31, 100_000, 0, 3_000);
+    assert_eq!(other_month.heads[6], Paise(0));
+    assert_eq!(
+        short.heads[4],
+        charge_to_date(&tariff(FELT), month("2026-06"), 30, 100_000, 0, 3_000).heads[4]
+    );
+}
+
+#[test]
+fn duty_and_rebate_are_shares_of_minimum_and_green_adder_where_the_tariff_says_so() {
+    let keys = "minimum = [{ months = [6], per_kw = \"200\" }]\ngreen_per_kwh = \"0.17\"\n";
+    // 1 kW with 10 kWh: energy 55.00, fixed 82.50, minimum 62.50, green 1.70.
+    for (with, base) in [
+        ("[]", 13_750),
+        ("[\"minimum\"]", 20_000),
+        ("[\"green\"]", 13_920),
+        ("[\"green\", \"minimum\"]", 20_170),
+    ] {
+        let tariff = tariff(&FELT.replace("slab =", &format!("{keys}base_with = {with}\nslab =")));
+        let charge = charge_to_date(&tariff, month("2026-06"), 30, 10_000, 0, 1_000);
+        let heads = charge.heads.map(|head| head.0);
+        let share = |ppm: i64| (base * ppm + 500_000) / 1_000_000;
+        assert_eq!(heads, [5500, 8250, 0, 0, share(50_000), -share(20_000), 6250, 170], "{with}");
+    }
+}
+
+#[test]
+fn between_floor_and_sanctioned_load_the_tariff_says_what_is_billed() {
+    let sanctioned = tariff(&FELT.replace("slab =", "demand_between = \"sanctioned\"\nslab ="));
+    let recorded = tariff(FELT);
+    let fixed = |tariff: &Tariff, demand_w| {
+        charge_to_date(tariff, month("2026-06"), 30, 0, demand_w, 4_000).heads[1].0
+    };
+    for (demand_w, as_recorded, as_sanctioned) in [
+        (2_999, 33_000, 33_000),
+        (3_000, 33_000, 33_000),
+        (3_001, 33_011, 44_000),
+        (4_000, 44_000, 44_000),
+        (4_600, 50_600, 50_600),
+    ] {
+        assert_eq!(fixed(&recorded, demand_w), as_recorded, "{demand_w} W recorded");
+        assert_eq!(fixed(&sanctioned, demand_w), as_sanctioned, "{demand_w} W sanctioned");
+    }
+}
+
+#[test]
+fn slabs_that_grow_with_the_days_are_whole_at_the_end_of_the_month() {
+    let by_day = tariff(&FELT.replace("slab =", "slab_limits = \"days\"\nslab ="));
+    let whole = tariff(FELT);
+    let june = month("2026-06");
+    let energy = |tariff: &Tariff, days, wh| charge_to_date(tariff, june, days, wh, 0, 4_000).heads[0].0;
+    // One day of thirty: 5 kWh at 5.50, 5 at 6.00, the rest at 6.50.
+    assert_eq!(energy(&by_day, 1, 12_000), 2750 + 3000 + 1300);
+    assert_eq!(energy(&whole, 1, 12_000), 6600);
+    for wh in [0, 149_999, 150_001, 301_234, 999_999] {
+        assert_eq!(energy(&by_day, 30, wh), energy(&whole, 30, wh), "{wh}");
+    }
+}
+
+#[test]
+fn a_surcharge_is_a_share_of_what_the_tariff_says() {
+    let body = FELT
+        .replace("gross = \"5.50\", subsidy = \"0\"", "gross = \"6.85\", subsidy = \"1.35\"")
+        .replace("slab =", "surcharge_on = \"gross\"\nslab =");
+    let gross = tariff(&format!("{body}\n[surcharge]\n\"2026-06\" = \"10 %\""));
+    let net = tariff(&format!(
+        "{}\n[surcharge]\n\"2026-06\" = \"10 %\"",
+        body.replace("gross\"\nslab", "net\"\nslab")
+    ));
+    let surcharge =
+        |tariff: &Tariff| charge_to_date(tariff, month("2026-06"), 30, 100_000, 0, 4_000).heads[3].0;
+    assert_eq!(surcharge(&gross), 6850 + 3300);
+    assert_eq!(surcharge(&net), 5500 + 3300);
+}
+
+#[test]
+fn a_fraction_of_a_kilowatt_is_billed_as_a_whole_one_where_the_tariff_says_so() {
+    let whole = tariff(&FELT.replace("slab =", "whole_load = true\nslab ="));
+    let fixed = |sanctioned_w| charge_to_date(&whole, month("2026-06"), 30, 0, 0, sanctioned_w).heads[1].0;
+    assert_eq!([fixed(1_001), fixed(2_000)], [16_500, 16_500]);
 }
 
 #[test]

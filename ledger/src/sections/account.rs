@@ -14,11 +14,11 @@ use crate::thin::Thin;
 use crate::{Fold, FoldError};
 
 pub(super) const ACCOUNT: &str = "account";
-pub(super) const ACCOUNT_SIZE: u32 = 128;
+pub(super) const ACCOUNT_SIZE: u32 = 144;
 pub(super) const DAY_ENERGY: &str = "day_energy";
 pub(super) const DAY_ENERGY_SIZE: u32 = 24;
 pub(super) const CLOSED_MONTH: &str = "closed_month";
-pub(super) const CLOSED_MONTH_SIZE: u32 = 104;
+pub(super) const CLOSED_MONTH_SIZE: u32 = 120;
 pub(super) const TERMS: &str = "terms";
 pub(super) const TERMS_SIZE: u32 = 16;
 

@@ -6,7 +6,7 @@ use model::{CivilDay, CivilMonth, MicroRupees, Ppm};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{MAX_SLABS, Slab, Tariff, TariffError, TariffFault};
+use super::{DemandBetween, MAX_SLABS, Slab, SlabLimits, SurchargeOn, Tariff, TariffError, TariffFault};
 use crate::decimal;
 
 #[derive(Deserialize)]
@@ -20,10 +20,28 @@ struct RawTariff {
     demand_excess: Spanned<String>,
     duty: Spanned<String>,
     rebate: Spanned<String>,
+    min_load_kw: Option<Spanned<String>>,
     max_load_kw: Option<Spanned<String>>,
+    #[serde(default)]
+    whole_load: bool,
+    demand_between: Option<Spanned<String>>,
+    slab_limits: Option<Spanned<String>>,
+    surcharge_on: Option<Spanned<String>>,
+    #[serde(default)]
+    base_with: Vec<Spanned<String>>,
+    green_per_kwh: Option<Spanned<String>>,
+    #[serde(default)]
+    minimum: Vec<RawMinimum>,
     slab: Spanned<Vec<RawSlab>>,
     #[serde(default)]
     surcharge: BTreeMap<Spanned<String>, Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMinimum {
+    months: Vec<Spanned<i64>>,
+    per_kw: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,14 +55,14 @@ struct RawSlab {
 pub(super) fn tariff(body: &str) -> Result<Tariff, TariffError> {
     let raw: RawTariff = toml::from_str(body).map_err(|error| syntax(body, &error))?;
     let text = Text { body };
+    let (min_load_w, max_load_w) = loads(text, &raw)?;
+    let base_with = base_with(text, &raw.base_with)?;
     Ok(Tariff {
         name: text.read(&raw.name, "name", name)?,
         title: raw.title,
         from: text.read(&raw.from, "from", first_of_month)?,
         slabs: slabs(text, &raw.slab)?,
-        fixed_per_kw: MicroRupees(text.read(&raw.fixed_per_kw, "fixed_per_kw", |value| {
-            within(decimal::scaled(value, 6)?, 0..=1_000_000_000, "0", "1000")
-        })?),
+        fixed_per_kw: MicroRupees(text.read(&raw.fixed_per_kw, "fixed_per_kw", per_kw)?),
         demand_floor: share(text, &raw.demand_floor, "demand_floor")?,
         demand_excess: Ppm(text.read(&raw.demand_excess, "demand_excess", |value| {
             within(decimal::ppm(value)?, 0..=10_000_000, "0", "10")
@@ -52,9 +70,36 @@ pub(super) fn tariff(body: &str) -> Result<Tariff, TariffError> {
         duty: share(text, &raw.duty, "duty")?,
         rebate: share(text, &raw.rebate, "rebate")?,
         surcharge: surcharges(text, &raw.surcharge)?,
-        max_load_w: raw.max_load_kw.map(|load| text.read(&load, "max_load_kw", load_w)).transpose()?,
+        min_load_w,
+        max_load_w,
+        whole_load: raw.whole_load,
+        demand_between: text.word(
+            raw.demand_between.as_ref(),
+            "demand_between",
+            [("recorded", DemandBetween::Recorded), ("sanctioned", DemandBetween::Sanctioned)],
+        )?,
+        slab_limits: text.word(
+            raw.slab_limits.as_ref(),
+            "slab_limits",
+            [("month", SlabLimits::Month), ("days", SlabLimits::Days)],
+        )?,
+        surcharge_on: text.word(
+            raw.surcharge_on.as_ref(),
+            "surcharge_on",
+            [("net", SurchargeOn::Net), ("gross", SurchargeOn::Gross)],
+        )?,
+        base_with_minimum: base_with.contains(&MINIMUM),
+        base_with_green: base_with.contains(&GREEN),
+        green_per_kwh: match &raw.green_per_kwh {
+            Some(green) => MicroRupees(text.read(green, "green_per_kwh", rate)?),
+            None => MicroRupees(0),
+        },
+        minimum_per_kw: minimums(text, &raw.minimum)?,
     })
 }
+
+const MINIMUM: &str = "minimum";
+const GREEN: &str = "green";
 
 /// The text that spans point into.
 #[derive(Clone, Copy)]
@@ -70,6 +115,21 @@ impl Text<'_> {
         read: impl FnOnce(&str) -> Result<T, TariffFault>,
     ) -> Result<T, TariffError> {
         read(value.get_ref()).map_err(|fault| self.error(value.span().start, key, fault))
+    }
+
+    /// One of two words; the first where none is given.
+    fn word<T: Copy>(
+        self,
+        value: Option<&Spanned<String>>,
+        key: &str,
+        words: [(&'static str, T); 2],
+    ) -> Result<T, TariffError> {
+        let Some(value) = value else { return Ok(words[0].1) };
+        let known = words.iter().find(|(word, _)| word == value.get_ref());
+        known.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
+            self.error(value.span().start, key, TariffFault::Word(words.join(", ")))
+        })
     }
 
     fn error(self, offset: usize, key: &str, fault: TariffFault) -> TariffError {
@@ -110,6 +170,46 @@ fn slab(text: Text<'_>, raw: &RawSlab) -> Result<Slab, TariffError> {
     Ok(Slab { upto_wh: upto, gross: MicroRupees(gross), subsidy: MicroRupees(subsidy) })
 }
 
+/// Smallest and largest sanctioned load, W.
+fn loads(text: Text<'_>, raw: &RawTariff) -> Result<(Option<u32>, Option<u32>), TariffError> {
+    let read = |load: &Option<Spanned<String>>, key| {
+        load.as_ref().map(|load| text.read(load, key, load_w)).transpose()
+    };
+    let (least, most) = (read(&raw.min_load_kw, "min_load_kw")?, read(&raw.max_load_kw, "max_load_kw")?);
+    match (least, most, &raw.max_load_kw) {
+        (Some(least), Some(most), Some(value)) if least > most => {
+            Err(text.error(value.span().start, "max_load_kw", TariffFault::Loads))
+        }
+        _ => Ok((least, most)),
+    }
+}
+
+fn base_with<'a>(text: Text<'_>, raw: &'a [Spanned<String>]) -> Result<Vec<&'a str>, TariffError> {
+    raw.iter()
+        .map(|word| match word.get_ref().as_str() {
+            known @ (MINIMUM | GREEN) => Ok(known),
+            _ => {
+                let words = format!("{MINIMUM:?}, {GREEN:?}");
+                Err(text.error(word.span().start, "base_with", TariffFault::Word(words)))
+            }
+        })
+        .collect()
+}
+
+fn minimums(text: Text<'_>, raw: &[RawMinimum]) -> Result<[MicroRupees; 12], TariffError> {
+    let mut minimums = [None; 12];
+    for minimum in raw {
+        let per_kw = MicroRupees(text.read(&minimum.per_kw, "per_kw", per_kw)?);
+        for month in &minimum.months {
+            let index = usize::try_from(month.get_ref().saturating_sub(1)).ok();
+            let place = index.and_then(|index| minimums.get_mut(index)).filter(|known| known.is_none());
+            let fault = || text.error(month.span().start, "months", TariffFault::MonthOfYear);
+            *place.ok_or_else(fault)? = Some(per_kw);
+        }
+    }
+    Ok(minimums.map(Option::unwrap_or_default))
+}
+
 fn surcharges(
     text: Text<'_>,
     raw: &BTreeMap<Spanned<String>, Spanned<String>>,
@@ -136,6 +236,10 @@ fn within(
     high: &'static str,
 ) -> Result<i64, TariffFault> {
     if range.contains(&number) { Ok(number) } else { Err(TariffFault::Range(low, high)) }
+}
+
+fn per_kw(value: &str) -> Result<i64, TariffFault> {
+    within(decimal::scaled(value, 6)?, 0..=1_000_000_000, "0", "1000")
 }
 
 fn rate(value: &str) -> Result<i64, TariffFault> {

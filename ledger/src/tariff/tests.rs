@@ -55,6 +55,30 @@ fn a_tariff_is_read_exactly() {
 }
 
 #[test]
+fn what_is_not_said_has_the_defaults_of_the_rate_schedule() {
+    let tariff = Tariff::parse(GOOD).unwrap();
+    assert_eq!(tariff.min_load_w, None);
+    assert!(!tariff.whole_load);
+    assert_eq!(tariff.demand_between, DemandBetween::Recorded);
+    assert_eq!((tariff.slab_limits, tariff.surcharge_on), (SlabLimits::Month, SurchargeOn::Net));
+    assert!(!tariff.base_with_minimum && !tariff.base_with_green);
+    assert_eq!(tariff.green_per_kwh, MicroRupees(0));
+    assert_eq!(tariff.minimum_per_kw, [MicroRupees(0); 12]);
+}
+
+#[test]
+fn minimum_charges_are_by_month_of_the_year() {
+    let minimum = "minimum = [{ months = [4, 9], per_kw = \"600\" }, { months = [1], per_kw = \"475.5\" }]";
+    let tariff = Tariff::parse(&GOOD.replacen("max_load_kw = \"1\"", minimum, 1)).unwrap();
+    let month = |text: &str| format!("{text}-01").parse::<CivilDay>().unwrap().month();
+    for (name, rate) in
+        [("2026-04", 600_000_000), ("2027-09", 600_000_000), ("2028-01", 475_500_000), ("2028-02", 0)]
+    {
+        assert_eq!(tariff.minimum_of(month(name)), MicroRupees(rate), "{name}");
+    }
+}
+
+#[test]
 fn every_fault_names_key_and_line() {
     let syntax = |fault: &TariffFault| matches!(fault, TariffFault::Syntax(_));
     check("duty = \"5 %\"", "duty = 5", "duty", 7, syntax);
@@ -85,6 +109,29 @@ fn every_fault_names_key_and_line() {
         |fault| *fault == TariffFault::SlabOrder,
     );
     check("1.35", "6.86", "subsidy", 14, |fault| *fault == TariffFault::SubsidyAboveGross);
+    let optional = |from: &str, to: &str| GOOD.replacen(from, to, 1);
+    let fails = |body: String, key: &str, line: usize| {
+        let error = Tariff::parse(&body).unwrap_err();
+        assert_eq!((error.key.as_str(), error.line), (key, line), "{error}");
+        error.fault
+    };
+    let load = "max_load_kw = \"1\"";
+    for (key, words) in [
+        ("demand_between", "\"recorded\", \"sanctioned\""),
+        ("slab_limits", "\"month\", \"days\""),
+        ("surcharge_on", "\"net\", \"gross\""),
+    ] {
+        let fault = fails(optional(load, &format!("{key} = \"sometimes\"")), key, 9);
+        assert_eq!(fault, TariffFault::Word(words.into()));
+    }
+    let fault = fails(optional(load, "base_with = [\"green\", \"duty\"]"), "base_with", 9);
+    assert_eq!(fault, TariffFault::Word("\"minimum\", \"green\"".into()));
+    let fault = fails(optional(load, "min_load_kw = \"1.001\"\nmax_load_kw = \"1\""), "max_load_kw", 10);
+    assert_eq!(fault, TariffFault::Loads);
+    for months in ["[0]", "[13]", "[4, 4]", "[-9223372036854775808]"] {
+        let minimum = format!("minimum = [{{ months = {months}, per_kw = \"1\" }}]");
+        assert_eq!(fails(optional(load, &minimum), "months", 9), TariffFault::MonthOfYear, "{months}");
+    }
     check("\"2026-01\"", "\"2026-13\"", "2026-13", 21, |fault| *fault == TariffFault::Month);
     check("\"2026-01\"", "\"2026-1\"", "2026-1", 21, |fault| *fault == TariffFault::Month);
     check("-0.0233", "0.51", "2026-01", 21, |fault| matches!(fault, TariffFault::Range(..)));

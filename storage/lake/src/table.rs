@@ -555,7 +555,7 @@ fn posting_columns() -> Vec<Column> {
         column(
             "head",
             DataType::Utf8,
-            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration",
+            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration, minimum, green",
         ),
         column(
             "amount_paise",

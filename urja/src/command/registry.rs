@@ -1,4 +1,4 @@
-//! `urja meter`, `urja account`, `urja tariff`, `urja clock`, `urja recharge`: requests to the owner of the data directory.
+//! `urja meter`, `urja account`, `urja clock`, `urja recharge`: requests to the owner of the data directory.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,37 +48,6 @@ async fn import(config: &Config, path: &str, file: &Path) -> Result<Value> {
     request(config, Method::POST, path, csv).await.with_context(|| file.display().to_string())
 }
 
-pub(super) async fn tariff(config: &Config, args: &cli::Tariff, as_json: bool) -> Result<ExitCode> {
-    match args {
-        cli::Tariff::Apply { file } => {
-            let body = tariff_text(file)?;
-            let answer = request(config, Method::POST, "/admin/tariffs", body.into_bytes())
-                .await
-                .with_context(|| file.clone())?;
-            print(as_json, &answer, || format!("{file}: {}", text(&answer, "outcome")));
-        }
-        cli::Tariff::List => {
-            let answer = request(config, Method::GET, "/admin/tariffs", Vec::new()).await?;
-            print(as_json, &answer, || {
-                let rows = answer["tariffs"].as_array().into_iter().flatten();
-                rows.map(|row| {
-                    format!("{}  {}  {}\n", text(row, "from"), text(row, "digest"), text(row, "name"))
-                })
-                .collect()
-            });
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The text of a tariff file, or of the built-in tariff of that name.
-fn tariff_text(file: &str) -> Result<String> {
-    if let Some((_, body)) = ledger::builtin_tariffs().iter().find(|(name, _)| *name == file) {
-        return Ok((*body).to_owned());
-    }
-    String::from_utf8(read_input(Path::new(file))?).with_context(|| format!("{file} is not UTF-8 text"))
-}
-
 pub(super) async fn recharge(config: &Config, args: &cli::Recharge, as_json: bool) -> Result<ExitCode> {
     let amount = Paise::from_rupees(i64::from(args.rupees)).context("the amount is too large")?;
     let body = json!({ "account": args.account, "amount_paise": amount.0, "payment_id": args.payment_id });
@@ -99,12 +68,12 @@ pub(super) async fn clock(config: &Config, now: &str, as_json: bool) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
 /// One request to whoever owns the data directory, which this process becomes where nobody does.
-async fn request(config: &Config, method: Method, path: &str, body: Vec<u8>) -> Result<Value> {
+pub(super) async fn request(config: &Config, method: Method, path: &str, body: Vec<u8>) -> Result<Value> {
     let owner = Owner::find_or_create(config).await?;
     let answer = owner.send(method, path, body).await;
     owner.close().await?;
