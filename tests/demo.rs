@@ -26,6 +26,9 @@ fn the_demo_ends_with_a_summary_in_which_everything_adds_up() {
     assert_eq!(report["sum_of_postings_paise"], 0, "{report}");
     assert_eq!(report["conservation_difference"], 0, "{report}");
     assert_eq!(report["state"]["meters_heard"], 24, "{report}");
+    for source in ["tcp", "udp", "mqtt"] {
+        assert!(report["frames_by_source"][source].as_u64().unwrap() > 0, "{source}: {report}");
+    }
     assert!(report["interval_rows"].as_i64().unwrap() > 24 * 7 * 40, "{report}");
     assert!(report["charged_paise"].as_i64().unwrap() > 0, "{report}");
     assert!(report["recharged_paise"].as_i64().unwrap() > 0, "{report}");

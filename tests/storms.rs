@@ -58,6 +58,8 @@ struct Field {
     load: Arc<Load>,
     /// Frames of one measurement.
     window: usize,
+    /// Most memory it had before the storm, bytes.
+    peak_before: u64,
     seed: u64,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
@@ -81,11 +83,12 @@ impl Field {
         let served = Served::start_with(&dir.path().join("data"), args, &env);
         let meters = u32::try_from(scaled(60_000, 2_000)).unwrap();
         let load = Arc::new(Load::register(&served, dir.path(), seed, meters));
-        let mut field = Field { served, load, window: FIRST, seed, dir, _turn: turn };
+        let mut field = Field { served, load, window: FIRST, peak_before: 0, seed, dir, _turn: turn };
         let first = field.capacity();
         let seconds = if full() { 10.0 } else { 0.8 };
         // Three rounds of three windows, and one for what a storm does besides.
         field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 10);
+        field.peak_before = field.memory("VmHWM");
         field
     }
 
@@ -133,6 +136,15 @@ impl Field {
         status_bytes(self.pid(), key)
     }
 
+    /// By how much memory grew at most in a storm of so many connections beside the load, MiB. It is within its bound.
+    fn growth(&self, connections: usize) -> u64 {
+        let grown = self.memory("VmHWM") - self.peak_before;
+        let bound = growth_bound() + connections as u64 * OF_A_CONNECTION;
+        println!("memory +{} MiB of {}", grown / MIB, bound / MIB);
+        assert!(grown <= bound, "memory grew by {} MiB, at most {}", grown / MIB, bound / MIB);
+        grown / MIB
+    }
+
     /// Sum of a metric over the label values that contain `labels`.
     fn metric(&self, name: &str, labels: &str) -> f64 {
         let (_, page) = self.served.get("health", "/metrics");
@@ -156,6 +168,15 @@ impl Field {
         assert_eq!(self.served.terminate(), 0);
         drop(self.dir);
     }
+}
+
+/// Most bytes that a connection takes: what it reads into, a frame that is not whole, its channel.
+const OF_A_CONNECTION: u64 = 16 << 10;
+
+/// What may be in memory at once, by the configuration: the queue, ten groups on their way to the fold with their
+/// decoded readings, rows that wait for a commit, rows in one, its Parquet; and what the allocator keeps of each.
+fn growth_bound() -> u64 {
+    128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB
 }
 
 fn status_bytes(pid: u64, key: &str) -> u64 {
@@ -297,9 +318,7 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     let after = field.capacity();
     let capacity = (before.rate() + after.rate()) / 2.0;
     let ratio = goodput / capacity;
-    // What may be in memory at once, by the configuration: the queue, ten groups on their way to the fold with their
-    // decoded readings, rows that wait for a commit, rows in one, its Parquet; and what the allocator keeps of each.
-    let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
+    let bound = growth_bound();
     println!(
         "midnight: resident {} MiB before, at most {} MiB, bound {} MiB above",
         rss / MIB,
@@ -428,7 +447,10 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
     assert!(alarms >= dark as u64, "{alarms} of {dark} last gasps were confirmed");
     let events = field.served.number("SELECT count(*) FROM event");
     assert!(events > 0, "no event is stored");
-    let result = format!("{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio:.2}");
+    let grown = field.growth(sessions);
+    let result = format!(
+        "{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio:.2}, memory +{grown} MiB"
+    );
     field.end("last gasps of 30 % of the meters at once", alarms, &result);
 }
 
@@ -444,11 +466,15 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
             .collect(),
     );
     let attempts = Arc::new(AtomicU64::new(0));
+    let (first_drop, longest_ms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let storm = || {
+        first_drop.store(false, Ordering::Relaxed);
         let (load, delays, attempts) = (Arc::clone(&field.load), Arc::clone(&delays), Arc::clone(&attempts));
-        Storm::tasks(move |_| async move {
+        let (dropping, longest_ms) = (Arc::clone(&first_drop), Arc::clone(&longest_ms));
+        let storm = Storm::tasks(move |_| async move {
             let mut dropped = 0;
             for round in 0..4 {
+                let began = Instant::now();
                 let (load, delays, attempts) =
                     (Arc::clone(&load), Arc::clone(&delays), Arc::clone(&attempts));
                 let open = at_once(sessions, move |number| {
@@ -469,22 +495,33 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
                 })
                 .await;
                 assert_eq!(open.len(), sessions);
+                if round > 0 {
+                    longest_ms.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+                }
                 // All at once, here; after the last round for good.
                 drop(open);
+                dropping.store(true, Ordering::Relaxed);
                 dropped += sessions as u64;
             }
             dropped
-        })
+        });
+        // What is measured begins when they were all dropped for the first time and come back.
+        wait_for("every session has been there once", || first_drop.load(Ordering::Relaxed).then_some(()));
+        storm
     };
     let (ratio, dropped) = field.goodput("reconnect", storm);
+    let longest = longest_ms.load(Ordering::Relaxed) as f64 / 1000.0;
+    assert!(longest <= 120.0, "some session was back after {longest:.0} s only");
     let attempts = attempts.load(Ordering::Relaxed);
     assert!(attempts <= 3 * dropped, "{attempts} attempts for {dropped} sessions");
     wait_for("the server lets go of them", || {
         (field.metric("urja_tcp_connections", "") < 10.0).then_some(())
     });
+    let grown = field.growth(sessions);
     let result = format!(
-        "{sessions} sessions dropped at once and back within {spread_ms} ms, 3 times; {attempts} attempts for {dropped} \
-         sessions, goodput {ratio:.2}"
+        "{sessions} sessions dropped at once and called back within {spread_ms} ms, {} times; all back in {longest:.1} s at \
+         most; {attempts} attempts for {dropped} sessions, goodput {ratio:.2}, memory +{grown} MiB",
+        dropped / sessions as u64
     );
     field.end("sessions that drop and come back", dropped, &result);
 }
@@ -549,12 +586,14 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
     let further = storm();
     wait_for("the bound is met", || (field.metric("urja_evidence_refused_total", "") > 0.0).then_some(()));
     sent += further.end();
+    let grown = field.growth(strangers);
     let kept = field.served.number("SELECT count(*) FROM quarantine");
     let refused = field.metric("urja_evidence_refused_total", "");
     assert!(kept > 0, "nothing is kept as evidence");
     assert!(kept as u64 <= most_kept, "{kept} frames are kept in {burst} bytes");
     let result = format!(
-        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}"
+        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}, \
+         memory +{grown} MiB"
     );
     field.end("clients with wrong keys, unknown titles and garbage", sent, &result);
 }
@@ -663,10 +702,11 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
     assert!(reasons[..2].iter().all(|count| *count > 0) && reasons[3] > 0, "{reasons:?}");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", field.pid())).unwrap().count();
     assert!(descriptors < 300, "{descriptors} descriptors are still open");
+    let grown = field.growth(sockets);
     let deaf = deaf_clients(&field);
     let result = format!(
         "{injected} sockets closed: {} silent, {} slow, {} beyond their address's share, {} HTTP; {deaf} that never read; \
-         {answered} requests answered meanwhile; goodput {ratio:.2}",
+         {answered} requests answered meanwhile; goodput {ratio:.2}, memory +{grown} MiB",
         reasons[0], reasons[1], reasons[2], reasons[3]
     );
     field.end("slow and silent sockets", injected + deaf, &result);
@@ -894,7 +934,7 @@ fn a_slow_disk_makes_confirms_late_and_loses_nothing() {
             break;
         }
     }
-    let bound = 128 * MIB + 10 * 4 * MIB + 3 * 32 * MIB + 96 * MIB;
+    let bound = growth_bound();
     assert!(most.saturating_sub(rss) <= bound, "memory grew by {} MiB", most.saturating_sub(rss) / MIB);
     assert!(best >= floor(), "after it {best:.2} of the capacity before it");
     let result = format!(

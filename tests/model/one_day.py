@@ -117,6 +117,7 @@ def main():
     for row in read_csv(args.usage):
         meter_id = int(row["meter_id"])
         one = by_meter[meter_id]
+        differences.compare(f"another row of usage of meter {meter_id}", meter_id in seen, False)
         seen.add(meter_id)
         differences.compare(f"usage of meter {meter_id}",
                             (row["usage_date"], int(Decimal(row["import_kwh"]) * 1000)), (one.day, one.wh))
@@ -124,6 +125,7 @@ def main():
 
     seen = set()
     for row in read_csv(args.balances):
+        differences.compare(f"another balance of {row['account_number']}", row["account_number"] in seen, False)
         seen.add(row["account_number"])
         one = by_account[row["account_number"]]
         differences.compare(f"booked and accrued of {row['account_number']}",

@@ -285,9 +285,15 @@ async fn report(node: &Node, fleet: &Fleet, plan: &Plan, loaded: &Loaded, took: 
         let rows = crate::adapter::rows(&node.engine, &statement).await?;
         Ok(rows.first().and_then(|row| row["n"].as_i64()).unwrap_or_default())
     };
+    let received = crate::adapter::rows(&node.engine, "SELECT source, received FROM source_tally").await?;
+    let by_source: serde_json::Map<_, _> = received
+        .iter()
+        .map(|row| (row["source"].as_str().unwrap_or_default().to_owned(), row["received"].clone()))
+        .collect();
     Ok(json!({
         "meters": plan.meters,
         "from": plan.from,
+        "frames_by_source": by_source,
         "days": loaded.days,
         "seconds_loading": (loaded.seconds * 10.0).round() / 10.0,
         "seconds": (took.as_secs_f64() * 10.0).round() / 10.0,
