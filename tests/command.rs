@@ -132,12 +132,13 @@ fn found<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
 #[test]
 fn every_capture_and_every_push_of_the_fixtures_goes_through_the_command() {
     let dir = tempfile::tempdir().unwrap();
-    let mut seen = 0;
-    for file in ["captures.jsonl", "india_push.jsonl"] {
-        let Some(path) = shared(&format!("fixtures/{file}")) else { return };
+    let mut seen = std::collections::BTreeMap::new();
+    let bills = crate::harness::root().join("codec/tests/billing.jsonl");
+    for file in [shared("fixtures/captures.jsonl"), shared("fixtures/india_push.jsonl"), Some(bills)] {
+        let Some(path) = file else { return };
         for line in std::fs::read_to_string(path).unwrap().lines() {
             let fixture: Value = serde_json::from_str(line).unwrap();
-            let id = &fixture[if file == "captures.jsonl" { "name" } else { "id" }];
+            let id = fixture.get("name").unwrap_or(&fixture["id"]);
             let (guek, gak) = (fixture["guek"].as_str(), fixture["gak"].as_str());
             let mut args = vec!["--json", "decode"];
             for (flag, key) in [("--guek", guek), ("--gak", gak)] {
@@ -158,10 +159,30 @@ fn every_capture_and_every_push_of_the_fixtures_goes_through_the_command() {
             // One capture is a link without an APDU.
             let body = found(&root, "data-notification");
             assert_eq!(body.is_some(), id != "amshan/hdlc_frame_empty_info", "{id}: {root}");
-            seen += 1;
+            // The same with its framing named, and never with another.
+            let framing = match &fixture["hex"].as_str().unwrap()[..2] {
+                "7e" | "7E" => "hdlc",
+                "68" => "mbus",
+                "00" => "wrapper",
+                _ => "apdu",
+            };
+            for named in ["hdlc", "mbus", "wrapper"] {
+                let out = urja(dir.path(), &[&args[..], &["--framing", named]].concat());
+                let expected = if named == framing { Some(0) } else { Some(2) };
+                assert_eq!(out.status.code(), expected, "{id} as {named}: {}", text(&out));
+                if named == framing {
+                    assert_eq!(
+                        serde_json::from_slice::<Value>(&out.stdout).unwrap(),
+                        root,
+                        "{id} as {named}"
+                    );
+                }
+            }
+            *seen.entry(framing).or_insert(0) += 1;
         }
     }
-    assert_eq!(seen, 71);
+    assert_eq!(seen.values().sum::<u32>(), 71 + 16);
+    assert!(["hdlc", "mbus", "wrapper"].iter().all(|framing| seen[framing] > 0), "{seen:?}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn through(transport: &str) {
         return;
     }
     let Some(broker) = broker_for(transport, dir.path()) else { return };
-    let served = registered(&data, &out, broker.as_ref());
+    let served = registered(&data, &out, broker.as_ref(), &[]);
     let to =
         broker.as_ref().map_or_else(|| format!("{transport}://{}", served.address(transport)), Broker::url);
     let file = out.join("pushes.jsonl");
@@ -55,9 +55,10 @@ fn broker_for(transport: &str, dir: &Path) -> Option<Option<Broker>> {
 }
 
 /// A head-end whose clock stands after the pushes, with the generator's meters.
-fn registered(data: &Path, out: &Path, broker: Option<&Broker>) -> Served {
+fn registered(data: &Path, out: &Path, broker: Option<&Broker>, extra: &[&str]) -> Served {
     let mqtt: Vec<String> = broker.iter().flat_map(|broker| ["--mqtt".to_owned(), broker.url()]).collect();
-    let served = Served::start(data, &mqtt.iter().map(String::as_str).collect::<Vec<_>>());
+    let args: Vec<&str> = mqtt.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+    let served = Served::start(data, &args);
     // A broker keeps nothing for a session that was never made.
     wait_for("subscribed", || (broker.is_none() || served.log().contains("subscribed")).then_some(()));
     urja_ok(data, &["clock", "2026-06-30T12:00:00+05:30"]);
@@ -119,10 +120,15 @@ fn instant(text: &str) -> i64 {
 }
 
 #[test]
-fn wrapper_pushes_of_the_independent_generator_are_taken_over_all_three_transports() {
-    for transport in ["tcp", "udp", "mqtt"] {
+fn pushes_of_the_independent_generator_in_every_frame_whole_and_in_blocks_are_taken_over_all_transports() {
+    for transport in ["tcp", "udp", "mqtt", "embedded"] {
         generator_through(transport);
     }
+}
+
+/// Frames that a push of the generator takes besides its last.
+fn parts_before_the_last(push: &Value) -> usize {
+    push["frames"].as_array().unwrap().len() - 1
 }
 
 fn generator_through(transport: &str) {
@@ -138,19 +144,27 @@ fn generator_through(transport: &str) {
         let run = python().arg(&script).args(args).output().unwrap();
         assert!(run.status.success(), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
     };
-    let shape =
-        ["--framings", "wrapper", "--gbt", "no", "--ciphers", "30", "--meters", "6", "--count", "120"];
-    generator(&[&["gen", "--seed", "5", "--out", &file], &shape[..]].concat());
+    generator(&["gen", "--seed", "5", "--out", &file, "--ciphers", "30", "--meters", "6", "--count", "160"]);
     let text = std::fs::read_to_string(&file).unwrap();
     let pushes: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     write_registry(&out, &pushes);
+    let parts: usize = pushes.iter().map(parts_before_the_last).sum();
+    assert!(pushes.iter().any(|push| push["framing"] == "hdlc") && parts > pushes.len(), "{parts} parts");
     let Some(broker) = broker_for(transport, dir.path()) else { return };
-    let served = registered(&data, &out, broker.as_ref());
-    let to =
-        broker.as_ref().map_or_else(|| format!("{transport}://{}", served.address(transport)), Broker::url);
-    generator(&["send", "--to", &to, "--file", &file, "--rate", "400"]);
+    let served = registered(&data, &out, broker.as_ref(), &["--broker", "127.0.0.1:0"]);
+    let to = match (&broker, transport) {
+        (Some(broker), _) => broker.url(),
+        (None, "embedded") => format!("mqtt://{}", served.address("broker")),
+        (None, _) => format!("{transport}://{}", served.address(transport)),
+    };
+    generator(&["send", "--to", &to, "--file", &file, "--rate", "400", "--qos", "1"]);
     served.wait_number("SELECT count(*) FROM frame", i64::try_from(pushes.len()).unwrap());
-    assert_eq!(served.number("SELECT count(*) FROM quarantine"), 0);
+    // A publish is acknowledged by itself: a part is kept as evidence until its push is whole, and after.
+    let evidence = if to.starts_with("mqtt") { parts } else { 0 };
+    assert_eq!(served.number("SELECT count(*) FROM quarantine"), i64::try_from(evidence).unwrap());
+    let other =
+        "SELECT count(*) FROM quarantine WHERE reason <> 'undecodable' OR detail NOT LIKE '%missing%'";
+    assert_eq!(served.number(other), 0, "{:?}", served.sql("SELECT DISTINCT reason, detail FROM quarantine"));
     // It does not ask for a confirm, and neither repeats a value nor keeps to one per key: the last word is the view's.
     served.wait_number("SELECT CAST(sum(contested) AS BIGINT) FROM source_tally", 0);
     assert!(served.number("SELECT count(*) FROM interval") > 100);

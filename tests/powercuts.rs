@@ -56,7 +56,8 @@ fn nothing_confirmed_is_lost_or_doubled_over_power_cuts_under_mixed_load() {
     // journal, lake and checkpoints have been hit.
     let mut numbers = 1..=3 * cuts();
     while tally.cuts < cuts() || !tally.is_enough() {
-        let number = numbers.next().unwrap_or_else(|| panic!("cuts fell where nothing could be lost: {tally}"));
+        let number =
+            numbers.next().unwrap_or_else(|| panic!("cuts fell where nothing could be lost: {tally}"));
         let into_recovery = number % INTO_RECOVERY == INTO_RECOVERY - 1;
         let at_sync = at_a_sync(number, into_recovery, &mut random);
         let span = match (into_recovery, at_sync) {

@@ -105,6 +105,13 @@ fn a_meter_is_read_and_switched_over_udp() {
     assert_eq!(meters.read(0, &["serial", "--address", &udp])["value"], meters.serials[0].as_str());
     let status = urja_ok(&meters.data, &["relay", &meters.serials[0], "disconnect", "--address", &udp]);
     assert_eq!(status["supplied"], false);
+    assert_ne!(meters.relay(0, "connect")["state"], "disconnected");
+    // Registered with that address, every question goes over it.
+    let access = std::fs::read_to_string(dir.path().join("fleet/access.csv")).unwrap();
+    let by_udp = dir.path().join("udp.csv");
+    std::fs::write(&by_udp, access.replace(&address(dir.path()), &udp)).unwrap();
+    assert_eq!(urja_ok(&meters.data, &["meter", "import", &by_udp.display().to_string()])["updated"], 1);
+    read_and_switched(&meters, 0);
 }
 
 #[test]

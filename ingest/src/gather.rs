@@ -1,4 +1,4 @@
-//! Pushes whose frames come in separate datagrams: kept by sender until they are whole.
+//! Pushes whose frames come in separate datagrams or publishes: kept by sender or topic until they are whole.
 //!
 //! | bound | value | when reached |
 //! |---|---|---|
@@ -7,20 +7,26 @@
 //! | datagrams of a push | 512 | the push is given up |
 //! | wait for the next datagram | 60 s | the same |
 //!
-//! What is given up is handed out as it is: it becomes evidence, and says what is missing.
+//! A datagram is answered when its push is durable. What is given up is handed out as it is: it becomes evidence, and
+//! says what is missing.
+//!
+//! A publish is acknowledged by itself, in its turn, so it cannot wait for the others: [`Publishes`] lets each part be
+//! evidence of its own, durable before its PUBACK, and gives the whole push in the place of its last part.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use codec::apdu::GENERAL_BLOCK_TRANSFER;
 use codec::wrapper::HEADER_LEN;
 use codec::{ErrorKind, mbus};
+use model::Digest;
 use tokio::time::Instant;
 
-use crate::parts;
 use crate::received::Framing;
+use crate::{digest, parts};
 
 const SENDERS: usize = 1024;
 const BYTES: usize = 8 << 20;
@@ -91,11 +97,22 @@ impl<S: Copy + Eq + Hash> Gather<S> {
         ready
     }
 
+    /// Whether a push of this sender is not whole.
+    fn is_open(&self, sender: S) -> bool {
+        self.open.contains_key(&sender)
+    }
+
+    /// Gives up what has waited too long of one sender.
+    fn forget_late(&mut self, sender: S, now: Instant) {
+        if self.open.get(&sender).is_some_and(|open| open.is_late(now)) {
+            self.remove(sender);
+        }
+    }
+
     /// What has waited too long.
     pub(crate) fn expired(&mut self, now: Instant) -> Vec<Ready> {
-        let late = |open: &Open| now.saturating_duration_since(open.last) >= PATIENCE;
-        let senders: Vec<S> =
-            self.open.iter().filter(|(_, open)| late(open)).map(|(sender, _)| *sender).collect();
+        let late = self.open.iter().filter(|(_, open)| open.is_late(now));
+        let senders: Vec<S> = late.map(|(sender, _)| *sender).collect();
         senders.into_iter().filter_map(|sender| self.remove(sender)).map(Open::ready).collect()
     }
 
@@ -107,10 +124,7 @@ impl<S: Copy + Eq + Hash> Gather<S> {
 
     /// Whether a datagram is all there is: a push, or bytes that no others can make one.
     fn is_alone(&self, bytes: &[u8], framing: Framing) -> bool {
-        // Nearly all are, and need no second look.
-        let cut = matches!(framing, Framing::Hdlc | Framing::Mbus);
-        let plain = !cut && bytes.get(HEADER_LEN) != Some(&GENERAL_BLOCK_TRANSFER);
-        plain || !self.waits(bytes, framing)
+        !may_be_part(bytes, framing) || !self.waits(bytes, framing)
     }
 
     /// Whether it is a long frame of M-Bus that is not the first of its push, and what is open of its sender is such a push:
@@ -146,7 +160,51 @@ impl<S: Copy + Eq + Hash> Gather<S> {
     }
 }
 
+/// What is here of pushes that come in several publishes, by topic.
+#[derive(Debug)]
+pub struct Publishes {
+    framing: Framing,
+    gather: Mutex<Gather<Digest>>,
+}
+
+impl Publishes {
+    /// Of publishes that should have this framing, with APDUs of so many bytes at most.
+    #[must_use]
+    pub fn new(framing: Framing, max_apdu: usize) -> Publishes {
+        Publishes { framing, gather: Mutex::new(Gather::new(max_apdu)) }
+    }
+
+    /// What to submit for a publish: the push that it makes whole, else itself.
+    #[must_use]
+    pub fn take(&self, topic: &[u8], payload: &Bytes) -> (Bytes, Framing) {
+        let framing = self.framing.of_publish(payload);
+        if !may_be_part(payload, framing) {
+            return (payload.clone(), framing);
+        }
+        let (sender, now) = (digest(topic), Instant::now());
+        let mut gather = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each part of what is given up here was submitted when it came.
+        gather.forget_late(sender, now);
+        let last = gather.take(sender, payload.clone(), framing, now).pop();
+        last.filter(|_| !gather.is_open(sender)).unwrap_or_else(|| (payload.clone(), framing))
+    }
+}
+
+/// Whether bytes may be a part of a push. Nearly all are not, and need no second look.
+fn may_be_part(bytes: &[u8], framing: Framing) -> bool {
+    let first = match framing {
+        Framing::Hdlc | Framing::Mbus => return true,
+        Framing::Wrapper => bytes.get(HEADER_LEN),
+        Framing::Apdu => bytes.first(),
+    };
+    first == Some(&GENERAL_BLOCK_TRANSFER)
+}
+
 impl Open {
+    fn is_late(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= PATIENCE
+    }
+
     fn ready(self) -> Ready {
         (Bytes::from(self.raw), self.framing)
     }
@@ -186,6 +244,28 @@ mod tests {
             assert_eq!(ready, [(Bytes::from(whole), Framing::Wrapper)]);
         }
         assert_eq!((gather.bytes, gather.end()), (0, vec![]));
+    }
+
+    #[test]
+    fn a_publish_that_is_a_part_is_submitted_alone_and_the_last_one_with_all_of_them() {
+        let publishes = Publishes::new(Framing::Wrapper, 100);
+        let (one, two) = (blocks(b"abcdefg"), blocks(b"hijklmn"));
+        let whole = |parts: &[Bytes]| (Bytes::from(parts.concat()), Framing::Wrapper);
+        for index in [0, 1] {
+            assert_eq!(publishes.take(b"one", &one[index]), (one[index].clone(), Framing::Wrapper));
+            assert_eq!(publishes.take(b"two", &two[index]), (two[index].clone(), Framing::Wrapper));
+        }
+        // A push that is whole by itself passes between.
+        let alone = &blocks(b"xy")[0];
+        assert_eq!(publishes.take(b"one", alone), (alone.clone(), Framing::Wrapper));
+        assert_eq!(publishes.take(b"two", &two[2]), whole(&two));
+        assert_eq!(publishes.take(b"one", &one[2]), whole(&one));
+        // The first part again, as after a connection that was lost, begins anew.
+        for part in [&one[0], &one[0], &one[1]] {
+            assert_eq!(publishes.take(b"one", part), (part.clone(), Framing::Wrapper));
+        }
+        assert_eq!(publishes.take(b"one", &one[2]), whole(&one));
+        assert_eq!(publishes.gather.lock().unwrap().bytes, 0);
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod windows;
 pub use admission::{Admission, Admitted, Place};
 pub use clock::Clock;
 pub use evidence::EvidenceOptions;
+pub use gather::Publishes;
 pub use lake::{BoxError, Lake, LakeVersion};
 pub use mqtt::{MqttError, MqttFraming, MqttOptions, serve_mqtt};
 pub use pipeline::{

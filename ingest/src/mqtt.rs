@@ -24,7 +24,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics::gauge;
 use model::Source;
 use rumqttc::mqttbytes::QoS;
@@ -37,6 +36,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::gather::Publishes;
 use crate::received::{Framing, Lost, Received, Refused, Ticket};
 use crate::{Pipeline, Submitter, telemetry};
 
@@ -273,8 +273,11 @@ pub async fn serve_mqtt(
     let (to_submit, publishes) = mpsc::channel(in_flight);
     let (tickets, to_await) = mpsc::channel(in_flight);
     let (answered, to_acknowledge) = mpsc::channel(in_flight);
-    let taker =
-        Taker { submitter: pipeline.submitter(), pipeline: pipeline.clone(), framing: options.framing };
+    let taker = Taker {
+        submitter: pipeline.submitter().with_max_apdu(options.max_apdu),
+        pipeline: pipeline.clone(),
+        publishes: Publishes::new(options.framing, options.max_apdu),
+    };
     let session =
         Session { options, client, events, generation: 0, held: None, outstanding: 0, pause: FIRST_PAUSE };
     let passing_on = async {
@@ -423,17 +426,18 @@ impl Session {
 struct Taker {
     submitter: Submitter,
     pipeline: Pipeline,
-    framing: Framing,
+    publishes: Publishes,
 }
 
 impl Taker {
     async fn run(mut self, mut publishes: mpsc::Receiver<Arrived>, tickets: mpsc::Sender<(Ticket, Arrived)>) {
         while let Some(arrived) = publishes.recv().await {
+            let (bytes, framing) = self.publishes.take(&arrived.publish.topic, &arrived.publish.payload);
             let received = Received {
                 source: Source::Mqtt,
                 received_at: self.pipeline.clock().now(),
-                framing: self.framing.of_publish(&arrived.publish.payload),
-                bytes: Bytes::clone(&arrived.publish.payload),
+                framing,
+                bytes,
                 identity: None,
             };
             match self.submitter.submit(received).await {

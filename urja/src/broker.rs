@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use ingest::{Framing, NodeTopic, Pipeline, Received};
+use ingest::{NodeTopic, Pipeline, Publishes, Received};
 use metrics::{describe_gauge, gauge};
 use model::Source;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
@@ -62,8 +62,8 @@ pub struct Intake {
     pub pipeline: Pipeline,
     /// Topic filters of what is taken.
     pub topics: Vec<String>,
-    /// What a publish carries.
-    pub framing: Framing,
+    /// What is here of pushes in several publishes.
+    pub publishes: Arc<Publishes>,
     /// Longest APDU, bytes; a longer one is quarantined.
     pub max_apdu: usize,
     /// Where meters are asked and answer, if they are.
@@ -153,12 +153,13 @@ impl Intake {
 
     /// Returns once the push is durable, and not at all when the pipeline has stopped: returning lets the broker
     /// acknowledge.
-    async fn take(&self, payload: Bytes) {
+    async fn take(&self, topic: &str, payload: &Bytes) {
+        let (bytes, framing) = self.publishes.take(topic.as_bytes(), payload);
         let received = Received {
             source: Source::Mqtt,
             received_at: self.pipeline.clock().now(),
-            framing: self.framing.of_publish(&payload),
-            bytes: payload,
+            framing,
+            bytes,
             identity: None,
         };
         let mut submitter = self.pipeline.submitter().with_max_apdu(self.max_apdu);
@@ -189,7 +190,7 @@ impl BrokerEventHandler for Intake {
     fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Answer<'a, PublishAction> {
         Box::pin(async move {
             if self.wants(&event.topic) {
-                self.take(event.payload).await;
+                self.take(&event.topic, &event.payload).await;
             }
             PublishAction::Continue
         })

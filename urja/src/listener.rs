@@ -218,7 +218,8 @@ impl Doors {
         let Some(address) = config.broker.listen.0 else { return Ok(()) };
         let MqttOptions { topics, framing, session_expiry, max_apdu, .. } = mqtt_options(config);
         let polls = poll_topics(config)?;
-        let intake = Intake { pipeline: node.pipeline.clone(), topics, framing, max_apdu, polls };
+        let publishes = std::sync::Arc::new(ingest::Publishes::new(framing, max_apdu));
+        let intake = Intake { pipeline: node.pipeline.clone(), topics, publishes, max_apdu, polls };
         let dir = config.data.dir.join("broker");
         let broker = Broker::bind(&config.broker, address, &dir, session_expiry, intake)
             .await
