@@ -126,14 +126,34 @@ impl Verification<'_> {
         self.file(&sidecar.log);
         // The hint is written over by each later checkpoint.
         if self.scope.found.checkpoint_sidecars.last() == Some(&version) {
-            for hint in &sidecar.files {
-                match hint.check_length(&self.scope.dir) {
-                    // It is taken away where it might be wrong, and nobody needs it.
-                    Err(Fault::Missing) => self.report.unfinished.push(self.scope.dir.join(&hint.path)),
-                    _ => self.file(hint),
+            sidecar.files.iter().for_each(|hint| self.hint(hint, version));
+        }
+    }
+
+    fn hint(&mut self, hint: &Described, version: i64) {
+        let path = self.scope.dir.join(&hint.path);
+        match self.read_again(hint) {
+            Ok(()) => {}
+            // It is taken away where it might be wrong, and nobody needs it.
+            Err(Fault::Missing) => self.report.unfinished.push(path),
+            Err(_) if self.names_later_checkpoint(&path, version) => {
+                if self.state == State::AsLeft {
+                    self.report.unfinished.push(path);
                 }
             }
+            Err(fault) => self.differs(&path, fault),
         }
+    }
+
+    /// Whether a hint is of a checkpoint that came since: made while this was read, or not finished.
+    fn names_later_checkpoint(&self, hint: &Path, version: i64) -> bool {
+        let named = fs::read(hint).ok().and_then(|bytes| {
+            let hint: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+            hint["version"].as_i64()
+        });
+        named.is_some_and(|named| {
+            named > version && self.scope.dir.join(Delta::checkpoint_name(named)).is_file()
+        })
     }
 
     fn sidecar(&mut self, path: &Path, version: i64) -> Option<Sidecar> {
@@ -154,14 +174,18 @@ impl Verification<'_> {
     }
 
     fn file(&mut self, file: &Described) {
-        match file.check(&self.scope.dir) {
-            Ok(bytes) => {
-                self.report.files += 1;
-                self.report.bytes += bytes;
-                (self.progress)(bytes);
-            }
-            Err(fault) => self.differs(&self.scope.dir.join(&file.path), fault),
+        if let Err(fault) = self.read_again(file) {
+            self.differs(&self.scope.dir.join(&file.path), fault);
         }
+    }
+
+    /// Reads a file again, and counts it where it is sound.
+    fn read_again(&mut self, file: &Described) -> Result<(), Fault> {
+        let bytes = file.check(&self.scope.dir)?;
+        self.report.files += 1;
+        self.report.bytes += bytes;
+        (self.progress)(bytes);
+        Ok(())
     }
 
     /// What a crash may have left, if it can have; else a fault.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::sample::Market;
 use super::{contents, copy, expected, folder, open, small};
-use crate::{Error, Fault, Lake, Table};
+use crate::verify::{Scope, State};
+use crate::{Error, Fault, Lake, Table, VerifyReport};
 use model::Calendar;
 
 /// A lake with a few commits and checkpoints of its logs.
@@ -138,6 +139,30 @@ fn what_opening_needs_and_is_damaged_is_refused_by_name() {
         assert!(matches!(&refused, Error::Damaged { path: found, .. } if *found == path), "{refused}");
         assert!(refused.to_string().contains(&*name.to_string_lossy()), "{refused}");
     }
+}
+
+#[test]
+fn a_checkpoint_of_a_log_that_is_made_while_it_is_verified_is_no_damage() {
+    let dir = folder();
+    let lake = open(dir.path());
+    let groups = Market::new(21).groups(100);
+    let commit = |part: &[super::sample::Group]| {
+        part.iter().for_each(|group| lake.absorb(group.rows.clone(), group.upto));
+        lake.commit(part.last().unwrap().upto).unwrap();
+    };
+    groups[..50].chunks(10).for_each(commit);
+    let event = dir.path().join("event");
+    let hint = event.join("_delta_log/_last_checkpoint");
+    let before = fs::read(&hint).unwrap();
+    let scope = Scope::new(Table::Event, &event).unwrap();
+    groups[50..].chunks(10).for_each(commit);
+    assert_ne!(fs::read(&hint).unwrap(), before, "no checkpoint was made meanwhile");
+    let mut report = VerifyReport::default();
+    scope.verify(State::Settled, &mut report, &mut |_| ());
+    assert!(report.is_sound() && report.unfinished.is_empty(), "{:?}", report.differences);
+    // Of a checkpoint that is not there it is damage, whatever it says.
+    fs::write(&hint, b"{\"version\":1000,\"size\":1}").unwrap();
+    assert!(!lake.verify().is_sound());
 }
 
 #[test]
