@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use codec::apdu::GENERAL_BLOCK_TRANSFER;
 use codec::wrapper::HEADER_LEN;
-use codec::{ErrorKind, mbus};
+use codec::{ErrorKind, hdlc, mbus};
 use model::Digest;
 use tokio::time::Instant;
 
@@ -127,12 +127,21 @@ impl<S: Copy + Eq + Hash> Gather<S> {
         !may_be_part(bytes, framing) || !self.waits(bytes, framing)
     }
 
-    /// Whether it is a long frame of M-Bus that is not the first of its push, and what is open of its sender is such a push:
-    /// these have numbers, and one by itself says no more than that it is out of its row.
+    /// Whether bytes that look whole may be a later frame of what is open of their sender. A long frame of M-Bus has a
+    /// number; one of HDLC behind the first segment or block has no LLC header, and of the last segment nothing else says
+    /// that it is one.
     fn may_continue(&self, sender: S, bytes: &[u8], framing: Framing) -> bool {
-        framing == Framing::Mbus
-            && self.open.get(&sender).is_some_and(|open| open.framing == framing)
-            && mbus::Frame::new_checked(bytes).is_ok_and(|frame| frame.head().number > 0)
+        if self.open.get(&sender).is_none_or(|open| open.framing != framing) {
+            return false;
+        }
+        match framing {
+            Framing::Mbus => mbus::Frame::new_checked(bytes).is_ok_and(|frame| frame.head().number > 0),
+            Framing::Hdlc => hdlc::Frame::new_checked(bytes).is_ok_and(|frame| {
+                let information = frame.information();
+                hdlc::strip_llc(information).len() == information.len()
+            }),
+            Framing::Wrapper | Framing::Apdu => false,
+        }
     }
 
     /// Whether frames are missing, and nothing else is.
@@ -267,6 +276,39 @@ mod tests {
         let twice = [one[0].clone(), one[0].clone(), one[1].clone(), one[2].clone()];
         assert_eq!(publishes.take(b"one", &one[2]), whole(&twice));
         assert_eq!(publishes.gather.lock().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn segments_of_hdlc_become_one_push_though_the_last_one_does_not_say_that_it_is_a_segment() {
+        let (mut gather, now) = (Gather::new(2000), Instant::now());
+        let frames = |apdu: &[u8]| {
+            let mut bytes = Vec::new();
+            hdlc::emit_push(hdlc::Address::one(48), hdlc::Address::one(1), apdu, 128, &mut bytes);
+            let mut frames = Vec::new();
+            while !bytes.is_empty() {
+                let length = hdlc::Frame::new_checked(&bytes).unwrap().total_len();
+                frames.push(Bytes::from(bytes.drain(..length).collect::<Vec<_>>()));
+            }
+            frames
+        };
+        let (long, short) = (frames(&[0x0f; 500]), frames(&[0x0f; 50]));
+        assert_eq!((long.len(), short.len()), (4, 1));
+        for frame in &long[..2] {
+            assert_eq!(gather.take(1, frame.clone(), Framing::Hdlc, now), []);
+        }
+        // One that is whole passes between; of another sender it has nothing to do with them.
+        for sender in [1, 2] {
+            assert_eq!(
+                gather.take(sender, short[0].clone(), Framing::Hdlc, now),
+                [(short[0].clone(), Framing::Hdlc)]
+            );
+        }
+        assert_eq!(gather.take(1, long[2].clone(), Framing::Hdlc, now), []);
+        assert_eq!(
+            gather.take(1, long[3].clone(), Framing::Hdlc, now),
+            [(Bytes::from(long.concat()), Framing::Hdlc)]
+        );
+        assert_eq!(gather.bytes, 0);
     }
 
     #[test]
