@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import struct
@@ -123,16 +124,30 @@ class HdlcWire(Wire):
 
     def __init__(self, options, client):
         super().__init__(options, client)
-        # A read of its transport ends at each flag.
+        self.pieces = []
         line = types.SimpleNamespace(connect=lambda: None, disconnect=lambda: None, send=self.socket.sendall,
                                      recv=self.receive, recv_until=self.until)
         self.transport = HdlcTransport(client_logical_address=client, server_logical_address=1, io=line)
 
     def until(self, end):
-        octets = b""
-        while not octets.endswith(end):
-            octets += self.receive(1)
-        return octets
+        """What a read of its transport gets: up to the next flag, which may be an octet of the frame.
+
+        The transport tries what it has at each flag, once, and takes a flag by itself for one that opens a frame: where two
+        follow each other (a check sequence that ends like a flag, before the flag) it would wait for another frame. So the
+        second is given with the first, and nothing at the read after it.
+        """
+        if not self.pieces:
+            first = self.receive(1)
+            if first == end:
+                return first
+            head = first + self.receive(1)
+            frame = head + self.receive((int.from_bytes(head, "big") & 0x7FF) - len(head) + 1)
+            for piece in re.findall(rb"[^\x7e]*\x7e", frame):
+                if piece == end:
+                    self.pieces[-1] += end
+                    piece = b""
+                self.pieces.append(piece)
+        return self.pieces.pop(0)
 
     def ask(self, apdu):
         self.sent = bytes(apdu)
