@@ -69,6 +69,8 @@ const FIRST_REPLY: u32 = 0x8000_0000;
 const REPLIES_A_SECOND: u32 = 4;
 /// A connection on which nothing comes for so long ends.
 const IDLE: Duration = Duration::from_secs(180);
+/// By how much the counters that it has seen are ahead of the client's, where that goes wrong.
+const COUNTERS_AHEAD: u32 = 1000;
 /// How long a slow answer takes.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -239,6 +241,10 @@ impl Meter {
             Trouble::ALL.into_iter().filter(|trouble| self.is_due(*trouble)).collect();
         let due = |trouble| troubles.contains(&trouble);
         (self.busy, self.low_memory) = (due(Trouble::Busy), due(Trouble::LowMemory));
+        if due(Trouble::Behind) {
+            let last = self.security.received(client).last().unwrap_or(0);
+            self.security.seen(client, last.saturating_add(COUNTERS_AHEAD));
+        }
         let mut out = Vec::new();
         let since = Duration::from_micros(time_us(now));
         let epoch = self.security.epoch();

@@ -202,6 +202,8 @@ struct World {
     /// What the session takes.
     budget: Budget,
     ciphered: bool,
+    /// Whether requests and answers go in blocks of a general transfer.
+    in_blocks: bool,
     meter: ServerSession<RustCrypto>,
     toy: Toy,
     now: Duration,
@@ -233,9 +235,12 @@ fn config(choice: u8) -> (Config, Offer) {
     }
     config.release_ciphered = choice & 0x20 != 0;
     config.reserve = if choice & 0x10 != 0 { 1 } else { 1000 };
-    // GMAC proves nothing without keys.
-    if choice & 0x0c == 0x0c && choice & 3 != 1 {
-        config.protection = None;
+    match choice & 0x0c {
+        0x04 => config = config.in_blocks(1),
+        0x08 => config = config.in_blocks(5),
+        // GMAC proves nothing without keys.
+        0x0c if choice & 3 != 1 => config.protection = None,
+        _ => {}
     }
     (config, offer)
 }
@@ -261,6 +266,7 @@ impl World {
         let (config, offer) = config(choice);
         Self {
             ciphered: config.protection.is_some(),
+            in_blocks: config.block_window > 0,
             session: ClientSession::new(config, SendCounter::resume(10)),
             budget: Budget::default(),
             meter: ServerSession::new(RustCrypto, MAX_PDU, Duration::from_secs(1 << 20)),
@@ -342,7 +348,7 @@ impl World {
         let apdu = sent.clone()?;
         self.budget.measure(|| drop(sent));
         self.budget.check(0);
-        assert!(self.session.poll_transmit(self.now).is_none(), "one at a time");
+        assert!(self.in_blocks || self.session.poll_transmit(self.now).is_none(), "one at a time");
         assert!(self.session.poll_timeout().is_some_and(|timeout| timeout > self.now));
         if let Some(counter) = global_counter(&apdu) {
             assert!(self.sent.is_none_or(|sent| sent < counter), "{counter} after {:?}", self.sent);
@@ -352,18 +358,23 @@ impl World {
         Some(apdu)
     }
 
-    /// What the meter answers, if it does.
-    fn answered(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+    /// What the meter answers, if it does: an APDU, or blocks of one.
+    fn answered(&mut self, request: &[u8]) -> Vec<Vec<u8>> {
         self.random = self.random.wrapping_add(1);
-        let mut out = Vec::new();
+        let (mut out, mut more) = (Vec::new(), Vec::new());
         self.meter.handle(CLIENT, request, self.now, [self.random; 16], &mut self.toy, &mut out);
-        Some(out).filter(|out| !out.is_empty())
+        let mut answers = vec![out];
+        while self.meter.poll_more(&mut more) {
+            answers.push(more.clone());
+        }
+        answers.retain(|answer| !answer.is_empty());
+        answers
     }
 
-    /// One question and its answer; whether there was a question.
+    /// One question, or one block of it, and its answer; whether there was a question.
     fn exchange(&mut self) -> bool {
         let Some(request) = self.transmitted() else { return false };
-        if let Some(answer) = self.answered(&request) {
+        for answer in self.answered(&request) {
             self.come(&answer);
             self.held.push(answer);
         }
@@ -425,7 +436,10 @@ impl World {
     /// Copies with a flipped bit come before the genuine answer, and do not keep it out.
     fn forge(&mut self, copies: u8, bit: u16) {
         let Some(request) = self.transmitted() else { return };
-        let Some(answer) = self.answered(&request) else { return };
+        let mut answers = self.answered(&request);
+        let Some(answer) = answers.pop() else { return };
+        answers.iter().for_each(|block| _ = self.come(block));
+        self.held.extend(answers);
         let is_sealed = self.ciphered && is_sealed(&answer);
         for copy in 0..u16::from(copies) {
             let mut forged = answer.clone();

@@ -174,7 +174,7 @@ pub struct Fleet {
     #[arg(long)]
     pub hdlc: bool,
     /// What goes wrong with their answers: KIND@N, KIND%N or KIND~PPM, of drop, silent, flip, garbage, stale, slow,
-    /// push, low-memory, busy
+    /// push, low-memory, busy, behind
     #[arg(long, value_name = "FAULT")]
     pub meter_fault: Vec<fleet::meter::Fault>,
 }

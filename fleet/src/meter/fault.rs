@@ -25,11 +25,13 @@ pub enum Trouble {
     LowMemory,
     /// Everything is a temporary failure.
     Busy,
+    /// It has seen higher counters of the client: what is asked under its key is refused, with the counter that is due.
+    Behind,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 9] = [
+    pub const ALL: [Trouble; 10] = [
         Trouble::Drop,
         Trouble::Silent,
         Trouble::Flip,
@@ -39,6 +41,7 @@ impl Trouble {
         Trouble::Push,
         Trouble::LowMemory,
         Trouble::Busy,
+        Trouble::Behind,
     ];
 
     /// Its name.
@@ -50,6 +53,7 @@ impl Trouble {
             Trouble::Flip => "flip",
             Trouble::Garbage => "garbage",
             Trouble::Stale => "stale",
+            Trouble::Behind => "behind",
             Trouble::Slow => "slow",
             Trouble::Push => "push",
             Trouble::LowMemory => "low-memory",
@@ -92,7 +96,7 @@ impl fmt::Display for Fault {
 /// The text is no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, push, low-memory, busy"
+    "a fault is KIND@N, KIND%N or KIND~PPM; kinds are drop, silent, flip, garbage, stale, slow, push, low-memory, busy, behind"
 )]
 pub struct FaultError;
 
