@@ -6,9 +6,9 @@
 //! | `tariff` | blob | names of tariffs, versions with their text |
 //! | `meter` | 96 B | one a meter |
 //! | `gap` | 24 B | missing slots below a meter's frontiers |
-//! | `account` | 128 B | one an account |
+//! | `account` | 144 B | one an account |
 //! | `day_energy` | 24 B | days of an account whose energy can still matter |
-//! | `closed_month` | 104 B | months of an account besides the open one |
+//! | `closed_month` | 120 B | months of an account besides the open one |
 //! | `terms` | 16 B | terms of an account that begin later |
 //! | `payment` | blob | payments by id |
 //! | `contested` | blob | readings without an answer and their frames |
