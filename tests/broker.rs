@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::crash::{check_books, digests, provision, wait_for_published};
 use crate::harness::{
-    Broker, DEADLINE, FleetRun, Served, evidence, seeded, shared_deadline, try_for, urja_ok, wait_for,
+    Broker, DEADLINE, FleetRun, Served, evidence, full, seeded, shared_deadline, try_for, urja_ok, wait_for,
     wait_within,
 };
 
@@ -17,7 +17,7 @@ const QUICK_COMMITS: [&str; 2] =
     ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/quick-commits.toml")];
 
 fn kills() -> u32 {
-    if std::env::var_os("URJA_FULL").is_some() { 100 } else { 6 }
+    if full() { 100 } else { 6 }
 }
 
 /// A broker keeps nothing for a session that was never made.

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::harness::{Served, shared, urja, urja_ok};
+use crate::harness::{Served, shared, urja, urja_ok, written};
 
 const ACCOUNTS: &str = "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection\n\
     PUVVNL1000000001,lmv1-urban,4,2026-04-01,1000.5,500,prepaid\n\
@@ -27,12 +27,6 @@ const BROADCAST_GET: &str =
 
 fn text(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
-}
-
-fn written(dir: &Path, name: &str, content: &str) -> String {
-    let path = dir.join(name);
-    std::fs::write(&path, content).unwrap();
-    path.display().to_string()
 }
 
 /// A directory with tariffs, two accounts and two meters.

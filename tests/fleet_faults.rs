@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::crash::{check_balances, provision, settle};
-use crate::harness::{Broker, FleetRun, Served, evidence, peer, seeded, urja_ok, wait_for};
+use crate::harness::{Broker, FleetRun, Served, evidence, full, peer, seeded, urja_ok, wait_for};
 
 /// Long enough for the longest silence to end.
 const DAYS: &str = "47";
@@ -18,7 +18,7 @@ const KINDS: [&str; 6] =
     ["voltage_sag", "garbage_time", "newest_first", "clock_drift", "key_change", "silence"];
 
 fn meters() -> &'static str {
-    if std::env::var_os("URJA_FULL").is_some() { "300" } else { "36" }
+    if full() { "300" } else { "36" }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use model::Position;
 use serde_json::Value;
 
 use crate::crash::provision_with;
-use crate::harness::{FleetRun, Served, evidence, seeded, try_for, urja, urja_ok, wait_for};
+use crate::harness::{FleetRun, Served, evidence, full, seeded, try_for, urja, urja_ok, wait_for};
 
 /// The very code of `urja inspect --verify`.
 #[allow(dead_code, reason = "the command also prints what it finds")]
@@ -29,10 +29,6 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/flip
 const VERSIONS: i64 = 34;
 /// Records after the last checkpoint.
 const TAIL: u64 = 100;
-
-fn full() -> bool {
-    std::env::var_os("URJA_FULL").is_some()
-}
 
 /// Kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

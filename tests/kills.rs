@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::crash::{check_books, provision_with, wait_for_published};
 use crate::harness::{
-    Broker, FleetRun, Place, Remains, Served, Witness, evidence, root, seeded, shared_deadline, wait_for,
+    Broker, FleetRun, Place, Remains, Served, Witness, evidence, full, root, seeded, shared_deadline,
+    wait_for,
 };
 
 /// Meters of the fleet.
@@ -210,7 +211,7 @@ impl Count {
 }
 
 fn kills() -> u32 {
-    if std::env::var_os("URJA_FULL").is_some() { 300 } else { 20 }
+    if full() { 300 } else { 20 }
 }
 
 #[test]
@@ -229,8 +230,7 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
     let result = format!("{confirmed} frames confirmed, {published} published; {}", count.describe());
     assert!(count.either >= kills() * 8 / 10, "void: too few kills fell into a window: {result}");
     assert!(!count.starts.is_empty(), "void: no kill fell into a start: {result}");
-    let is_full = std::env::var_os("URJA_FULL").is_some();
-    assert!(!is_full || count.transports.len() == 3, "void: not every transport was interrupted: {result}");
+    assert!(!full() || count.transports.len() == 3, "void: not every transport was interrupted: {result}");
     assert!(confirmed > 200, "{result}");
     evidence(
         "confirmed frames survive kill -9, each key once, balances as the model's",

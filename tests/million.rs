@@ -13,7 +13,7 @@ use model::CivilDay;
 use serde_json::Value;
 
 use crate::harness::{
-    Broker, Served, evidence, peer, peer_into, root, seeded, urja_into, urja_ok, wait_for, wait_within,
+    Broker, Served, evidence, full, peer, peer_into, root, seeded, urja_into, urja_ok, wait_for, wait_within,
 };
 
 /// The first day of a month, so that the day's charge is the month's.
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 fn meters() -> u32 {
     let chosen = std::env::var("URJA_METERS").ok().and_then(|text| text.parse().ok());
-    chosen.unwrap_or(if std::env::var_os("URJA_FULL").is_some() { 1_000_000 } else { 1_500 })
+    chosen.unwrap_or(if full() { 1_000_000 } else { 1_500 })
 }
 
 /// What it took.
@@ -158,8 +158,7 @@ fn a_day_of_the_whole_fleet_is_stored_once_and_charged_as_its_truth_says() {
     let options = options(meters(), seed, &truth);
     let mut cost = Cost::default();
     let broker = Broker::start(&dir.path().join("broker"));
-    let is_full = std::env::var_os("URJA_FULL").is_some();
-    assert!(broker.is_some() || !is_full, "the fleet is to send over MQTT too");
+    assert!(broker.is_some() || !full(), "the fleet is to send over MQTT too");
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/million.toml");
     let mut args = vec!["--config".to_owned(), config.to_owned()];
     args.extend(broker.iter().flat_map(|broker| ["--mqtt".to_owned(), broker.url()]));

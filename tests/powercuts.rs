@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::crash::{check_books, provision_with, wait_for_published};
-use crate::harness::{Broker, Disks, FleetRun, Served, evidence, seeded, shared_deadline, skip, wait_for};
+use crate::harness::{
+    Broker, Disks, FleetRun, Served, evidence, full, seeded, shared_deadline, skip, wait_for,
+};
 use crate::lake::duckdb_agrees;
 
 /// Meters of the fleet.
@@ -17,10 +19,6 @@ const MEGABYTES: u64 = 768;
 /// One cut in so many falls into the start that follows another one.
 const INTO_RECOVERY: u32 = 5;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/power-cuts.toml");
-
-fn full() -> bool {
-    std::env::var_os("URJA_FULL").is_some()
-}
 
 fn cuts() -> u32 {
     if full() { 50 } else { 4 }

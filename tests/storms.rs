@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::load::{Load, Taken, confirmed_id, wrapped};
-use crate::harness::{Broker, DEADLINE, Served, evidence, seeded, shared_deadline, skip, wait_for};
+use crate::harness::{Broker, DEADLINE, Served, evidence, full, seeded, shared_deadline, skip, wait_for};
 
 const MIB: u64 = 1 << 20;
 /// Concentrators by which capacity is measured.
@@ -29,10 +29,6 @@ const CONCENTRATORS: usize = 4;
 const FIRST: usize = 4_000;
 /// Where strangers come from; genuine meters come from 127.0.0.1.
 const STRANGER: [u8; 4] = [127, 0, 0, 2];
-
-fn full() -> bool {
-    std::env::var_os("URJA_FULL").is_some()
-}
 
 /// The large count or the small one.
 fn scaled(full_count: usize, gate_count: usize) -> usize {

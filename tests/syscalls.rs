@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::command::registered;
 use crate::crash::provision_with;
 use crate::harness::{
-    Fault, Remains, Served, Strace, Witness, evidence, file_of, root, seeded, skip, try_for, urja, urja_ok,
-    wait_for,
+    Fault, Remains, Served, Strace, Witness, evidence, file_of, full, root, seeded, skip, try_for, urja,
+    urja_ok, wait_for,
 };
 use crate::kills::{Load, config_file};
 
@@ -27,7 +27,7 @@ const CONFIG: &str = "small-segments.toml";
 
 /// Which calls of a kind fail: each of the first `most`, or some of them.
 fn numbers(most: u32, some: u32, random: &mut impl FnMut() -> u64) -> Vec<u32> {
-    if std::env::var_os("URJA_FULL").is_some() {
+    if full() {
         return (1..=most).collect();
     }
     (0..some).map(|_| 1 + u32::try_from(random() % u64::from(most)).unwrap()).collect()

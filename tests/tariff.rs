@@ -7,14 +7,14 @@ use model::CivilDay;
 use model::row::Head;
 use serde_json::Value;
 
-use crate::harness::{evidence, peer, seeded, urja, urja_ok};
+use crate::harness::{evidence, full, peer, seeded, urja, urja_ok, written};
 
 /// Every year that the rules are tried on, with two leap days.
 const FIRST: &str = "2024-01-01";
 const LAST: &str = "2032-12-31";
 
 fn meter_days() -> usize {
-    if std::env::var_os("URJA_FULL").is_some() { 1_000_000 } else { 40_000 }
+    if full() { 1_000_000 } else { 40_000 }
 }
 
 /// Keys that no built-in tariff has, all at once or one by one.
@@ -145,12 +145,6 @@ fn by_model(files: &[String], csv: &Path, load_w: u32) -> Option<Rows> {
     Some(rows.into_iter().map(row).collect())
 }
 
-fn written(dir: &Path, name: &str, text: &str) -> String {
-    let file = dir.join(name);
-    std::fs::write(&file, text).unwrap();
-    file.display().to_string()
-}
-
 #[test]
 fn a_check_tells_good_files_from_bad_ones_and_names_line_and_key() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,6 +181,13 @@ fn a_comparison_shows_changed_keys_and_what_they_do_to_bills() {
     // Ten rupees a kW more on the floor of 3 kW, and 103 % of it; fifty units dearer by 50 paise.
     assert_eq!(bill(100)["change_paise"], 3090);
     assert_eq!(bill(150)["change_paise"], 3090 + 2575);
+    // Standard input can be read once only.
+    let piped = std::process::Command::new(env!("CARGO_BIN_EXE_urja"))
+        .args(["--json", "tariff", "diff", "--load-kw", "4", "lmv1-urban", "-"])
+        .stdin(std::fs::File::open(&later).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&piped.stdout).unwrap(), answer);
     let out = urja(dir.path(), &["tariff", "diff", "lmv1-urban", "lmv1-urban"]);
     assert!(String::from_utf8_lossy(&out.stdout).contains("no key differs"));
 }

@@ -66,7 +66,7 @@ impl Framing {
     /// The framing of a datagram or a publish that should have this one: where a wrapper is due, and the first byte is that
     /// of HDLC or of M-Bus, that.
     #[must_use]
-    pub fn of_publish(self, bytes: &[u8]) -> Framing {
+    pub(crate) fn of_publish(self, bytes: &[u8]) -> Framing {
         match (self, bytes.first()) {
             (Framing::Wrapper, Some(&codec::hdlc::FLAG)) => Framing::Hdlc,
             (Framing::Wrapper, Some(&codec::mbus::START)) => Framing::Mbus,

@@ -9,6 +9,7 @@ mod remains;
 mod strace;
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 pub use broker::Broker;
@@ -58,6 +59,18 @@ pub fn shared_deadline(moment: Duration) {
 thread_local! {
     /// When the test of this thread began.
     static BEGUN: Cell<Instant> = Cell::new(Instant::now());
+}
+
+/// Whether the large counts of `./test --full` are asked for.
+pub fn full() -> bool {
+    std::env::var_os("URJA_FULL").is_some()
+}
+
+/// Writes a file of a directory; gives its path as an argument.
+pub fn written(dir: &Path, name: &str, content: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.display().to_string()
 }
 
 /// The seed of a test and numbers drawn from it; `URJA_SEED` repeats a run. Called first: evidence tells the time since.

@@ -63,10 +63,6 @@ fn body_of(file: &str) -> Result<String> {
     String::from_utf8(read_input(Path::new(file))?).with_context(|| format!("{file} is not UTF-8 text"))
 }
 
-fn tariff_of(file: &str) -> Result<Tariff> {
-    Tariff::parse(&body_of(file)?).with_context(|| file.to_owned())
-}
-
 fn builtin(name: Option<&str>, as_json: bool) -> Result<ExitCode> {
     if let Some(name) = name {
         let known = builtin_tariffs().iter().find(|(known, _)| *known == name);
@@ -128,10 +124,13 @@ const COMPARED_KWH: [i64; 9] = [0, 50, 100, 150, 200, 300, 500, 1000, 2000];
 
 fn diff(before: &str, after: &str, load_kw: &str, month: Option<&str>, as_json: bool) -> Result<ExitCode> {
     let load_w = load_w(load_kw)?;
-    let (old, new) = (tariff_of(before)?, tariff_of(after)?);
+    // Once each: one of them may be standard input.
+    let (old_body, new_body) = (body_of(before)?, body_of(after)?);
+    let old = Tariff::parse(&old_body).with_context(|| before.to_owned())?;
+    let new = Tariff::parse(&new_body).with_context(|| after.to_owned())?;
     let both = old.from.month().max(new.from.month());
     let month = month.map_or(Ok(both), parse_month)?;
-    let (old_keys, new_keys) = (keys_of(&body_of(before)?)?, keys_of(&body_of(after)?)?);
+    let (old_keys, new_keys) = (keys_of(&old_body)?, keys_of(&new_body)?);
     let names: BTreeSet<_> = old_keys.keys().chain(new_keys.keys()).collect();
     let changed: Vec<_> = names
         .into_iter()
@@ -210,7 +209,11 @@ struct Charged {
 }
 
 fn simulate(args: &cli::Simulate, as_json: bool) -> Result<ExitCode> {
-    let versions = args.files.iter().map(|file| tariff_of(file)).collect::<Result<Vec<_>>>()?;
+    let versions = args
+        .files
+        .iter()
+        .map(|file| Tariff::parse(&body_of(file)?).with_context(|| file.clone()))
+        .collect::<Result<Vec<_>>>()?;
     let name = &versions[0].name;
     if let Some(other) = versions.iter().find(|version| version.name != *name) {
         bail!("these are versions of two tariffs, {name} and {}", other.name);
