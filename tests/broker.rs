@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::crash::{check_books, digests, provision, wait_for_published};
 use crate::harness::{
-    Broker, DEADLINE, FleetRun, Served, evidence, full, seeded, shared_deadline, try_for, urja_ok, wait_for,
-    wait_within,
+    Broker, DEADLINE, FleetRun, Remains, Served, Witness, evidence, full, seeded, shared_deadline, try_for,
+    urja_ok, wait_for, wait_within,
 };
+use crate::kills::Count;
 
 const QUICK_COMMITS: [&str; 2] =
     ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/quick-commits.toml")];
@@ -102,10 +103,18 @@ fn nothing_that_the_embedded_broker_acknowledged_is_lost_or_doubled_over_kill_9(
     let truth = out.join("truth.jsonl");
     let mut fleet = driving_fleet(&data, &out, seed, &format!("mqtt://{address}"));
     wait_for_more_than(&served, 50);
+    let (mut count, mut witness) = (Count::default(), Witness::new(&truth));
+    let (mut in_journal, mut last) = (BTreeSet::new(), 0);
     for kill in 1..=kills() {
         shared_deadline(Duration::from_millis(100 + random() % 900));
         assert!(!fleet.is_done(), "the fleet ended early");
+        let mark = witness.mark();
         served.kill();
+        witness.follow(mark);
+        let remains = Remains::of(&data, last);
+        last = remains.last;
+        in_journal.extend(remains.frames.iter().map(|(_, digest)| digest.clone()));
+        count.add(&remains, &witness, &in_journal);
         // Nobody else has these publishes: what was acknowledged by now must be there without being sent again.
         let acknowledged = digests_so_far(&truth);
         served = start(&address);
@@ -119,7 +128,9 @@ fn nothing_that_the_embedded_broker_acknowledged_is_lost_or_doubled_over_kill_9(
     wait_for_published(&served, &truth);
     check_books(&served, &truth);
     assert_eq!(served.terminate(), 0);
-    let result = format!("{} frames acknowledged by the broker and stored", published.len());
+    count.assert_not_void();
+    let result =
+        format!("{} frames acknowledged by the broker and stored; {}", published.len(), count.describe());
     evidence("what the embedded broker acknowledged survives kill -9, once", seed, kills(), &result);
 }
 

@@ -136,7 +136,8 @@ fn start_fleet(
 
 /// What the kills of a run fell into.
 #[derive(Default)]
-struct Count {
+pub struct Count {
+    kills: u32,
     places: BTreeMap<Place, u32>,
     /// Kills with something under way on a transport.
     transports: BTreeMap<&'static str, u32>,
@@ -150,7 +151,9 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, remains: &Remains, witness: &Witness, stored: &BTreeSet<String>) {
+    /// A kill under load, by what it left, what was under way by then and the frames that are in the journal.
+    pub fn add(&mut self, remains: &Remains, witness: &Witness, stored: &BTreeSet<String>) {
+        self.kills += 1;
         *self.places.entry(remains.place(witness)).or_default() += 1;
         let waiting = [
             ("tcp", witness.under_way("tcp")),
@@ -170,6 +173,7 @@ impl Count {
 
     /// A kill during a start, by what the process had logged.
     fn add_start(&mut self, log: &str, remains: &Remains) {
+        self.kills += 1;
         let uncommitted = u32::from(remains.last > remains.committed);
         self.uncommitted += uncommitted;
         self.either += uncommitted;
@@ -183,7 +187,17 @@ impl Count {
         *self.starts.entry(reached).or_default() += 1;
     }
 
-    fn describe(&self) -> String {
+    /// A run is void where less than 80 % of its kills fell into a window in which something could be lost.
+    pub fn assert_not_void(&self) {
+        assert!(
+            self.either >= self.kills * 8 / 10,
+            "void: too few kills fell into a window: {}",
+            self.describe()
+        );
+    }
+
+    /// The counts, for the evidence.
+    pub fn describe(&self) -> String {
         let list = |counts: Vec<(String, u32)>| {
             let parts: Vec<String> =
                 counts.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -228,7 +242,7 @@ fn nothing_confirmed_is_lost_or_doubled_over_kill_9_under_mixed_load() {
         published += summary["published"].as_u64().unwrap();
     }
     let result = format!("{confirmed} frames confirmed, {published} published; {}", count.describe());
-    assert!(count.either >= kills() * 8 / 10, "void: too few kills fell into a window: {result}");
+    count.assert_not_void();
     assert!(!count.starts.is_empty(), "void: no kill fell into a start: {result}");
     assert!(!full() || count.transports.len() == 3, "void: not every transport was interrupted: {result}");
     assert!(confirmed > 200, "{result}");

@@ -16,15 +16,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::load::{Load, Taken, confirmed_id, wrapped};
 use crate::harness::{Broker, DEADLINE, Served, evidence, full, seeded, shared_deadline, skip, wait_for};
 
 const MIB: u64 = 1 << 20;
-/// Concentrators by which capacity is measured.
-const CONCENTRATORS: usize = 4;
+/// Concentrators by which capacity is measured: more of them are not taken in faster.
+const CONCENTRATORS: usize = 32;
 /// Frames by which the window's length is found.
 const FIRST: usize = 4_000;
 /// Where strangers come from; genuine meters come from 127.0.0.1.
@@ -227,13 +227,10 @@ async fn connect_from(address: [u8; 4], to: SocketAddr) -> std::io::Result<TcpSt
     socket.connect(to).await
 }
 
-/// Reads until the other side closes; whether it did in time.
-async fn is_closed(stream: &mut TcpStream) -> bool {
-    let reading = async {
-        let mut bytes = [0; 4096];
-        while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
-    };
-    tokio::time::timeout(DEADLINE, reading).await.is_ok()
+/// Reads until the other side closes.
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut bytes = [0; 4096];
+    while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
 }
 
 // ---------------------------------------------------------------------------------------------------------- midnight
@@ -262,7 +259,7 @@ struct Overtaken {
     /// Records that became durable between its sending and itself.
     records: u64,
     /// From its sending to its answer.
-    seconds: f64,
+    took: Duration,
 }
 
 #[test]
@@ -329,12 +326,10 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     let mut overtaken: Vec<u64> = recharges.iter().map(|recharge| recharge.records).collect();
     overtaken.sort_unstable();
     let middle = overtaken[overtaken.len() / 2];
-    let mut seconds: Vec<f64> = recharges.iter().map(|recharge| recharge.seconds).collect();
-    seconds.sort_unstable_by(f64::total_cmp);
-    let p99 = seconds[(seconds.len() * 99).div_ceil(100) - 1];
+    let p99 = p99(&mut recharges.iter().map(|recharge| recharge.took).collect::<Vec<_>>()).as_secs_f64();
     println!(
         "midnight: {middle} records before a recharge, p99 {p99:.2} s of {}, goodput {ratio:.2}",
-        seconds.len()
+        recharges.len()
     );
     assert!(middle < 12_000, "{middle} records went before a recharge");
     assert!(!full() || p99 <= 1.0, "recharges take {p99:.2} s (p99)");
@@ -361,7 +356,7 @@ fn recharge_until(field: &Field, gone: &AtomicBool) -> Vec<Overtaken> {
         let payment = format!("midnight-{}", recharges.len());
         let position = recharge(&field.served.data, &account, &payment);
         let records = position.saturating_sub(durable);
-        recharges.push(Overtaken { records, seconds: began.elapsed().as_secs_f64() });
+        recharges.push(Overtaken { records, took: began.elapsed() });
         std::thread::park_timeout(Duration::from_millis(if full() { 100 } else { 20 }));
     }
     recharges
@@ -607,24 +602,40 @@ struct Slow {
 }
 
 impl Slow {
-    /// Goes on until the other side closes; whether it did in time.
-    async fn stay(self) -> bool {
-        let Ok(mut stream) = connect_from(STRANGER, self.door).await else { return true };
-        if stream.write_all(self.begins).await.is_err() {
-            return true;
-        }
-        let end = Instant::now() + DEADLINE;
-        while let Some(pause) = self.drips {
-            tokio::time::sleep(pause).await;
-            if stream.write_all(b"\0").await.is_err() {
-                return true;
-            }
-            if Instant::now() > end {
-                return false;
-            }
-        }
-        is_closed(&mut stream).await
+    /// Whether it ever says anything.
+    fn is_silent(self) -> bool {
+        self.begins.is_empty() && self.drips.is_none()
     }
+
+    /// Goes on until the other side closes, and says how long after its first byte that was, or after it connected where
+    /// it is silent; `None` where it never did.
+    async fn stay(self) -> Option<Duration> {
+        let Ok(mut stream) = connect_from(STRANGER, self.door).await else { return Some(Duration::ZERO) };
+        if let (true, Some(pause)) = (self.begins.is_empty(), self.drips) {
+            tokio::time::sleep(pause).await;
+        }
+        let (began, (mut theirs, mut ours)) = (Instant::now(), stream.split());
+        let drip = async {
+            let _ = ours.write_all(self.begins).await;
+            while let Some(pause) = self.drips {
+                if ours.write_all(b"\0").await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            std::future::pending().await
+        };
+        let ended = async {
+            tokio::select! { () = closed(&mut theirs) => (), () = drip => () }
+        };
+        tokio::time::timeout(DEADLINE, ended).await.ok().map(|()| began.elapsed())
+    }
+}
+
+/// The 99th percentile of these.
+fn p99(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99).div_ceil(100) - 1]
 }
 
 #[test]
@@ -652,31 +663,33 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
         Slow { door: health, begins: b"GET /metrics HTTP/1.1\r\nx: ", drips },
     ];
     let sockets = scaled(8_000, 400);
-    let open = Arc::new(AtomicU64::new(0));
+    // How long silent ones and slow ones were let be at most.
+    let longest = Arc::new(Mutex::new([Duration::ZERO; 2]));
     let storm = || {
-        let open = Arc::clone(&open);
+        let longest = Arc::clone(&longest);
         Storm::tasks(move |_| async move {
             let closed = at_once(sockets, move |number| {
-                let open = Arc::clone(&open);
-                async move {
-                    let closed = kinds[number % kinds.len()].stay().await;
-                    open.fetch_add(u64::from(!closed), Ordering::Relaxed);
-                    closed
-                }
+                let slow = kinds[number % kinds.len()];
+                async move { (slow, slow.stay().await) }
             })
             .await;
+            for (slow, after) in &closed {
+                let longest = &mut longest.lock().unwrap()[usize::from(!slow.is_silent())];
+                *longest = after.expect("a socket was left open").max(*longest);
+            }
             closed.len() as u64
         })
     };
-    let answered = AtomicU64::new(0);
+    let mut answered = Vec::new();
     let stop = AtomicBool::new(false);
     let (ratio, injected) = std::thread::scope(|scope| {
         scope.spawn(|| {
             // Operators and their SQL get through meanwhile.
             while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
                 assert_eq!(field.served.get("health", "/health/livez").0, 200);
                 assert_eq!(field.served.get("http", "/v1/sql?q=SELECT%201").0, 200);
-                answered.fetch_add(1, Ordering::Relaxed);
+                answered.push(began.elapsed());
                 std::thread::park_timeout(Duration::from_millis(200));
             }
         });
@@ -685,9 +698,10 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
         stop.store(true, Ordering::Relaxed);
         measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    assert_eq!(open.load(Ordering::Relaxed), 0, "sockets were left open");
-    let answered = answered.load(Ordering::Relaxed);
-    assert!(answered > 0, "no request was answered in the storm");
+    assert!(!answered.is_empty(), "no request was answered in the storm");
+    // As configured by default, and a tenth for clocks of a machine that is busy.
+    let [silent, slow] = longest.lock().unwrap().map(|longest| longest.as_secs_f64());
+    assert!(!full() || (silent <= 16.5 && slow <= 33.0), "closed after {silent:.1} and {slow:.1} s");
     let count = |name: &str, reason: &str| field.metric(name, &format!("reason=\"{reason}\"")) as u64;
     let reasons = [
         count("urja_tcp_closed_total", "first_byte_timeout"),
@@ -701,9 +715,15 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
     let grown = field.growth(sockets);
     let deaf = deaf_clients(&field);
     let result = format!(
-        "{injected} sockets closed: {} silent, {} slow, {} beyond their address's share, {} HTTP; {deaf} that never read; \
-         {answered} requests answered meanwhile; goodput {ratio:.2}, memory +{grown} MiB",
-        reasons[0], reasons[1], reasons[2], reasons[3]
+        "{injected} sockets closed: {} silent, {} slow, {} beyond their address's share, {} HTTP; silent ones after \
+         {silent:.1} s at most, slow ones after {slow:.1} s; {deaf} that never read; {} pairs of requests answered \
+         meanwhile, p99 {} ms; goodput {ratio:.2}, memory +{grown} MiB",
+        reasons[0],
+        reasons[1],
+        reasons[2],
+        reasons[3],
+        answered.len(),
+        p99(&mut answered).as_millis()
     );
     field.end("slow and silent sockets", injected + deaf, &result);
 }

@@ -70,19 +70,26 @@ impl Stage {
     }
 
     /// The fault ends the process: it names the file, does not touch it again, and acknowledged nothing of it.
-    /// The sync of `next_segment`'s directory comes with the next segment, for which the journal has to grow.
-    fn stops(&mut self, fault: &Fault<'_>, next_segment: Option<&Path>) {
+    fn stops(&mut self, fault: &Fault<'_>) {
+        self.stops_naming(fault, None, |_, _| ());
+    }
+
+    /// As [`Stage::stops`], for a fault that does not come by itself; `named` is what is named where it is not the file.
+    fn stops_naming(
+        &mut self,
+        fault: &Fault<'_>,
+        named: Option<&Path>,
+        bring_about: impl FnOnce(&Stage, &Strace),
+    ) {
         let before = self.served().log().len();
         let strace = self.attach(fault);
-        if next_segment.is_some() {
-            self.swell(|| !strace.injected().is_empty());
-        }
+        bring_about(self, &strace);
         let served = self.served.take().unwrap();
         assert_eq!(served.ended(), FAILED, "{fault:?}");
         let lines = strace.lines();
         let at = lines.iter().position(|line| line.contains("(INJECTED)"));
         let at = at.unwrap_or_else(|| panic!("{fault:?}: ended without the fault: {lines:?}"));
-        let named = next_segment.map(|path| path.display().to_string());
+        let named = named.map(|path| path.display().to_string());
         let file = named.unwrap_or_else(|| file_of(&lines[at]).unwrap().to_owned());
         let log = std::fs::read_to_string(self.load.data.with_extension("log")).unwrap();
         assert!(log[before..].contains(&file), "{fault:?}: {file} is not named in {}", &log[before..]);
@@ -115,11 +122,13 @@ impl Stage {
         strace.detach();
     }
 
-    /// Lets the journal grow by 1 MiB at a time until something is so: by versions of a tariff that nobody has.
+    /// Lets journal, lake and checkpoint grow by 1 MiB at a time until something is so: by versions of a tariff that
+    /// nobody has, with remarks that no compression makes small.
     fn swell(&self, mut until: impl FnMut() -> bool) -> bool {
         let tariff = std::fs::read_to_string(root().join("ledger/tariffs/lmv1-urban.toml")).unwrap();
         let tariff = tariff.replace("name = \"lmv1-urban\"", "name = \"unused\"");
-        let padding = "# nothing\n".repeat(100_000);
+        let mut rng = fleet::Rng::keyed(u64::from(self.injected), &[]);
+        let padding: String = (0..30_000).map(|_| format!("# {:030}\n", rng.below(u64::MAX))).collect();
         (0..30).any(|number| {
             let body = format!("{tariff}\n# {number}\n{padding}");
             // Where the process has ended there is nobody to take it.
@@ -203,13 +212,16 @@ fn a_failed_sync_or_write_of_the_journal_ends_the_process_and_nothing_of_it_is_a
     let journal = stage.load.data.join("journal").canonicalize().unwrap();
     for _ in 0..numbers(3, 1, &mut random).len() {
         let fault = Fault { paths: std::slice::from_ref(&journal), ..once(None, "fdatasync", "EIO", 1) };
-        stage.stops(&fault, Some(&journal));
+        // It comes with the next segment, for which the journal has to grow.
+        stage.stops_naming(&fault, Some(&journal), |stage, strace| {
+            stage.swell(|| !strace.injected().is_empty());
+        });
     }
     for number in numbers(40, 4, &mut random) {
-        stage.stops(&once(Some("journal"), "fdatasync", "EIO", number), None);
+        stage.stops(&once(Some("journal"), "fdatasync", "EIO", number));
     }
     for number in numbers(20, 2, &mut random) {
-        stage.stops(&once(Some("journal"), "pwrite64", "EIO", number), None);
+        stage.stops(&once(Some("journal"), "pwrite64", "EIO", number));
     }
     stage.finish(
         "EIO on the n-th sync or write of the journal: no acknowledgement after it, exit, no second sync",
@@ -226,7 +238,13 @@ fn a_failed_sync_of_the_lake_or_the_checkpoint_ends_the_process_and_costs_nothin
     let mut stage = Stage::new(seed);
     // A commit of nine tables and a checkpoint are some fifty syncs.
     for number in numbers(60, 5, &mut random) {
-        stage.stops(&once(Some("lake"), "fsync", "EIO", number), None);
+        stage.stops(&once(Some("lake"), "fsync", "EIO", number));
+    }
+    // Large files of both are synced by the mebibyte while they are written.
+    for number in numbers(6, 1, &mut random) {
+        stage.stops_naming(&once(Some("lake"), "fdatasync", "EIO", number), None, |stage, strace| {
+            stage.swell(|| !strace.injected().is_empty());
+        });
     }
     stage.finish("EIO on the n-th sync of lake and checkpoint: exit, no second sync, nothing lost", seed);
 }
@@ -240,6 +258,8 @@ fn no_space_for_lake_or_checkpoint_holds_up_no_acknowledgement_and_is_tried_agai
     let mut stage = Stage::new(seed);
     let kinds = [
         ("lake", "openat", "ENOSPC"),
+        ("lake", "write", "ENOSPC"),
+        ("lake", "write", "EIO"),
         ("lake", "/^rename", "ENOSPC"),
         ("lake", "/^rename", "EIO"),
         ("lake-delta", "openat", "ENOSPC"),
