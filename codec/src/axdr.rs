@@ -55,7 +55,7 @@ pub const MAX_ELEMENTS: usize = 65_536;
 
 /// Most elements of a compact array for each of its bytes: what a short one claims to hold is work for whoever reads it.
 /// Tagged elements take a byte each at least, so this is the most for any value.
-pub const ELEMENTS_PER_BYTE: usize = 8;
+pub const ELEMENTS_PER_BYTE: usize = 4;
 
 /// Tags of the wire, as in the table of the module's documentation.
 pub mod tag {

@@ -2,6 +2,17 @@
 
 use crate::error::{Error, ErrorKind};
 
+/// Fields that were read so far, and pieces of eight bytes that were compared: the steps of every parser here.
+#[cfg(fuzzing)]
+pub(crate) static STEPS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// Counts steps where inputs are fuzzed.
+#[inline(always)]
+pub(crate) fn count_steps(_steps: usize) {
+    #[cfg(fuzzing)]
+    STEPS.fetch_add(_steps as u64, core::sync::atomic::Ordering::Relaxed);
+}
+
 /// Reads big-endian fields; every read is checked and an error names the byte where the field starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
@@ -54,6 +65,8 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+        // What has no bytes is not read.
+        count_steps(count.min(1));
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             return Err(self.error(ErrorKind::Truncated));
         };
@@ -63,6 +76,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Error> {
+        count_steps(1);
         let Some((taken, rest)) = self.rest.split_first_chunk() else {
             return Err(self.error(ErrorKind::Truncated));
         };
@@ -72,6 +86,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, Error> {
+        count_steps(1);
         let Some((&first, rest)) = self.rest.split_first() else {
             return Err(self.error(ErrorKind::Truncated));
         };

@@ -40,6 +40,14 @@ pub mod wrapper;
 
 pub use error::{Error, ErrorKind};
 
+/// Steps of all parsers so far: fields that were read. Counted where inputs are fuzzed, and nowhere else.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[must_use]
+pub fn steps() -> u64 {
+    cursor::STEPS.load(core::sync::atomic::Ordering::Relaxed)
+}
+
 /// The examples of the README, which compile and hold.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -17,6 +17,8 @@ mod link_target;
 mod meter;
 #[path = "../../fuzz/targets/server.rs"]
 mod server_target;
+#[path = "../../fuzz/targets/services.rs"]
+mod services_target;
 
 fn replay(name: &str, target: fn(&[u8])) {
     for (path, bytes) in corpus(name) {
@@ -97,6 +99,22 @@ fn the_link_corpus_holds() {
 #[test]
 fn the_india_corpus_holds() {
     replay("india", india_target::india);
+}
+
+#[test]
+fn the_services_corpus_holds() {
+    replay("services", services_target::services);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// Any bytes are choices of a service, its framing and where it is spoilt.
+    #[test]
+    fn services_of_every_kind_read_back_as_they_were_made_and_spoilt_ones_break_nothing(
+        choices in prop::collection::vec(any::<u8>(), 1..400),
+    ) {
+        services_target::services(&choices);
+    }
 }
 
 proptest! {

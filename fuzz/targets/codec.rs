@@ -2,7 +2,7 @@
 
 use codec::apdu::block_transfer::{Assembly, BlockControl, BlockSender, BlockTransferRepr};
 use codec::apdu::{self, Apdu, DataNotificationRepr, GeneralBlockTransfer};
-use codec::axdr::{self, ELEMENTS_PER_BYTE, MAX_ELEMENTS, Value, Writer};
+use codec::axdr::{self, ELEMENTS_PER_BYTE, MAX_DEPTH, MAX_ELEMENTS, Value, Writer};
 use codec::cosem::profile_generic::{Buffer, Column, Selection};
 use codec::cosem::{
     ValueError, activity_calendar, association, clock, data, demand_register, disconnect_control,
@@ -25,6 +25,39 @@ const GAK: [u8; 16] = *b"fedcba9876543210";
 const TITLE: [u8; 8] = *b"FUZ00001";
 const TITLE_KEY: [u8; 16] = *b"FUZ00001FUZ00001";
 
+/// Most steps for each byte that is parsed: a step is a field that is read.
+const STEPS_PER_BYTE: u64 = 8;
+/// Steps that are taken whatever came.
+const FIRST_STEPS: u64 = 64;
+
+/// Times that an APDU's bytes are passed: they are checked, and rows of a compact array are counted.
+const PARSED: usize = 2;
+
+/// What `read` gives. Where inputs are fuzzed steps are counted: it passed the bytes no more than so many times, at eight
+/// steps for each of them. A parser passes them once; who looks into a value passes what lies in containers once more
+/// at each of them.
+#[track_caller]
+fn in_steps<T>(bytes: &[u8], passes: usize, read: impl FnOnce() -> T) -> T {
+    #[cfg(fuzzing)]
+    let before = codec::steps();
+    let result = read();
+    #[cfg(fuzzing)]
+    {
+        let most = FIRST_STEPS + STEPS_PER_BYTE * (passes * bytes.len()) as u64;
+        let steps = codec::steps() - before;
+        assert!(steps <= most, "{steps} steps for {} bytes", bytes.len());
+    }
+    #[cfg(not(fuzzing))]
+    let _ = (bytes, passes, FIRST_STEPS, STEPS_PER_BYTE);
+    result
+}
+
+/// Everything that bytes say, or why not.
+#[track_caller]
+fn described(bytes: &[u8], framing: Framing, keys: &DecodeKeys) {
+    let _described_or_refused = in_steps(bytes, PARSED + MAX_DEPTH, || tree::decode(bytes, framing, keys));
+}
+
 /// A stream falls into frames; the length told early is the length told late, and a frame is written as it was read, also in
 /// fragments.
 pub(crate) fn wrapper(bytes: &[u8]) {
@@ -43,7 +76,7 @@ pub(crate) fn wrapper(bytes: &[u8]) {
         assert_eq!(written, this);
         rest = behind;
     }
-    let _described_or_refused = tree::decode(bytes, Framing::Wrapper, &DecodeKeys::default());
+    described(bytes, Framing::Wrapper, &DecodeKeys::default());
     let mut assembly = fragment::Assembly::default();
     for bytes in bytes.chunks(HEADER_LEN) {
         let Ok(fragment) = Fragment::new_checked(bytes) else { continue };
@@ -57,13 +90,15 @@ pub(crate) fn wrapper(bytes: &[u8]) {
 
 /// What was checked can be walked to its end, and no part of it passes for the whole.
 pub(crate) fn axdr(bytes: &[u8]) {
-    let Ok(length) = axdr::check(bytes) else {
+    let Ok(length) = in_steps(bytes, 1, || axdr::check(bytes)) else {
         assert!(axdr::parse(bytes).is_err());
         return;
     };
     let (value, rest) = axdr::parse(bytes).expect("checked bytes parse");
     assert_eq!(rest.len(), bytes.len() - length);
-    assert!(walk(value) <= MAX_ELEMENTS.min(length * ELEMENTS_PER_BYTE));
+    let depth = depth(value);
+    let elements = in_steps(bytes, 1 + depth, || walk(value));
+    assert!(elements <= MAX_ELEMENTS.min(length * ELEMENTS_PER_BYTE));
     assert_eq!(axdr::check(&bytes[..length]), Ok(length));
     assert!(axdr::check(&bytes[..length - 1]).is_err());
 }
@@ -78,8 +113,8 @@ pub(crate) fn apdu(bytes: &[u8]) {
         dedicated: Some(TITLE_KEY),
         system_title: Some(TITLE),
     };
-    let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
-    match apdu::parse(bytes) {
+    described(bytes, Framing::Apdu, &keys);
+    match in_steps(bytes, PARSED, || apdu::parse(bytes)) {
         Ok(Apdu::DataNotification(push)) => {
             assert!(walk(push.body()) <= MAX_ELEMENTS.min(bytes.len() * ELEMENTS_PER_BYTE));
             let head = DataNotificationRepr::parse(&push);
@@ -132,7 +167,7 @@ pub(crate) fn hdlc(bytes: &[u8]) {
     let cut = usize::from(bytes.first().copied().unwrap_or_default()) + 1;
     assert_eq!(hdlc_frames(bytes, cut), whole);
     let _read_or_refused = hdlc::Parameters::parse(bytes);
-    let _described_or_refused = tree::decode(bytes, Framing::Hdlc, &DecodeKeys::default());
+    described(bytes, Framing::Hdlc, &DecodeKeys::default());
 }
 
 /// The frames of a stream that comes in pieces of `piece` bytes, each written again.
@@ -180,7 +215,7 @@ pub(crate) fn mbus(bytes: &[u8]) {
         assert!(apdu.len() <= mbus::MAX_FRAMES * mbus::MAX_DATA);
         rest = behind;
     }
-    let _described_or_refused = tree::decode(bytes, Framing::Mbus, &DecodeKeys::default());
+    described(bytes, Framing::Mbus, &DecodeKeys::default());
 }
 
 /// Blocks of three bytes a step (number, last, length) in any order keep to the cap; and an APDU that is cut, of
@@ -246,8 +281,8 @@ pub(crate) fn opening(bytes: &[u8]) {
         dedicated: Some(TITLE_KEY),
         system_title: Some(TITLE),
     };
-    let _described_or_refused = tree::decode(bytes, Framing::Apdu, &keys);
-    let Ok(apdu) = apdu::parse(bytes) else {
+    described(bytes, Framing::Apdu, &keys);
+    let Ok(apdu) = in_steps(bytes, PARSED, || apdu::parse(bytes)) else {
         return;
     };
     let mut written = Vec::new();
@@ -398,7 +433,7 @@ pub(crate) fn cosem(bytes: &[u8]) {
     macro_rules! attributes {
         ($($class:ident)*) => {$(
             for &attribute in $class::Attribute::ALL {
-                stable(value, |value, out| {
+                stable(bytes, value, |value, out| {
                     $class::read(attribute, value).map(|read| {
                         assert_eq!(read.attribute(), attribute);
                         read.write(&mut Writer::new(out));
@@ -410,7 +445,7 @@ pub(crate) fn cosem(bytes: &[u8]) {
     macro_rules! methods {
         ($($class:ident)*) => {$(
             for &method in $class::Method::ALL {
-                stable(value, |value, out| {
+                stable(bytes, value, |value, out| {
                     $class::call(method, Some(value)).map(|call| {
                         assert_eq!(call.method(), method);
                         call.write(&mut Writer::new(out));
@@ -425,17 +460,21 @@ pub(crate) fn cosem(bytes: &[u8]) {
     methods!(activity_calendar association clock demand_register disconnect_control extended_register
         image_transfer profile_generic push_setup register sap_assignment script_table security_setup);
     for selector in 0..=3 {
-        stable(value, |value, out| {
+        stable(bytes, value, |value, out| {
             Selection::read(selector, value).map(|selection| selection.write(&mut Writer::new(out)))
         });
     }
-    rows(value);
+    in_steps(bytes, PARSED + MAX_DEPTH, || rows(value));
 }
 
-/// What was read is written, and what was written reads back to the same bytes.
-fn stable(value: Value<'_>, read_and_write: impl Fn(Value<'_>, &mut Vec<u8>) -> Result<(), ValueError>) {
+/// What was read, of these bytes, is written, and what was written reads back to the same bytes.
+fn stable(
+    bytes: &[u8],
+    value: Value<'_>,
+    read_and_write: impl Fn(Value<'_>, &mut Vec<u8>) -> Result<(), ValueError>,
+) {
     let mut written = Vec::new();
-    if read_and_write(value, &mut written).is_err() {
+    if in_steps(bytes, PARSED + MAX_DEPTH, || read_and_write(value, &mut written)).is_err() {
         return;
     }
     let (again, rest) = axdr::parse(&written).expect("what is written parses");
@@ -462,6 +501,14 @@ fn rows(value: Value<'_>) {
     }
     assert!(given <= buffer.len());
     assert_eq!(rows.next_row(), Ok(None));
+}
+
+/// How many containers there are in one another.
+fn depth(value: Value<'_>) -> usize {
+    let (Value::Array(inner) | Value::Structure(inner) | Value::CompactArray(inner)) = value else {
+        return 0;
+    };
+    1 + inner.iter().map(depth).max().unwrap_or_default()
 }
 
 /// Visits everything below `value`; how many values there are.

@@ -1,7 +1,7 @@
 //! What the rows of a profile buffer have in common: meters write row after row with the same tags and lengths.
 
 use super::tag;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, count_steps};
 
 /// Longest row that is compared as a whole, bytes.
 const MAX_LEN: usize = 128;
@@ -98,6 +98,7 @@ impl Shape {
     #[must_use]
     pub fn row<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let row = bytes.get(..self.len)?;
+        count_steps(self.len.div_ceil(WORD));
         let mut differ = self.last.differ(*row.last_chunk()?);
         for (word, bytes) in self.words.iter().zip(row.as_chunks().0) {
             differ |= word.differ(*bytes);

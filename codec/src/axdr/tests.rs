@@ -442,19 +442,19 @@ fn a_compact_array_cannot_blow_up() {
 }
 
 #[test]
-fn a_compact_array_has_at_most_eight_elements_for_each_of_its_bytes() {
+fn a_compact_array_has_at_most_four_elements_for_each_of_its_bytes() {
     let rows = |nulls: u8, rows: usize| {
         let mut out = vec![];
         Writer::new(&mut out)
             .compact_array(&[tag::STRUCTURE, 2, tag::ARRAY, 0, nulls, tag::NULL, tag::U8], &vec![7; rows]);
         out
     };
-    // A row is a structure, an array, its nulls and a number, in one byte.
-    let bytes = rows(5, 100);
+    // A row is a structure, an array, its null and a number, in one byte.
+    let bytes = rows(1, 100);
     assert_eq!(check(&bytes), Ok(bytes.len()));
     let (value, _) = parse(&bytes).unwrap();
-    assert!(walk(value) > 7 * bytes.len() && walk(value) <= ELEMENTS_PER_BYTE * bytes.len());
-    assert_eq!(check(&rows(7, 100)).unwrap_err().kind, ErrorKind::TooManyElements);
+    assert!(walk(value) > 3 * bytes.len() && walk(value) <= ELEMENTS_PER_BYTE * bytes.len());
+    assert_eq!(check(&rows(2, 100)).unwrap_err().kind, ErrorKind::TooManyElements);
 }
 
 #[test]
