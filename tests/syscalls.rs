@@ -122,15 +122,14 @@ impl Stage {
         strace.detach();
     }
 
-    /// Lets journal, lake and checkpoint grow by 1 MiB at a time until something is so: by versions of a tariff that
-    /// nobody has, with remarks that no compression makes small.
+    /// Lets the journal grow by 1 MiB at a time until something is so, the checkpoint up to some MiB: by tariffs that
+    /// nobody has.
     fn swell(&self, mut until: impl FnMut() -> bool) -> bool {
         let tariff = std::fs::read_to_string(root().join("ledger/tariffs/lmv1-urban.toml")).unwrap();
-        let tariff = tariff.replace("name = \"lmv1-urban\"", "name = \"unused\"");
-        let mut rng = fleet::Rng::keyed(u64::from(self.injected), &[]);
-        let padding: String = (0..30_000).map(|_| format!("# {:030}\n", rng.below(u64::MAX))).collect();
+        let padding = "# nothing\n".repeat(100_000);
         (0..30).any(|number| {
-            let body = format!("{tariff}\n# {number}\n{padding}");
+            let named = tariff.replace("\"lmv1-urban\"", &format!("\"unused-{}\"", number % 4));
+            let body = format!("{named}\n# {number}\n{padding}");
             // Where the process has ended there is nobody to take it.
             if let Ok(mut owner) = UnixStream::connect(self.load.data.join("admin.sock")) {
                 let length = body.len();
@@ -240,7 +239,7 @@ fn a_failed_sync_of_the_lake_or_the_checkpoint_ends_the_process_and_costs_nothin
     for number in numbers(60, 5, &mut random) {
         stage.stops(&once(Some("lake"), "fsync", "EIO", number));
     }
-    // Large files of both are synced by the mebibyte while they are written.
+    // A large checkpoint is synced by the mebibyte while it is written.
     for number in numbers(6, 1, &mut random) {
         stage.stops_naming(&once(Some("lake"), "fdatasync", "EIO", number), None, |stage, strace| {
             stage.swell(|| !strace.injected().is_empty());
