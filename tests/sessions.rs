@@ -8,15 +8,16 @@ use serde_json::Value;
 use crate::harness::{Broker, FleetRun, Served, seeded, urja, urja_ok, wait_for};
 
 /// Meters that live now and answer, registered with the head-end.
-struct Meters {
+pub struct Meters {
     data: PathBuf,
     _fleet: FleetRun,
-    serials: Vec<String>,
+    /// Serial numbers, in the fleet's order.
+    pub serials: Vec<String>,
 }
 
 impl Meters {
     /// Starts a fleet with these arguments, and registers what it wrote.
-    fn start(dir: &Path, data: &Path, args: &[&str]) -> Meters {
+    pub fn start(dir: &Path, data: &Path, args: &[&str]) -> Meters {
         let out = dir.join("fleet");
         let (seed, _) = seeded("sessions");
         let (seed, out_text) = (seed.to_string(), out.display().to_string());
@@ -36,12 +37,20 @@ impl Meters {
     }
 
     /// Reads until it works: the meter may not have dialled in yet.
-    fn read(&self, meter: usize, args: &[&str]) -> Value {
+    pub fn read(&self, meter: usize, args: &[&str]) -> Value {
         let command = [&["--json", "read", &self.serials[meter]], args].concat();
         wait_for("the meter is read", || {
             let out = urja(&self.data, &command);
             out.status.success().then(|| serde_json::from_slice(&out.stdout).unwrap())
         })
+    }
+
+    /// Registers the first meter with another address than the fleet wrote down.
+    pub fn register_first_at(&self, dir: &Path, other: &str) {
+        let access = std::fs::read_to_string(dir.join("fleet/access.csv")).unwrap();
+        let changed = dir.join("changed.csv");
+        std::fs::write(&changed, access.replace(&address(dir), other)).unwrap();
+        assert_eq!(urja_ok(&self.data, &["meter", "import", &changed.display().to_string()])["updated"], 1);
     }
 
     fn relay(&self, meter: usize, command: &str) -> Value {
@@ -50,13 +59,13 @@ impl Meters {
 }
 
 /// A head-end that may cut.
-fn serve(dir: &Path, args: &[&str]) -> Served {
+pub fn serve(dir: &Path, args: &[&str]) -> Served {
     let env = [("URJA_TIME__CLOCK", "driven"), ("URJA_RELAY__ENABLED", "true")];
     Served::start_with(&dir.join("data"), args, &env)
 }
 
 /// The address that the fleet's first meter is registered with.
-fn address(dir: &Path) -> String {
+pub fn address(dir: &Path) -> String {
     let access = std::fs::read_to_string(dir.join("fleet/access.csv")).unwrap();
     access.lines().nth(1).unwrap().split(',').nth(8).unwrap().to_owned()
 }
@@ -110,10 +119,7 @@ fn a_meter_is_read_and_switched_over_udp() {
     assert_eq!(status["supplied"], false);
     assert_ne!(meters.relay(0, "connect")["state"], "disconnected");
     // Registered with that address, every question goes over it.
-    let access = std::fs::read_to_string(dir.path().join("fleet/access.csv")).unwrap();
-    let by_udp = dir.path().join("udp.csv");
-    std::fs::write(&by_udp, access.replace(&address(dir.path()), &udp)).unwrap();
-    assert_eq!(urja_ok(&meters.data, &["meter", "import", &by_udp.display().to_string()])["updated"], 1);
+    meters.register_first_at(dir.path(), &udp);
     read_and_switched(&meters, 0);
 }
 

@@ -8,6 +8,7 @@
 mod broker;
 mod browser;
 mod command;
+mod counters;
 mod crash;
 mod demo;
 mod fleet_faults;

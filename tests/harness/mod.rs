@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 pub use broker::Broker;
 pub use disk::Disks;
-pub use process::{FleetRun, Served, urja, urja_into, urja_ok};
+pub use process::{FleetRun, Served, urja, urja_begun, urja_into, urja_ok};
 pub use python::{peer, peer_into, python, root, shared};
 pub use remains::{Place, Remains, Witness};
 pub use strace::{Fault, Strace, file_of};

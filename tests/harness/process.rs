@@ -26,6 +26,13 @@ pub fn urja(data: &Path, args: &[&str]) -> Output {
     command.arg("--data").arg(data).args(args).env(DRIVEN.0, DRIVEN.1).stdin(Stdio::null()).output().unwrap()
 }
 
+/// Starts one command under a driven clock; what it says is lost.
+pub fn urja_begun(data: &Path, args: &[&str]) -> Child {
+    let mut command = Command::new(BINARY);
+    command.arg("--data").arg(data).args(args).env(DRIVEN.0, DRIVEN.1).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 /// Runs one command with `--json`, which must succeed.
 pub fn urja_ok(data: &Path, args: &[&str]) -> Value {
     let out = urja(data, &[&["--json"], args].concat());
