@@ -78,7 +78,7 @@ pub struct Part<'a> {
     pub demand_w: i64,
     /// Charged days of the month before it, and to its end.
     pub days: (u8, u8),
-    /// Energy of the month before it, and to its end, Wh.
+    /// Energy of the month before it, and to its end, Wh. It has none where the end is below the start.
     pub energy_wh: (i64, i64),
 }
 
@@ -89,7 +89,8 @@ pub struct Bill {
     /// Days of the month: the common denominator. Figures are kept as µ₹ × 10⁹ × days of the month, the surcharge
     /// 10⁶ and the shares 10¹² times that.
     ///
-    /// With the bounds on rates, energy and demand the largest figure is below 10³⁸, within i128.
+    /// With the bounds on rates, energy and demand, and energy that does not fall from part to part, the largest figure
+    /// is 1.7·10³⁸, just within i128.
     length: i128,
     energy: i128,
     fixed: i128,
@@ -128,17 +129,16 @@ impl Bill {
     pub fn add(&mut self, part: &Part<'_>) {
         let &Part { tariff, days: (before, upto), energy_wh, .. } = part;
         let (before, upto) = (i128::from(before).min(self.length), i128::from(upto).min(self.length));
-        let rated = |wh: i64| i128::from(wh.clamp(0, MAX_ENERGY_WH));
+        let (wh_before, wh_upto) = (rated(energy_wh.0), rated(energy_wh.1.max(energy_wh.0)));
         let load_w = billed_load_w(tariff, part.sanctioned_w);
         let per_kw = |rate: MicroRupees, micro_w: i128| i128::from(rate.0) * micro_w * (upto - before).max(0);
 
-        let at_end = self.slab_sums(tariff, rated(energy_wh.1), upto);
-        let at_start = self.slab_sums(tariff, rated(energy_wh.0), before);
+        let at_end = self.slab_sums(tariff, wh_upto, upto);
+        let at_start = self.slab_sums(tariff, wh_before, before);
         let energy = (at_end.0 - at_start.0) * MILLION;
         let subsidy = (at_end.1 - at_start.1) * MILLION;
         let fixed = per_kw(tariff.fixed_per_kw, billable_micro_w(tariff, part.demand_w, load_w));
-        let units = rated(energy_wh.1) - rated(energy_wh.0);
-        let green = units * i128::from(tariff.green_per_kwh.0) * self.length * MILLION;
+        let green = (wh_upto - wh_before) * i128::from(tariff.green_per_kwh.0) * self.length * MILLION;
 
         let net = energy + fixed - subsidy;
         let surcharged = match tariff.surcharge_on {
@@ -224,6 +224,11 @@ pub fn charge_to_date(
     let mut bill = Bill::of(month);
     bill.add(&Part { tariff, sanctioned_w, demand_w, days: (0, days), energy_wh: (0, energy_wh) });
     bill.charge()
+}
+
+/// Energy as it is rated, Wh.
+fn rated(energy_wh: i64) -> i128 {
+    energy_wh.clamp(0, MAX_ENERGY_WH).into()
 }
 
 /// Sanctioned load as it is billed, W.

@@ -331,7 +331,7 @@ pub enum Tariff {
 /// `urja tariff simulate`
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// TOML files, or names of built-in tariffs: versions of one tariff
+    /// TOML files, or names of built-in tariffs: versions of one tariff, or of all that the days name
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
     /// Sanctioned load, kW

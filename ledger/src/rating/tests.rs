@@ -112,6 +112,32 @@ fn absurd_energy_and_demand_are_capped_and_never_overflow() {
 }
 
 #[test]
+fn the_dearest_month_in_parts_is_within_the_figures_that_it_is_counted_in() {
+    let dear = |limits: &str, slabs: &str| {
+        tariff(&format!(
+            "fixed_per_kw = \"1000\"\ndemand_floor = \"1\"\ndemand_excess = \"10\"\nduty = \"1\"\nrebate = \"0\"\n\
+             green_per_kwh = \"100\"\nbase_with = [\"green\", \"minimum\"]\n{limits}slab = [{slabs}]\n\
+             [surcharge]\n\"2026-07\" = \"0.5\""
+        ))
+    };
+    let flat = dear("", "{ gross = \"100\", subsidy = \"0\" }");
+    // On its first day nearly all units are at the second rate, at its end all are at the first.
+    let falling =
+        "{ upto_kwh = \"10000000\", gross = \"100\", subsidy = \"0\" }, { gross = \"0\", subsidy = \"0\" }";
+    let falling = dear("slab_limits = \"days\"\n", falling);
+    let july = month("2026-07");
+    let parts = [(&flat, 0, i64::MAX, 1, MAX_ENERGY_WH), (&falling, 0, i64::MAX, 30, 0)];
+    let charge = in_parts(july, &parts);
+    assert!(charge.heads.iter().all(|head| *head >= Paise::ZERO), "{charge:?}");
+    // A part whose energy falls has none.
+    let mut bill = Bill::of(july);
+    for energy_wh in [(0, MAX_ENERGY_WH), (MAX_ENERGY_WH, 0)] {
+        bill.add(&Part { tariff: &flat, sanctioned_w: 0, demand_w: 0, days: (0, 0), energy_wh });
+    }
+    assert_eq!(bill.charge().heads[0], Paise(100_000_000_000));
+}
+
+#[test]
 fn a_multiple_above_one_charges_the_excess_more_than_once() {
     let double = tariff(&FELT.replace("demand_excess = \"1\"", "demand_excess = \"2\""));
     let charge = charge_to_date(&double, month("2026-06"), 30, 0, 2_600, 2_000);

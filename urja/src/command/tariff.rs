@@ -237,9 +237,7 @@ fn simulate(args: &cli::Simulate, as_json: bool) -> Result<ExitCode> {
     }
     let charged = charge_days(&versions, &days)?;
     let value = json!({
-        "tariff": terms.tariff,
-        "load_w": terms.load_w,
-        "days": charged.iter().map(|day| row_of(&day.date.to_string(), day.wh, &day.charge)).collect::<Vec<_>>(),
+        "days": charged.iter().zip(&days).map(|(charged, day)| day_row(charged, &day.terms)).collect::<Vec<_>>(),
         "months": months_of(&charged)
             .iter()
             .map(|(month, (wh, charge))| row_of(&month.to_string(), *wh, charge))
@@ -286,7 +284,8 @@ fn days_of_csv(file: &Path, terms: &Terms) -> Result<(Vec<Day>, bool)> {
         if let Some(last) = days.last() {
             ensure!(date == last.date.next(), "{}: the day after {} is missing", place("date"), last.date);
         }
-        let load_w = load.map(|at| anyhow::Ok(u32::try_from(milli(&place("load_kw"), &row[at])?)?));
+        let load_w = load
+            .map(|at| u32::try_from(milli(&place("load_kw"), &row[at])?).with_context(|| place("load_kw")));
         days.push(Day {
             date,
             wh: milli(&place("kwh"), &row[1])?,
@@ -365,6 +364,13 @@ fn row_of(period: &str, wh: i64, charge: &Charge) -> Value {
         .map(|(head, amount)| (format!("{}_paise", head.name()), amount.0.into()))
         .collect();
     json!({ "period": period, "wh": wh, "heads": heads, "total_paise": charge.total().0 })
+}
+
+fn day_row(day: &Charged, terms: &Terms) -> Value {
+    let mut row = row_of(&day.date.to_string(), day.wh, &day.charge);
+    row["tariff"] = terms.tariff.as_str().into();
+    row["load_w"] = terms.load_w.into();
+    row
 }
 
 fn table_of(value: &Value) -> String {
