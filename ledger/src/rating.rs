@@ -91,7 +91,7 @@ pub struct Bill {
     ///
     /// With the bounds on rates, energy and demand, and energy that does not fall from part to part, the largest figure
     /// is 1.7·10³⁸, just within i128.
-    length: i128,
+    days_of_month: i128,
     energy: i128,
     fixed: i128,
     subsidy: i128,
@@ -112,7 +112,7 @@ impl Bill {
     pub fn of(month: CivilMonth) -> Bill {
         Bill {
             month,
-            length: i128::from(month.days().max(1)),
+            days_of_month: i128::from(month.days().max(1)),
             energy: 0,
             fixed: 0,
             subsidy: 0,
@@ -128,7 +128,8 @@ impl Bill {
     /// Adds a part. The next part begins where this one ends.
     pub fn add(&mut self, part: &Part<'_>) {
         let &Part { tariff, days: (before, upto), energy_wh, .. } = part;
-        let (before, upto) = (i128::from(before).min(self.length), i128::from(upto).min(self.length));
+        let (before, upto) =
+            (i128::from(before).min(self.days_of_month), i128::from(upto).min(self.days_of_month));
         let (wh_before, wh_upto) = (rated(energy_wh.0), rated(energy_wh.1.max(energy_wh.0)));
         let load_w = billed_load_w(tariff, part.sanctioned_w);
         let per_kw = |rate: MicroRupees, micro_w: i128| i128::from(rate.0) * micro_w * (upto - before).max(0);
@@ -138,7 +139,7 @@ impl Bill {
         let energy = (at_end.0 - at_start.0) * MILLION;
         let subsidy = (at_end.1 - at_start.1) * MILLION;
         let fixed = per_kw(tariff.fixed_per_kw, billable_micro_w(tariff, part.demand_w, load_w));
-        let green = (wh_upto - wh_before) * i128::from(tariff.green_per_kwh.0) * self.length * MILLION;
+        let green = (wh_upto - wh_before) * i128::from(tariff.green_per_kwh.0) * self.days_of_month * MILLION;
 
         let net = energy + fixed - subsidy;
         let surcharged = match tariff.surcharge_on {
@@ -181,9 +182,9 @@ impl Bill {
     /// Gross charge and subsidy of energy through the slabs at the end of a charged day, µ₹ × 10⁻³ (rate per kWh times
     /// Wh) × days of the month.
     fn slab_sums(&self, tariff: &Tariff, energy_wh: i128, days: i128) -> (i128, i128) {
-        let all = energy_wh * self.length;
+        let all = energy_wh * self.days_of_month;
         let limit_days = match tariff.slab_limits {
-            SlabLimits::Month => self.length,
+            SlabLimits::Month => self.days_of_month,
             SlabLimits::Days => days,
         };
         let mut below = 0;
@@ -202,7 +203,7 @@ impl Bill {
     /// Paise of a figure that is besides scaled by `factor`, rounded half away from zero.
     fn paise(&self, figure: i128, factor: i128) -> Paise {
         const MICRO_RUPEES_PER_PAISA: i128 = 10_000;
-        let unit = MICRO_RUPEES_PER_PAISA * 1_000_000_000 * self.length * factor;
+        let unit = MICRO_RUPEES_PER_PAISA * 1_000_000_000 * self.days_of_month * factor;
         let half = unit / 2 * figure.signum();
         Paise(i64::try_from((figure + half) / unit).expect("rates, energy and demand are bounded"))
     }
