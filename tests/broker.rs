@@ -115,6 +115,8 @@ fn nothing_that_the_embedded_broker_acknowledged_is_lost_or_doubled_over_kill_9(
         last = remains.last;
         in_journal.extend(remains.frames.iter().map(|(_, digest)| digest.clone()));
         count.add(&remains, &witness, &in_journal);
+        let lost: Vec<_> = witness.published.difference(&in_journal).collect();
+        assert!(lost.is_empty(), "kill {kill}: acknowledged and not in the journal: {lost:?}");
         // Nobody else has these publishes: what was acknowledged by now must be there without being sent again.
         let acknowledged = digests_so_far(&truth);
         served = start(&address);

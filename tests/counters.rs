@@ -13,14 +13,14 @@ use codec::apdu::ciphered::Scope;
 use codec::apdu::{self, Apdu};
 use codec::wrapper::Wrapper;
 
-use crate::harness::{evidence, full, seeded, shared_deadline, urja_begun};
+use crate::harness::{evidence, full, seeded, shared_deadline, urja_begun, wait_for};
 use crate::sessions::{Meters, address, serve};
 
 fn kills() -> u32 {
     if full() { 200 } else { 12 }
 }
 
-/// Somebody on the line to a meter who writes down the counters of what it is sent under its global key, before it is.
+/// Somebody on the line to a meter who writes down the counters of what it is sent under its global key, before passing it on.
 struct Tap {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<u32>>>,
@@ -56,7 +56,7 @@ impl Tap {
     }
 }
 
-/// Passes on until either side is gone what `look` lets through, which takes away what it has seen.
+/// Passes on what `look` lets through, until either side is gone; `look` drains what it has seen.
 fn pass(mut from: TcpStream, mut to: TcpStream, mut look: impl FnMut(&mut Vec<u8>) -> bool) {
     let (mut unseen, mut bytes) = (Vec::new(), [0; 4096]);
     while let Ok(length @ 1..) = from.read(&mut bytes) {
@@ -98,10 +98,14 @@ fn no_sending_counter_goes_out_twice_however_often_the_head_end_is_killed() {
     meters.register_first_at(dir.path(), &tap.address.to_string());
     meters.read(0, &["block"]);
     let mut cut_short = 0;
-    for _ in 0..kills() {
+    for kill in 0..kills() {
         let before = tap.count();
         let mut command = urja_begun(&served.data, &["read", &meters.serials[0], "block"]);
-        shared_deadline(Duration::from_millis(random() % 250));
+        // At any time of it in some rounds, in the others once something was sent.
+        if kill % 3 > 0 {
+            wait_for("the meter is asked", || (tap.count() > before).then_some(()));
+        }
+        shared_deadline(Duration::from_millis(random() % if kill % 3 > 0 { 50 } else { 250 }));
         tap.cut.store(true, Ordering::Relaxed);
         shared_deadline(Duration::from_millis(50));
         served.kill();

@@ -122,13 +122,13 @@ impl Stage {
         strace.detach();
     }
 
-    /// Lets the journal grow by 1 MiB at a time until something is so, the checkpoint up to some MiB: by tariffs that
-    /// nobody has.
-    fn swell(&self, mut until: impl FnMut() -> bool) -> bool {
+    /// Lets the journal grow by 1 MiB at a time until something is so: by so many tariffs that nobody has. The first body
+    /// of each stays in the checkpoint, later ones are refused as another version.
+    fn swell(&self, tariffs: usize, mut until: impl FnMut() -> bool) -> bool {
         let tariff = std::fs::read_to_string(root().join("ledger/tariffs/lmv1-urban.toml")).unwrap();
         let padding = "# nothing\n".repeat(100_000);
         (0..30).any(|number| {
-            let named = tariff.replace("\"lmv1-urban\"", &format!("\"unused-{}\"", number % 4));
+            let named = tariff.replace("\"lmv1-urban\"", &format!("\"unused-{}\"", number % tariffs));
             let body = format!("{named}\n# {number}\n{padding}");
             // Where the process has ended there is nobody to take it.
             if let Ok(mut owner) = UnixStream::connect(self.load.data.join("admin.sock")) {
@@ -213,7 +213,7 @@ fn a_failed_sync_or_write_of_the_journal_ends_the_process_and_nothing_of_it_is_a
         let fault = Fault { paths: std::slice::from_ref(&journal), ..once(None, "fdatasync", "EIO", 1) };
         // It comes with the next segment, for which the journal has to grow.
         stage.stops_naming(&fault, Some(&journal), |stage, strace| {
-            stage.swell(|| !strace.injected().is_empty());
+            stage.swell(1, || !strace.injected().is_empty());
         });
     }
     for number in numbers(40, 4, &mut random) {
@@ -242,7 +242,7 @@ fn a_failed_sync_of_the_lake_or_the_checkpoint_ends_the_process_and_costs_nothin
     // A large checkpoint is synced by the mebibyte while it is written.
     for number in numbers(6, 1, &mut random) {
         stage.stops_naming(&once(Some("lake"), "fdatasync", "EIO", number), None, |stage, strace| {
-            stage.swell(|| !strace.injected().is_empty());
+            stage.swell(4, || !strace.injected().is_empty());
         });
     }
     stage.finish("EIO on the n-th sync of lake and checkpoint: exit, no second sync, nothing lost", seed);
@@ -255,7 +255,7 @@ fn no_space_for_lake_or_checkpoint_holds_up_no_acknowledgement_and_is_tried_agai
     }
     let (seed, mut random) = seeded("lake ENOSPC");
     let mut stage = Stage::new(seed);
-    // Not `write`: most of them wake a runtime's threads. A disk that is really full has those to files.
+    // Not `write`: most of them wake a runtime's threads. Writes to files fail on the full disk below.
     let kinds = [
         ("lake", "openat", "ENOSPC"),
         ("lake", "/^rename", "ENOSPC"),
@@ -309,7 +309,7 @@ fn no_space_for_the_journal_stops_acknowledging_until_there_is_some() {
         let fault = Fault { last: fault.first + 100, ..fault };
         let strace = stage.attach(&fault);
         let stood = if fault.calls == "fallocate" {
-            stage.swell(|| (0..20).any(|_| !stage.is_ready()))
+            stage.swell(1, || (0..20).any(|_| !stage.is_ready()))
         } else {
             try_for(|| (!stage.is_ready()).then_some(())).is_some()
         };
@@ -426,7 +426,7 @@ fn a_full_disk_is_waited_out_while_recharges_pass() {
         stage.works();
         stage.injected += 1;
         // What a commit that failed gave back is taken as well.
-        let full = stage.swell(|| {
+        let full = stage.swell(1, || {
             (0..20).any(|_| {
                 disk.fill();
                 !stage.is_ready()

@@ -32,13 +32,22 @@ const VARIANTS: [&str; 6] = [
 fn days_of_nine_years_are_charged_as_by_the_separate_model_under_every_tariff() {
     let dir = tempfile::tempdir().unwrap();
     let (seed, mut random) = seeded("tariff_days");
-    let (mut days, mut differing, mut runs) = (0, 0, 0);
+    let (mut days, mut differing, mut runs, mut changed) = (0, 0, 0, 0);
     while days < meter_days() {
         let (name, body) = ledger::builtin_tariffs()[runs % ledger::builtin_tariffs().len()];
-        let files = versions(dir.path(), body, &mut random);
+        let (_, other) = ledger::builtin_tariffs()[random() as usize % ledger::builtin_tariffs().len()];
+        let mut files = versions(dir.path(), "first", body, &mut random);
+        files.extend(versions(dir.path(), "second", other, &mut random));
         let load_w = load_of(body, &mut random);
         let csv = dir.path().join("days.csv");
-        let count = write_days(&csv, load_w, &mut random);
+        // The terms of one household in three never change; the others' do, also inside of months.
+        let changes =
+            if random().is_multiple_of(3) { None } else { Some([load_w, load_of(other, &mut random)]) };
+        if changes.is_none() {
+            files.truncate(2);
+        }
+        let (count, parts) = write_days(&csv, load_w, changes, &mut random);
+        changed += parts;
         let Some(expected) = by_model(&files, &csv, load_w) else { return };
         let ours = by_urja(dir.path(), &files, &csv, load_w);
         assert_eq!((ours.len(), expected.len()), (count, count));
@@ -57,12 +66,14 @@ fn days_of_nine_years_are_charged_as_by_the_separate_model_under_every_tariff() 
         promise,
         seed,
         u32::try_from(runs).unwrap(),
-        &format!("0 paise off in {days} meter-days of {runs} households"),
+        &format!(
+            "0 paise off in {days} meter-days of {runs} households, whose load or tariff changed {changed} times"
+        ),
     );
 }
 
 /// The tariff from the first day on, and another version of it from some later month.
-fn versions(dir: &Path, body: &str, random: &mut impl FnMut() -> u64) -> Vec<String> {
+fn versions(dir: &Path, tariff: &str, body: &str, random: &mut impl FnMut() -> u64) -> Vec<String> {
     let year = 2025 + random() % 7;
     let later = format!("{year}-{:02}-01", 1 + random() % 12);
     let surcharge = format!("[surcharge]\n\"{year}-12\" = \"-3.217 %\"\n\"2024-02\" = \"4.5 %\"\n");
@@ -78,7 +89,9 @@ fn versions(dir: &Path, body: &str, random: &mut impl FnMut() -> u64) -> Vec<Str
             let body = body.replacen("demand_floor = ", &keys, 1);
             let rate = format!("duty = \"{}.{} %\"", 1 + random() % 15, random() % 10);
             let body = if index == 0 { body } else { body.replacen("duty = \"5 %\"", &rate, 1) };
-            let file = dir.join(format!("version-{index}.toml"));
+            let (_, rest) = body.split_once("\ntitle").unwrap();
+            let body = format!("name = \"{tariff}\"\ntitle{rest}");
+            let file = dir.join(format!("{tariff}-{index}.toml"));
             std::fs::write(&file, body).unwrap();
             file.display().to_string()
         })
@@ -93,27 +106,47 @@ fn load_of(body: &str, random: &mut impl FnMut() -> u64) -> u32 {
 }
 
 /// Days that rest, crawl, and run through slabs; demand around its floor and the sanctioned load. A household begins on
-/// any day of the first year.
-fn write_days(file: &Path, load_w: u32, random: &mut impl FnMut() -> u64) -> usize {
+/// any day of the first year; its load and tariff change every two months or so, the tariff between `first` and `second`,
+/// if there are loads for both. Gives the number of days, and how often they changed.
+fn write_days(
+    file: &Path,
+    load_w: u32,
+    loads: Option<[u32; 2]>,
+    random: &mut impl FnMut() -> u64,
+) -> (usize, usize) {
     let first: CivilDay = FIRST.parse().unwrap();
     let last: CivilDay = LAST.parse().unwrap();
     let first = first.plus(i32::try_from(random() % 366).unwrap());
-    let mut text = "date,kwh,demand_kw\n".to_owned();
-    let (mut day, mut count) = (first, 0);
+    let mut text = "date,kwh,demand_kw".to_owned() + if loads.is_some() { ",load_kw,tariff\n" } else { "\n" };
+    let (mut day, mut count, mut changed) = (first, 0, 0);
+    let (mut load_w, mut tariff) = (load_w, 0);
     let mut most_wh = 8_000;
     while day <= last {
         if random().is_multiple_of(30) {
             most_wh = [1, 900, 8_000, 20_000, 90_000][usize::try_from(random() % 5).unwrap()];
         }
+        if let Some(loads) = loads.filter(|_| random().is_multiple_of(60)) {
+            // Now the load alone, now the tariff with it.
+            let before = (tariff, load_w);
+            tariff = if random().is_multiple_of(2) { 1 - tariff } else { tariff };
+            let share = [100, 100, 50, 125][usize::try_from(random() % 4).unwrap()];
+            load_w = loads[tariff] * share / 100;
+            changed += usize::from((tariff, load_w) != before);
+        }
         let wh = if random().is_multiple_of(12) { 0 } else { random() % most_wh };
         let share = [20, 74, 75, 76, 99, 100, 101, 130][usize::try_from(random() % 8).unwrap()];
         let demand_w = if random().is_multiple_of(4) { u64::from(load_w) * share / 100 } else { 0 };
-        writeln!(text, "{day},{}.{:03},{}.{:03}", wh / 1000, wh % 1000, demand_w / 1000, demand_w % 1000)
+        write!(text, "{day},{}.{:03},{}.{:03}", wh / 1000, wh % 1000, demand_w / 1000, demand_w % 1000)
             .unwrap();
+        if loads.is_some() {
+            let name = ["first", "second"][tariff];
+            write!(text, ",{}.{:03},{name}", load_w / 1000, load_w % 1000).unwrap();
+        }
+        text.push('\n');
         (day, count) = (day.next(), count + 1);
     }
     std::fs::write(file, text).unwrap();
-    count
+    (count, changed)
 }
 
 /// A row a day: date, then paise by head.
@@ -211,6 +244,12 @@ fn a_simulated_month_is_the_bill_of_the_reference_and_bad_days_are_refused_by_li
         assert!(!out.status.success() && text.contains(place), "{text}");
     };
     refused("date,kwh\n2026-06-01,1\n", "the columns must be date, kwh, demand_kw");
+    refused("date,kwh,demand_kw,tariff,load_kw\n", "where these change load_kw, tariff");
+    refused("date,kwh,demand_kw,load_kw\n2026-06-01,1,0,-2\n", "line 2, load_kw: must lie between");
+    refused(
+        "date,kwh,demand_kw,tariff\n2026-06-01,1,0,other\n",
+        "no version of the tariff other is in force in 2026-06",
+    );
     refused(
         "date,kwh,demand_kw\n2026-06-01,1,0\n2026-06-03,1,0\n",
         "line 3, date: the day after 2026-06-01 is missing",
@@ -218,5 +257,8 @@ fn a_simulated_month_is_the_bill_of_the_reference_and_bad_days_are_refused_by_li
     refused("date,kwh,demand_kw\n2026-06-01,-1,0\n", "line 2, kwh: must lie between");
     refused("date,kwh,demand_kw\n2026-06-01,1,x\n", "line 2, demand_kw");
     refused("date,kwh,demand_kw\n2026-06-41,1,0\n", "line 2, date");
-    refused("date,kwh,demand_kw\n2020-06-01,1,0\n", "no version of the tariff is in force in 2020-06");
+    refused(
+        "date,kwh,demand_kw\n2020-06-01,1,0\n",
+        "no version of the tariff lmv1-urban is in force in 2020-06",
+    );
 }

@@ -10,6 +10,12 @@
 //!
 //! As the tariff has it, P is a share of E + F, and B contains M, G or both.
 //!
+//! Where terms change inside of a month, it has parts, each with the tariff, sanctioned load and highest demand of its
+//! days. Units go on through the slabs, so that E of a part is what all units of the month to its end cost less what
+//! those before it do, both at its rates; F is for its days, and so is its share of the minimum. M is what E + F of all
+//! parts fall short of the sum of these, and counts in B as the last tariff has it. A [`Bill`] is the sum of its parts,
+//! so a month that is cut into parts of the same terms and demand costs what it costs in one.
+//!
 //! Nothing is rounded but the eight heads, each half away from zero to paise. What a day costs is the difference of two
 //! such figures per head, so the days of a month add up to its bill.
 //!
@@ -61,7 +67,149 @@ impl Charge {
     }
 }
 
-/// The charge of a month to date.
+/// Days of a month under the same terms.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The tariff.
+    pub tariff: &'a Tariff,
+    /// Sanctioned load, W.
+    pub sanctioned_w: u32,
+    /// Highest demand in it, W.
+    pub demand_w: i64,
+    /// Charged days of the month before it, and to its end.
+    pub days: (u8, u8),
+    /// Energy of the month before it, and to its end, Wh. It has none where the end is below the start.
+    pub energy_wh: (i64, i64),
+}
+
+/// The charge of a month to date, part by part.
+#[derive(Clone, Debug)]
+pub struct Bill {
+    month: CivilMonth,
+    /// Days of the month: the common denominator. Figures are kept as µ₹ × 10⁹ × days of the month, the surcharge
+    /// 10⁶ and the shares 10¹² times that.
+    ///
+    /// With the bounds on rates, energy and demand, and energy that does not fall from part to part, the largest figure
+    /// is 1.7·10³⁸, just within i128.
+    days_of_month: i128,
+    energy: i128,
+    fixed: i128,
+    subsidy: i128,
+    surcharge: i128,
+    /// Shares of B without the minimum.
+    duty: i128,
+    rebate: i128,
+    /// What E + F come to at least.
+    least: i128,
+    /// Shares of duty and rebate of the minimum, ppm.
+    of_minimum: [i128; 2],
+    green: i128,
+}
+
+impl Bill {
+    /// Of a month in which nothing was charged.
+    #[must_use]
+    pub fn of(month: CivilMonth) -> Bill {
+        Bill {
+            month,
+            days_of_month: i128::from(month.days().max(1)),
+            energy: 0,
+            fixed: 0,
+            subsidy: 0,
+            surcharge: 0,
+            duty: 0,
+            rebate: 0,
+            least: 0,
+            of_minimum: [0; 2],
+            green: 0,
+        }
+    }
+
+    /// Adds a part. The next part begins where this one ends.
+    pub fn add(&mut self, part: &Part<'_>) {
+        let &Part { tariff, days: (before, upto), energy_wh, .. } = part;
+        let (before, upto) =
+            (i128::from(before).min(self.days_of_month), i128::from(upto).min(self.days_of_month));
+        let (wh_before, wh_upto) = (rated(energy_wh.0), rated(energy_wh.1.max(energy_wh.0)));
+        let load_w = billed_load_w(tariff, part.sanctioned_w);
+        let per_kw = |rate: MicroRupees, micro_w: i128| i128::from(rate.0) * micro_w * (upto - before).max(0);
+
+        let at_end = self.slab_sums(tariff, wh_upto, upto);
+        let at_start = self.slab_sums(tariff, wh_before, before);
+        let energy = (at_end.0 - at_start.0) * MILLION;
+        let subsidy = (at_end.1 - at_start.1) * MILLION;
+        let fixed = per_kw(tariff.fixed_per_kw, billable_micro_w(tariff, part.demand_w, load_w));
+        let green = (wh_upto - wh_before) * i128::from(tariff.green_per_kwh.0) * self.days_of_month * MILLION;
+
+        let net = energy + fixed - subsidy;
+        let surcharged = match tariff.surcharge_on {
+            SurchargeOn::Net => net,
+            SurchargeOn::Gross => energy + fixed,
+        };
+        let surcharge = surcharged * i128::from(tariff.surcharge_of(self.month).0);
+        let base = (net + if tariff.base_with_green { green } else { 0 }) * MILLION + surcharge;
+        self.energy += energy;
+        self.fixed += fixed;
+        self.subsidy += subsidy;
+        self.surcharge += surcharge;
+        self.duty += base * i128::from(tariff.duty.0);
+        self.rebate += base * i128::from(tariff.rebate.0);
+        self.least += per_kw(tariff.minimum_of(self.month), load_w * MILLION);
+        self.of_minimum = [tariff.duty, tariff.rebate]
+            .map(|share| if tariff.base_with_minimum { share.0.into() } else { 0 });
+        self.green += green;
+    }
+
+    /// The sum of the parts, each head rounded.
+    #[must_use]
+    pub fn charge(&self) -> Charge {
+        let minimum = (self.least - self.energy - self.fixed).max(0);
+        let [duty, rebate] = self.of_minimum.map(|share| minimum * MILLION * share);
+        Charge {
+            heads: [
+                self.paise(self.energy, 1),
+                self.paise(self.fixed, 1),
+                -self.paise(self.subsidy, 1),
+                self.paise(self.surcharge, MILLION),
+                self.paise(self.duty + duty, MILLION * MILLION),
+                -self.paise(self.rebate + rebate, MILLION * MILLION),
+                self.paise(minimum, 1),
+                self.paise(self.green, 1),
+            ],
+        }
+    }
+
+    /// Gross charge and subsidy of energy through the slabs at the end of a charged day, µ₹ × 10⁻³ (rate per kWh times
+    /// Wh) × days of the month.
+    fn slab_sums(&self, tariff: &Tariff, energy_wh: i128, days: i128) -> (i128, i128) {
+        let all = energy_wh * self.days_of_month;
+        let limit_days = match tariff.slab_limits {
+            SlabLimits::Month => self.days_of_month,
+            SlabLimits::Days => days,
+        };
+        let mut below = 0;
+        let mut sums = (0, 0);
+        for slab in &tariff.slabs {
+            let limit = slab.upto_wh.map_or(all, |upto| i128::from(upto) * limit_days);
+            let upto = limit.min(all);
+            let in_slab = (upto - below).max(0);
+            sums.0 += in_slab * i128::from(slab.gross.0);
+            sums.1 += in_slab * i128::from(slab.subsidy.0);
+            below = below.max(upto);
+        }
+        sums
+    }
+
+    /// Paise of a figure that is besides scaled by `factor`, rounded half away from zero.
+    fn paise(&self, figure: i128, factor: i128) -> Paise {
+        const MICRO_RUPEES_PER_PAISA: i128 = 10_000;
+        let unit = MICRO_RUPEES_PER_PAISA * 1_000_000_000 * self.days_of_month * factor;
+        let half = unit / 2 * figure.signum();
+        Paise(i64::try_from((figure + half) / unit).expect("rates, energy and demand are bounded"))
+    }
+}
+
+/// The charge of a month to date in one part.
 ///
 /// `days` are the days of the month that are charged so far: the day of the month, less those before the account's
 /// first. `energy_wh` and `demand_w` are the month's energy and highest demand to date.
@@ -74,39 +222,14 @@ pub fn charge_to_date(
     demand_w: i64,
     sanctioned_w: u32,
 ) -> Charge {
-    let scale = Scale::of(month, days);
-    let energy_wh = energy_wh.clamp(0, MAX_ENERGY_WH);
-    let load_w = billed_load_w(tariff, sanctioned_w);
-    let (gross, subsidy) = slab_sums(tariff, &scale, energy_wh);
-    let energy = gross * MILLION;
-    let subsidy = subsidy * MILLION;
-    let fixed = scale.per_kw(tariff.fixed_per_kw, billable_micro_w(tariff, demand_w, load_w));
-    let least = scale.per_kw(tariff.minimum_of(month), load_w * MILLION);
-    let minimum = (least - energy - fixed).max(0);
-    let green = i128::from(energy_wh) * i128::from(tariff.green_per_kwh.0) * scale.days_of_month * MILLION;
+    let mut bill = Bill::of(month);
+    bill.add(&Part { tariff, sanctioned_w, demand_w, days: (0, days), energy_wh: (0, energy_wh) });
+    bill.charge()
+}
 
-    let net = energy + fixed - subsidy;
-    let surcharged = match tariff.surcharge_on {
-        SurchargeOn::Net => net,
-        SurchargeOn::Gross => energy + fixed,
-    };
-    let surcharge = surcharged * i128::from(tariff.surcharge_of(month).0);
-    let further =
-        if tariff.base_with_minimum { minimum } else { 0 } + if tariff.base_with_green { green } else { 0 };
-    let base = (net + further) * MILLION + surcharge;
-    let share = |ppm: i64| base * i128::from(ppm);
-    Charge {
-        heads: [
-            scale.paise(energy, 1),
-            scale.paise(fixed, 1),
-            -scale.paise(subsidy, 1),
-            scale.paise(surcharge, MILLION),
-            scale.paise(share(tariff.duty.0), MILLION * MILLION),
-            -scale.paise(share(tariff.rebate.0), MILLION * MILLION),
-            scale.paise(minimum, 1),
-            scale.paise(green, 1),
-        ],
-    }
+/// Energy as it is rated, Wh.
+fn rated(energy_wh: i64) -> i128 {
+    energy_wh.clamp(0, MAX_ENERGY_WH).into()
 }
 
 /// Sanctioned load as it is billed, W.
@@ -130,56 +253,7 @@ fn billable_micro_w(tariff: &Tariff, demand_w: i64, load_w: i128) -> i128 {
     within + excess
 }
 
-/// Gross charge and subsidy of the month's energy, µ₹ × 10⁻³ (rate per kWh times Wh) × days of the month.
-fn slab_sums(tariff: &Tariff, scale: &Scale, energy_wh: i64) -> (i128, i128) {
-    let all = i128::from(energy_wh) * scale.days_of_month;
-    let limit_days = match tariff.slab_limits {
-        SlabLimits::Month => scale.days_of_month,
-        SlabLimits::Days => scale.days,
-    };
-    let mut below = 0;
-    let mut sums = (0, 0);
-    for slab in &tariff.slabs {
-        let limit = slab.upto_wh.map_or(all, |upto| i128::from(upto) * limit_days);
-        let upto = limit.min(all);
-        let in_slab = (upto - below).max(0);
-        sums.0 += in_slab * i128::from(slab.gross.0);
-        sums.1 += in_slab * i128::from(slab.subsidy.0);
-        below = below.max(upto);
-    }
-    sums
-}
-
 const MILLION: i128 = 1_000_000;
-
-/// The common denominator of a month: figures are kept as µ₹ × 10⁹ × days of the month.
-///
-/// With the bounds on rates, energy and demand the largest product is below 10³⁸, within i128.
-struct Scale {
-    days_of_month: i128,
-    /// Charged days of it.
-    days: i128,
-}
-
-impl Scale {
-    fn of(month: CivilMonth, days: u8) -> Scale {
-        let days_of_month = i128::from(month.days().max(1));
-        Scale { days_of_month, days: i128::from(days).min(days_of_month) }
-    }
-
-    /// What a rate per kW and month comes to for the charged days.
-    fn per_kw(&self, rate: MicroRupees, micro_w: i128) -> i128 {
-        i128::from(rate.0) * micro_w * self.days
-    }
-
-    /// Paise of a figure that is besides scaled by `factor`, rounded half away from zero.
-    fn paise(&self, figure: i128, factor: i128) -> Paise {
-        const MICRO_RUPEES_PER_PAISA: i128 = 10_000;
-        let unit = MICRO_RUPEES_PER_PAISA * 1_000_000_000 * self.days_of_month * factor;
-        let half = unit / 2 * figure.signum();
-        Paise(i64::try_from((figure + half) / unit).expect("rates, energy and demand are bounded"))
-    }
-}
 
 #[cfg(test)]
 mod tests;

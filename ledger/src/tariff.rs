@@ -174,7 +174,7 @@ pub enum TariffFault {
     /// Not a date.
     #[error("not a date such as \"2026-04-01\"")]
     Date,
-    /// A date that is no first of month: a change inside of a month would split the month's slabs.
+    /// A date that is no first of month: so far a month is charged under one version of a tariff.
     #[error("a tariff starts on a first of month, not on {0}")]
     NotFirstOfMonth(CivilDay),
     /// Not a month.

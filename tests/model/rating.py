@@ -80,33 +80,50 @@ def days_of_month(month):
 
 
 def charge_to_date(tariff, month, days, energy_wh, demand_w, sanctioned_w):
-    """Paise by head for the first `days` charged days of the month that begins on the day `month`.
+    """Paise by head for the first `days` charged days of the month that begins on the day `month`, under the same terms."""
+    return charge_in_parts(month, [(tariff, sanctioned_w, days, energy_wh, demand_w)])
+
+
+def charge_in_parts(month, parts):
+    """Paise by head where terms change inside of a month: parts of (tariff, load W, days, energy Wh, highest demand W).
 
     E = energy at gross rates, S = what the state pays of it, F = fixed charge on the billable demand,
-    M = what E + F fall short of the minimum, G = green adder, P = share of (E + F - S) or of (E + F),
-    B = E + F - S + P, with M and G where the tariff says so; duty and rebate are shares of B.
+    G = green adder, P = share of (E + F - S) or of (E + F), B = E + F - S + P, with G where the tariff says so; duty and
+    rebate are shares of B. Units go on through the slabs: a part's E is that of all units to its end less that of those
+    before it, both at its rates. M = what E + F of the month fall short of the minimum; in B as the last tariff says.
     """
     length = days_of_month(month)
-    days = min(days, length)
-    units = max(energy_wh, 0)
-    load_w = -(-sanctioned_w // 1000) * 1000 if tariff.whole_load else sanctioned_w
-    # One denominator for all: rupees * 10**15 * days of the month.
-    e, s = energy_and_subsidy(tariff, units, days, length)
-    f = tariff.fixed_per_kw * billable(tariff, demand_w, load_w) * days
-    least = tariff.minimum_per_kw.get(month.month, 0) * load_w * MILLION * days
+    paisa = 10 ** 13 * length                                       # one denominator: rupees * 10**15 * days of the month
+    e = s = f = g = p = duty = rebate = least = m_duty = m_rebate = 0
+    days_before = units_before = 0
+    for tariff, sanctioned_w, days, energy_wh, demand_w in parts:
+        days_upto = min(days_before + days, length)
+        days = days_upto - days_before
+        units_upto = units_before + energy_wh
+        load_w = -(-sanctioned_w // 1000) * 1000 if tariff.whole_load else sanctioned_w
+        e_upto, s_upto = energy_and_subsidy(tariff, max(units_upto, 0), days_upto, length)
+        e_before, s_before = energy_and_subsidy(tariff, max(units_before, 0), days_before, length)
+        part_e, part_s = e_upto - e_before, s_upto - s_before
+        part_f = tariff.fixed_per_kw * billable(tariff, demand_w, load_w) * days
+        part_g = tariff.green_per_kwh * (max(units_upto, 0) - max(units_before, 0)) * MILLION * length
+        shared = part_e + part_f if tariff.surcharge_on_gross else part_e + part_f - part_s
+        part_p = shared * tariff.surcharge.get(f"{month:%Y-%m}", 0)
+        b = part_e + part_f - part_s + ("green" in tariff.base_with) * part_g
+        b = b * MILLION + part_p                                    # p, and so b, are a million times larger
+        e, s, f, g, p = e + part_e, s + part_s, f + part_f, g + part_g, p + part_p
+        duty += b * tariff.duty
+        rebate += b * tariff.rebate
+        least += tariff.minimum_per_kw.get(month.month, 0) * load_w * MILLION * days
+        m_duty, m_rebate = (("minimum" in tariff.base_with) * share for share in (tariff.duty, tariff.rebate))
+        days_before, units_before = days_upto, units_upto
     m = max(least - e - f, 0)
-    g = tariff.green_per_kwh * units * MILLION * length
-    p = (e + f if tariff.surcharge_on_gross else e + f - s) * tariff.surcharge.get(f"{month:%Y-%m}", 0)
-    b = e + f - s + ("minimum" in tariff.base_with) * m + ("green" in tariff.base_with) * g
-    b = b * MILLION + p                                             # p, and so b, are a million times larger
-    paisa = 10 ** 13 * length
     return dict(zip(HEADS, (
         rounded(e, paisa),
         rounded(f, paisa),
         -rounded(s, paisa),
         rounded(p, paisa * MILLION),
-        rounded(b * tariff.duty, paisa * MILLION * MILLION),
-        -rounded(b * tariff.rebate, paisa * MILLION * MILLION),
+        rounded(duty + m * MILLION * m_duty, paisa * MILLION * MILLION),
+        -rounded(rebate + m * MILLION * m_rebate, paisa * MILLION * MILLION),
         rounded(m, paisa),
         rounded(g, paisa),
     )))

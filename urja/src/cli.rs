@@ -331,7 +331,7 @@ pub enum Tariff {
 /// `urja tariff simulate`
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// TOML files, or names of built-in tariffs: versions of one tariff
+    /// TOML files, or names of built-in tariffs: versions of one tariff, or of all that the days name
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
     /// Sanctioned load, kW
@@ -346,7 +346,8 @@ pub struct Simulate {
     /// Highest demand of the month, kW
     #[arg(long, value_name = "KW", default_value = "0", conflicts_with = "days")]
     pub demand_kw: String,
-    /// CSV of civil days one after the other, with the columns date, kwh, demand_kw; `-` is standard input
+    /// CSV of civil days one after the other, with the columns date, kwh, demand_kw, and where they change load_kw, tariff;
+    /// `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "month")]
     pub days: Option<PathBuf>,
 }

@@ -112,6 +112,32 @@ fn absurd_energy_and_demand_are_capped_and_never_overflow() {
 }
 
 #[test]
+fn the_dearest_month_in_parts_is_within_the_figures_that_it_is_counted_in() {
+    let dear = |limits: &str, slabs: &str| {
+        tariff(&format!(
+            "fixed_per_kw = \"1000\"\ndemand_floor = \"1\"\ndemand_excess = \"10\"\nduty = \"1\"\nrebate = \"0\"\n\
+             green_per_kwh = \"100\"\nbase_with = [\"green\", \"minimum\"]\n{limits}slab = [{slabs}]\n\
+             [surcharge]\n\"2026-07\" = \"0.5\""
+        ))
+    };
+    let flat = dear("", "{ gross = \"100\", subsidy = \"0\" }");
+    // On its first day nearly all units are at the second rate, at its end all are at the first.
+    let falling =
+        "{ upto_kwh = \"10000000\", gross = \"100\", subsidy = \"0\" }, { gross = \"0\", subsidy = \"0\" }";
+    let falling = dear("slab_limits = \"days\"\n", falling);
+    let july = month("2026-07");
+    let parts = [(&flat, 0, i64::MAX, 1, MAX_ENERGY_WH), (&falling, 0, i64::MAX, 30, 0)];
+    let charge = in_parts(july, &parts);
+    assert!(charge.heads.iter().all(|head| *head >= Paise::ZERO), "{charge:?}");
+    // A part whose energy falls has none.
+    let mut bill = Bill::of(july);
+    for energy_wh in [(0, MAX_ENERGY_WH), (MAX_ENERGY_WH, 0)] {
+        bill.add(&Part { tariff: &flat, sanctioned_w: 0, demand_w: 0, days: (0, 0), energy_wh });
+    }
+    assert_eq!(bill.charge().heads[0], Paise(100_000_000_000));
+}
+
+#[test]
 fn a_multiple_above_one_charges_the_excess_more_than_once() {
     let double = tariff(&FELT.replace("demand_excess = \"1\"", "demand_excess = \"2\""));
     let charge = charge_to_date(&double, month("2026-06"), 30, 0, 2_600, 2_000);
@@ -222,4 +248,66 @@ fn halves_are_rounded_away_from_zero_on_both_sides() {
     let charge = charge_to_date(&flat, month("2026-06"), 1, 5, 0, 1_000);
     assert_eq!(charge.heads[0], Paise(1));
     assert_eq!(charge.heads[2], Paise(-1));
+}
+
+/// The charge of a month in parts of (tariff, sanctioned load, demand, days, energy).
+fn in_parts(month: CivilMonth, parts: &[(&Tariff, u32, i64, u8, i64)]) -> Charge {
+    let (mut bill, mut days, mut energy_wh) = (Bill::of(month), 0, 0);
+    for &(tariff, sanctioned_w, demand_w, of_days, of_wh) in parts {
+        let (before, wh_before) = (days, energy_wh);
+        (days, energy_wh) = (days + of_days, energy_wh + of_wh);
+        let (days, energy_wh) = ((before, days), (wh_before, energy_wh));
+        bill.add(&Part { tariff, sanctioned_w, demand_w, days, energy_wh });
+    }
+    bill.charge()
+}
+
+#[test]
+fn a_change_of_load_or_category_inside_of_a_month_charges_each_day_under_its_terms() {
+    let (urban, rural, june) = (tariff(FELT), rural(), month("2026-06"));
+    // Half a month each on the floor of 1.5 kW and of 3 kW; units go on through the slabs.
+    let load = in_parts(june, &[(&urban, 2_000, 0, 15, 90_000), (&urban, 4_000, 0, 15, 82_000)]);
+    check("load", load, [95_700, 24_750, 0, 0, 6_023, -2_409], 124_064);
+    // 90 units at the first rural rate, and what 172 cost in town above what 90 do.
+    let category = in_parts(june, &[(&rural, 2_000, 0, 15, 90_000), (&urban, 2_000, 0, 15, 82_000)]);
+    check("category", category, [76_350, 15_000, 0, 0, 4_568, -1_827], 94_091);
+    // Demand above the sanctioned load is that of the days under it.
+    let demand = in_parts(june, &[(&urban, 2_000, 2_600, 15, 0), (&urban, 4_000, 2_600, 15, 0)]);
+    check("demand", demand, [0, 14_300 + 16_500, 0, 0, 1_540, -616], 31_724);
+}
+
+#[test]
+fn the_minimum_of_a_month_in_parts_is_held_against_all_of_it() {
+    let seasonal = tariff(&format!("{FELT}\n[[minimum]]\nmonths = [6]\nper_kw = \"400\"\n"));
+    let june = month("2026-06");
+    // 1,200 of 3 kW: the first half is short of its 600, the second is not, and so the month is not.
+    let (low, high) = ((&seasonal, 3_000, 0, 15, 10_000), (&seasonal, 3_000, 0, 15, 190_000));
+    let whole = charge_to_date(&seasonal, june, 30, 200_000, 0, 3_000);
+    assert_eq!(in_parts(june, &[low, high]), whole);
+    assert_eq!(whole.heads[6], Paise::ZERO);
+    assert!(in_parts(june, &[low]).heads[6] > Paise::ZERO);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_month_cut_into_parts_of_the_same_terms_costs_what_it_costs_in_one(
+        cuts in proptest::collection::vec((1_u8..8, 0_i64..200_000), 1..4),
+        sanctioned_w in 100_u32..9_000,
+        demand_w in 0_i64..12_000,
+        by_day: bool,
+        with_minimum: bool,
+    ) {
+        let limits = if by_day { "slab_limits = \"days\"\n" } else { "" };
+        let base = if with_minimum { "base_with = [\"minimum\", \"green\"]\n" } else { "" };
+        let tariff = tariff(&format!(
+            "{limits}{base}green_per_kwh = \"0.17\"\n{FELT}\n[[minimum]]\nmonths = [6]\nper_kw = \"500\"\n\
+             [surcharge]\n\"2026-06\" = \"-3.217 %\"\n"
+        ));
+        let june = month("2026-06");
+        let parts: Vec<_> =
+            cuts.iter().map(|&(days, wh)| (&tariff, sanctioned_w, demand_w, days, wh)).collect();
+        let (days, energy_wh) = cuts.iter().fold((0, 0), |(days, all), (of, wh)| (days + of, all + wh));
+        let whole = charge_to_date(&tariff, june, days, energy_wh, demand_w, sanctioned_w);
+        proptest::prop_assert_eq!(in_parts(june, &parts), whole);
+    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::http::Method;
-use ledger::rating::{Charge, charge_to_date};
+use ledger::rating::{Bill, Charge, Part, charge_to_date};
 use ledger::{Tariff, builtin_tariffs, digest_of, scaled};
 use model::row::Head;
 use model::{CivilDay, CivilMonth, Paise};
@@ -199,6 +199,14 @@ struct Day {
     date: CivilDay,
     wh: i64,
     demand_w: i64,
+    terms: Terms,
+}
+
+/// What a household is charged under.
+#[derive(Clone, PartialEq, Eq)]
+struct Terms {
+    tariff: String,
+    load_w: u32,
 }
 
 /// What a civil day was charged.
@@ -214,21 +222,22 @@ fn simulate(args: &cli::Simulate, as_json: bool) -> Result<ExitCode> {
         .iter()
         .map(|file| Tariff::parse(&body_of(file)?).with_context(|| file.clone()))
         .collect::<Result<Vec<_>>>()?;
-    let name = &versions[0].name;
-    if let Some(other) = versions.iter().find(|version| version.name != *name) {
-        bail!("these are versions of two tariffs, {name} and {}", other.name);
-    }
-    let load_w = load_w(&args.load_kw)?;
-    let days = match (&args.days, &args.month) {
-        (Some(file), _) => days_of_csv(file)?,
-        (None, Some(month)) => even_days(parse_month(month)?, &args.units, &args.demand_kw)?,
+    let terms = Terms { tariff: versions[0].name.clone(), load_w: load_w(&args.load_kw)? };
+    let (days, has_tariffs) = match (&args.days, &args.month) {
+        (Some(file), _) => days_of_csv(file, &terms)?,
+        (None, Some(month)) => (even_days(parse_month(month)?, &args.units, &args.demand_kw, &terms)?, false),
         (None, None) => bail!("neither a month nor days are given"),
     };
-    let charged = charge_days(&versions, &days, load_w)?;
+    if let Some(other) = versions.iter().find(|version| version.name != terms.tariff && !has_tariffs) {
+        bail!(
+            "these are versions of two tariffs, {} and {}; days whose tariff changes say it in a column `tariff`",
+            terms.tariff,
+            other.name
+        );
+    }
+    let charged = charge_days(&versions, &days)?;
     let value = json!({
-        "tariff": name,
-        "load_w": load_w,
-        "days": charged.iter().map(|day| row_of(&day.date.to_string(), day.wh, &day.charge)).collect::<Vec<_>>(),
+        "days": charged.iter().zip(&days).map(|(charged, day)| day_row(charged, &day.terms)).collect::<Vec<_>>(),
         "months": months_of(&charged)
             .iter()
             .map(|(month, (wh, charge))| row_of(&month.to_string(), *wh, charge))
@@ -239,27 +248,33 @@ fn simulate(args: &cli::Simulate, as_json: bool) -> Result<ExitCode> {
 }
 
 /// A month whose units are spread evenly.
-fn even_days(month: CivilMonth, units: &str, demand_kw: &str) -> Result<Vec<Day>> {
+fn even_days(month: CivilMonth, units: &str, demand_kw: &str, terms: &Terms) -> Result<Vec<Day>> {
     let (wh, demand_w) = (milli("--units", units)?, milli("--demand-kw", demand_kw)?);
     let of = i64::from(month.days());
     let upto = |day: i64| i128::from(wh) * i128::from(day) / i128::from(of);
     (0..of)
         .map(|day| {
             let date = month.first_day().plus(i32::try_from(day)?);
-            Ok(Day { date, wh: i64::try_from(upto(day + 1) - upto(day))?, demand_w })
+            let wh = i64::try_from(upto(day + 1) - upto(day))?;
+            Ok(Day { date, wh, demand_w, terms: terms.clone() })
         })
         .collect()
 }
 
-fn days_of_csv(file: &Path) -> Result<Vec<Day>> {
+/// Days by line, and whether each names its tariff. What has no column is as in `terms`.
+fn days_of_csv(file: &Path, terms: &Terms) -> Result<(Vec<Day>, bool)> {
     let bytes = read_input(file)?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
-    let headers = reader.headers().with_context(|| file.display().to_string())?;
+    let headers = reader.headers().with_context(|| file.display().to_string())?.clone();
+    let columns: Vec<&str> = headers.iter().collect();
+    let further = columns.strip_prefix(&["date", "kwh", "demand_kw"]);
     ensure!(
-        headers == ["date", "kwh", "demand_kw"].as_slice(),
-        "{}: the columns must be date, kwh, demand_kw",
+        matches!(further, Some([] | ["load_kw"] | ["tariff"] | ["load_kw", "tariff"])),
+        "{}: the columns must be date, kwh, demand_kw, and where these change load_kw, tariff",
         file.display()
     );
+    let column = |name: &str| columns.iter().position(|column| *column == name);
+    let (load, tariff) = (column("load_kw"), column("tariff"));
     let mut days: Vec<Day> = Vec::new();
     for row in reader.records() {
         let row = row.with_context(|| file.display().to_string())?;
@@ -269,38 +284,65 @@ fn days_of_csv(file: &Path) -> Result<Vec<Day>> {
         if let Some(last) = days.last() {
             ensure!(date == last.date.next(), "{}: the day after {} is missing", place("date"), last.date);
         }
+        let load_w = load
+            .map(|at| u32::try_from(milli(&place("load_kw"), &row[at])?).with_context(|| place("load_kw")));
         days.push(Day {
             date,
             wh: milli(&place("kwh"), &row[1])?,
             demand_w: milli(&place("demand_kw"), &row[2])?,
+            terms: Terms {
+                tariff: tariff.map_or_else(|| terms.tariff.clone(), |at| row[at].to_owned()),
+                load_w: load_w.unwrap_or(Ok(terms.load_w))?,
+            },
         });
     }
-    Ok(days)
+    Ok((days, tariff.is_some()))
+}
+
+/// Days of a month under the same terms, as far as they are charged.
+struct Stretch<'a> {
+    terms: &'a Terms,
+    demand_w: i64,
+    days: (u8, u8),
+    wh: (i64, i64),
 }
 
 /// Each day's charge is the difference of two figures to date, as the ledger books it.
-fn charge_days(versions: &[Tariff], days: &[Day], load_w: u32) -> Result<Vec<Charged>> {
+fn charge_days(versions: &[Tariff], days: &[Day]) -> Result<Vec<Charged>> {
     let mut charged = Vec::with_capacity(days.len());
-    let (mut wh, mut demand_w, mut before) = (0_i64, 0, Charge::default());
-    let Some(first) = days.first() else { return Ok(charged) };
+    let (mut stretches, mut before) = (Vec::<Stretch<'_>>::new(), Charge::default());
     for day in days {
         let month = day.date.month();
         if day.date == month.first_day() {
-            (wh, demand_w, before) = (0, 0, Charge::default());
+            (stretches, before) = (Vec::new(), Charge::default());
         }
-        let begun = versions.iter().filter(|version| version.from.month() <= month);
-        let tariff = begun
-            .max_by_key(|version| version.from)
-            .with_context(|| format!("no version of the tariff is in force in {month}"))?;
-        wh = wh.saturating_add(day.wh);
-        demand_w = day.demand_w.max(demand_w);
-        let from = month.first_day().max(first.date);
-        let counted = u8::try_from(day.date.0 - from.0 + 1)?;
-        let charge = charge_to_date(tariff, month, counted, wh, demand_w, load_w);
+        let (counted, wh) = stretches.last().map_or((0, 0), |last| (last.days.1, last.wh.1));
+        if stretches.last().is_none_or(|last| *last.terms != day.terms) {
+            let (days, wh) = ((counted, counted), (wh, wh));
+            stretches.push(Stretch { terms: &day.terms, demand_w: 0, days, wh });
+        }
+        if let Some(last) = stretches.last_mut() {
+            (last.days.1, last.wh.1) = (counted + 1, wh.saturating_add(day.wh));
+            last.demand_w = day.demand_w.max(last.demand_w);
+        }
+        let mut bill = Bill::of(month);
+        for &Stretch { terms, demand_w, days, wh } in &stretches {
+            let tariff = in_force(versions, &terms.tariff, month)?;
+            bill.add(&Part { tariff, sanctioned_w: terms.load_w, demand_w, days, energy_wh: wh });
+        }
+        let charge = bill.charge();
         charged.push(Charged { date: day.date, wh: day.wh, charge: charge.since(&before) });
         before = charge;
     }
     Ok(charged)
+}
+
+/// The version of a tariff that a month is charged under.
+fn in_force<'a>(versions: &'a [Tariff], name: &str, month: CivilMonth) -> Result<&'a Tariff> {
+    let begun = versions.iter().filter(|version| version.name == name && version.from.month() <= month);
+    begun
+        .max_by_key(|version| version.from)
+        .with_context(|| format!("no version of the tariff {name} is in force in {month}"))
 }
 
 fn months_of(days: &[Charged]) -> BTreeMap<CivilMonth, (i64, Charge)> {
@@ -322,6 +364,13 @@ fn row_of(period: &str, wh: i64, charge: &Charge) -> Value {
         .map(|(head, amount)| (format!("{}_paise", head.name()), amount.0.into()))
         .collect();
     json!({ "period": period, "wh": wh, "heads": heads, "total_paise": charge.total().0 })
+}
+
+fn day_row(day: &Charged, terms: &Terms) -> Value {
+    let mut row = row_of(&day.date.to_string(), day.wh, &day.charge);
+    row["tariff"] = terms.tariff.as_str().into();
+    row["load_w"] = terms.load_w.into();
+    row
 }
 
 fn table_of(value: &Value) -> String {
