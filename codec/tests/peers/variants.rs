@@ -5,6 +5,7 @@ use codec::axdr::Value;
 use codec::cosem::image_transfer;
 use codec::cosem::india::time;
 use codec::cosem::profile_generic::{self, Buffer, Cell, Column};
+use codec::security::association::Protect;
 
 use super::*;
 
@@ -315,6 +316,38 @@ fn of_garbled_answers_none_is_believed_and_the_genuine_ones_are_found() {
         }
         assert!(!meter.notes("garbled").is_empty());
         assert!(!line.aside.is_empty(), "what was garbled is told");
+    }
+}
+
+#[test]
+fn a_reader_is_let_in_in_the_context_alone_that_a_meter_knows() {
+    let password = || Authentication::Password(Secret::new(PASSWORD.to_vec()));
+    for (context, ciphers) in [("1", false), ("3", true)] {
+        let Some(meter) = independent(&["--lls-context", context]) else { return };
+        let plain = Config { authentication: password(), ..Config::public(title(&READER)) };
+        let ciphered = Config::ciphered(title(&READER), password(), Protection::new(keys()));
+        let (wanted, other) = if ciphers { (ciphered, plain) } else { (plain, ciphered) };
+        let refused = Line::new(&meter, READER, patient(other)).associate();
+        assert!(matches!(refused, Err(Error::Rejected { .. })), "context {context}: {refused:?}");
+        let mut line = Line::new(&meter, READER, patient(wanted));
+        line.associate().unwrap();
+        assert_eq!(line.get(7, profile::BLOCK_LOAD, 4).data().value(), Value::U32(PERIOD_S));
+    }
+}
+
+#[test]
+fn what_is_protected_otherwise_than_agreed_opens_nothing_on_either_side() {
+    // A strict meter refuses what has a tag alone; one that takes it answers ciphered, which nobody agreed to.
+    for strict in ["1", "0"] {
+        let Some(meter) = independent(&["--strict-sc", strict]) else { return };
+        let mut config = utility();
+        if let Some(protection) = &mut config.protection {
+            protection.protect = Protect::Authenticated;
+        }
+        assert!(Line::new(&meter, UTILITY, config).associate().is_err());
+        assert_eq!(meter.notes("bad_sc").is_empty(), strict == "0");
+        let mut line = Line::new(&meter, UTILITY, utility());
+        line.associate().unwrap();
     }
 }
 
