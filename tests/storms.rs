@@ -1,17 +1,17 @@
 //! Storms: far more, far slower or far worse than a head-end can take. What is genuine goes on at nearly full speed,
 //! memory keeps to its bounds, nothing confirmed is lost.
 //!
-//! Every figure is a ratio to the capacity that the same load has on the same server before and after the storm, on the
-//! cores that the storm's own sender leaves it: in the field strangers bring theirs. Storms run one after the other. `./test` runs them with nothing beside them (`URJA_ALONE`) and asserts the ratio; a plain
+//! Every figure is a ratio to the capacity that the same load has on the same server before and after the storm. Storms
+//! run one after the other. `./test` runs them with nothing beside them (`URJA_ALONE`) and asserts the ratio; a plain
 //! `cargo test` runs other tests beside them and asserts counts and bounds only.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -101,35 +101,27 @@ impl Field {
 
     /// Goodput in a storm as a share of the capacity before and after it, and what was injected. Where the machine is
     /// busy with other things a round may fall below the floor by that alone: the best of three counts.
-    fn goodput(&self, what: &str, mut storm: impl FnMut() -> Storm) -> (Goodput, u64) {
-        let (mut best, mut injected) = (Goodput::default(), 0);
+    fn goodput(&self, what: &str, mut storm: impl FnMut() -> Storm) -> (f64, u64) {
+        let (mut best, mut injected) = (0.0_f64, 0);
         for _ in 0..3 {
             let before = self.capacity();
             let under_way = storm();
-            let sending = under_way.on_cpu();
             let during = self.capacity();
-            let sending = under_way.on_cpu().saturating_sub(sending).as_secs_f64();
             injected += under_way.end();
             let after = self.capacity();
-            let cores = std::thread::available_parallelism().unwrap().get() as f64;
-            let round = Goodput {
-                of_all: 2.0 * during.rate() / (before.rate() + after.rate()),
-                sender: sending / (during.seconds * cores),
-            };
+            let ratio = 2.0 * during.rate() / (before.rate() + after.rate());
             println!(
-                "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {round}",
+                "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {ratio:.2}",
                 before.rate(),
                 during.rate(),
                 after.rate()
             );
-            if round.ratio() > best.ratio() {
-                best = round;
-            }
-            if best.ratio() >= floor() || self.load.left() < 3 * self.window {
+            best = best.max(ratio);
+            if best >= floor() || self.load.left() < 3 * self.window {
                 break;
             }
         }
-        assert!(best.ratio() >= floor(), "{what}: goodput {best}, at least {}", floor());
+        assert!(best >= floor(), "{what}: goodput {best:.2} of capacity, at least {}", floor());
         (best, injected)
     }
 
@@ -191,67 +183,26 @@ fn status_bytes(pid: u64, key: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// What was taken in during a storm.
-#[derive(Clone, Copy, Default)]
-struct Goodput {
-    /// Share of the capacity that there is without it.
-    of_all: f64,
-    /// Share of all cores that the storm's sender had.
-    sender: f64,
-}
-
-impl Goodput {
-    /// Share of the capacity on the cores that the sender left.
-    fn ratio(self) -> f64 {
-        self.of_all / (1.0 - self.sender)
-    }
-}
-
-impl std::fmt::Display for Goodput {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Goodput { of_all, sender } = self;
-        write!(f, "{:.2} ({of_all:.2} on {:.0} % of the cores)", self.ratio(), 100.0 * (1.0 - sender))
-    }
-}
-
 /// Something that goes on beside the load until it is ended.
 struct Storm {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
-    /// `PID/task/TID`, once it runs.
-    place: Arc<OnceLock<PathBuf>>,
 }
 
 impl Storm {
     /// Runs `blow` until it returns; it looks at the flag now and then. It gives what it injected.
     fn start(blow: impl FnOnce(&AtomicBool) -> u64 + Send + 'static) -> Storm {
-        Storm::spawn(move |stop| blow(&stop))
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        Storm { stop, thread: std::thread::spawn(move || blow(&flag)) }
     }
 
     /// Runs `blow` on a runtime of its own.
     fn tasks<F: Future<Output = u64>>(blow: impl FnOnce(Arc<AtomicBool>) -> F + Send + 'static) -> Storm {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Storm::spawn(move |stop| runtime.block_on(blow(stop)))
-    }
-
-    fn spawn(blow: impl FnOnce(Arc<AtomicBool>) -> u64 + Send + 'static) -> Storm {
-        let (stop, place) = (Arc::<AtomicBool>::default(), Arc::<OnceLock<PathBuf>>::default());
-        let (flag, here) = (Arc::clone(&stop), Arc::clone(&place));
-        let thread = std::thread::spawn(move || {
-            here.get_or_init(|| std::fs::read_link("/proc/thread-self").unwrap());
-            blow(flag)
-        });
-        Storm { stop, thread, place }
-    }
-
-    /// For how long it had a core so far; nothing where it is over.
-    fn on_cpu(&self) -> Duration {
-        let stat = self
-            .place
-            .get()
-            .and_then(|place| std::fs::read_to_string(Path::new("/proc").join(place).join("schedstat")).ok());
-        let nanoseconds = stat.and_then(|stat| stat.split(' ').next()?.parse().ok());
-        Duration::from_nanos(nanoseconds.unwrap_or_default())
+        Storm { stop, thread: std::thread::spawn(move || runtime.block_on(blow(flag))) }
     }
 
     fn end(self) -> u64 {
@@ -491,7 +442,7 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
     assert!(events > 0, "no event is stored");
     let grown = field.growth(sessions);
     let result = format!(
-        "{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio}, memory +{grown} MiB"
+        "{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio:.2}, memory +{grown} MiB"
     );
     field.end("last gasps of 30 % of the meters at once", alarms, &result);
 }
@@ -562,7 +513,7 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
     let grown = field.growth(sessions);
     let result = format!(
         "{sessions} sessions dropped at once and called back within {spread_ms} ms, {} times; all back in {longest:.1} s at \
-         most; {attempts} attempts for {dropped} sessions, goodput {ratio}, memory +{grown} MiB",
+         most; {attempts} attempts for {dropped} sessions, goodput {ratio:.2}, memory +{grown} MiB",
         dropped / sessions as u64
     );
     field.end("sessions that drop and come back", dropped, &result);
@@ -634,7 +585,7 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
     assert!(kept > 0, "nothing is kept as evidence");
     assert!(kept as u64 <= most_kept, "{kept} frames are kept in {burst} bytes");
     let result = format!(
-        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio}, \
+        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}, \
          memory +{grown} MiB"
     );
     field.end("clients with wrong keys, unknown titles and garbage", sent, &result);
@@ -771,7 +722,7 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
     let result = format!(
         "{injected} sockets closed: {} silent, {} slow, {} beyond their address's share, {} HTTP; silent ones after \
          {silent:.1} s at most, slow ones after {slow:.1} s, HTTP after {of_http:.1} s; {deaf} that never read; {} pairs of requests answered \
-         meanwhile, p99 {} ms; goodput {ratio}, memory +{grown} MiB",
+         meanwhile, p99 {} ms; goodput {ratio:.2}, memory +{grown} MiB",
         reasons[0],
         reasons[1],
         reasons[2],
@@ -901,7 +852,7 @@ fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
     let refused = field.metric("urja_evidence_refused_total", "");
     assert!(kept > 0, "nothing is kept as evidence");
     let result = format!(
-        "{} fat frames and claims, memory +{} MiB, {kept} kept as evidence, {refused:.0} refused, 0 panics, goodput {ratio}",
+        "{} fat frames and claims, memory +{} MiB, {kept} kept as evidence, {refused:.0} refused, 0 panics, goodput {ratio:.2}",
         sent_alone + sent,
         grown / MIB
     );
