@@ -376,12 +376,23 @@ async fn gasp(load: &Load, meter: usize, to: SocketAddr) -> std::io::Result<TcpS
 async fn send_alarm(load: &Load, meter: usize, stream: &mut TcpStream) -> std::io::Result<()> {
     let frame = load.alarm(meter);
     stream.write_all(&frame.bytes).await?;
-    let mut confirm = [0; 14];
-    match tokio::time::timeout(DEADLINE, stream.read_exact(&mut confirm)).await {
-        Ok(read) => drop(read?),
-        Err(_) => return Err(ErrorKind::TimedOut.into()),
-    }
-    assert_eq!(confirmed_id(&confirm), frame.invoke_id);
+    let answer = async {
+        loop {
+            let mut head = [0; 8];
+            stream.read_exact(&mut head).await?;
+            let mut answer = head.to_vec();
+            answer.resize(8 + usize::from(u16::from_be_bytes([head[6], head[7]])), 0);
+            stream.read_exact(&mut answer[8..]).await?;
+            // Who has been silent for some seconds is asked who it is, and need not say so.
+            if answer.get(8) != Some(&codec::apdu::acse::AARQ) {
+                return Ok::<_, std::io::Error>(answer);
+            }
+        }
+    };
+    let Ok(answer) = tokio::time::timeout(DEADLINE, answer).await else {
+        return Err(ErrorKind::TimedOut.into());
+    };
+    assert_eq!(confirmed_id(&answer?), frame.invoke_id);
     load.confirm(&frame);
     Ok(())
 }
