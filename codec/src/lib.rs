@@ -40,7 +40,8 @@ pub mod wrapper;
 
 pub use error::{Error, ErrorKind};
 
-/// Steps of all parsers so far: fields that were read, words of rows that were compared. Counted where inputs are fuzzed, and nowhere else.
+/// Steps of all parsers so far: fields that were read, words of rows that were compared. Counted where inputs are fuzzed,
+/// and nowhere else.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 #[must_use]
