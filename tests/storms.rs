@@ -23,8 +23,7 @@ use crate::harness::load::{Load, Taken, confirmed_id, wrapped};
 use crate::harness::{Broker, DEADLINE, Served, evidence, full, seeded, shared_deadline, skip, wait_for};
 
 const MIB: u64 = 1 << 20;
-/// Concentrators by which capacity is measured: eight times as many are not taken in faster (118 to 134 thousand frames a
-/// second, with these 126 to 141), and are half of all threads that want the cores.
+/// Concentrators by which capacity is measured: few, for their threads want the same cores.
 const CONCENTRATORS: usize = 4;
 /// Frames by which the window's length is found.
 const FIRST: usize = 4_000;

@@ -256,7 +256,7 @@ pub(crate) fn block_transfer(bytes: &[u8]) {
 }
 
 /// Writes a service; says whether it is one.
-fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn emit(service: &Apdu<'_>, out: &mut Vec<u8>) -> bool {
     match service {
         Apdu::ConfirmedServiceError(error) => error.emit(out),
         Apdu::GetRequest(request) => request.emit(out),

@@ -148,8 +148,13 @@ fn in_long_frames(apdu: &[u8], u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 
 // ------------------------------------------------------------------------------------------------------------ services
 
-/// It is written, and reads back as it was made.
-fn written(apdu: Apdu<'_>, emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+/// A service is written, and reads back as it was made.
+fn written(service: Apdu<'_>) -> Vec<u8> {
+    written_by(service, |out| assert!(codec_targets::emit(&service, out)))
+}
+
+/// The same of what is no service.
+fn written_by(apdu: Apdu<'_>, emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     emit(&mut out);
     assert_eq!(apdu::parse(&out), Ok(apdu));
@@ -221,12 +226,11 @@ fn service(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
                 2 => ActionResponseBody::NextBlock(number),
                 _ => ActionResponseBody::WithList(List::new(&outcomes)),
             };
-            let response = ActionResponse { invoke_id, body };
-            written(Apdu::ActionResponse(response), |out| response.emit(out))
+            written(Apdu::ActionResponse(ActionResponse { invoke_id, body }))
         }
         23 => {
             let event = EventNotification { time: time(u)?, attribute: attribute.attribute, value: first };
-            written(Apdu::EventNotification(event), |out| event.emit(out))
+            written(Apdu::EventNotification(event))
         }
         24 => refused(u)?,
         _ => {
@@ -241,28 +245,23 @@ fn service(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 }
 
 fn get(invoke_id: InvokeId, body: GetRequestBody<'_>) -> Vec<u8> {
-    let request = GetRequest { invoke_id, body };
-    written(Apdu::GetRequest(request), |out| request.emit(out))
+    written(Apdu::GetRequest(GetRequest { invoke_id, body }))
 }
 
 fn got(invoke_id: InvokeId, body: GetResponseBody<'_>) -> Vec<u8> {
-    let response = GetResponse { invoke_id, body };
-    written(Apdu::GetResponse(response), |out| response.emit(out))
+    written(Apdu::GetResponse(GetResponse { invoke_id, body }))
 }
 
 fn set(invoke_id: InvokeId, body: SetRequestBody<'_>) -> Vec<u8> {
-    let request = SetRequest { invoke_id, body };
-    written(Apdu::SetRequest(request), |out| request.emit(out))
+    written(Apdu::SetRequest(SetRequest { invoke_id, body }))
 }
 
 fn was_set(invoke_id: InvokeId, body: SetResponseBody<'_>) -> Vec<u8> {
-    let response = SetResponse { invoke_id, body };
-    written(Apdu::SetResponse(response), |out| response.emit(out))
+    written(Apdu::SetResponse(SetResponse { invoke_id, body }))
 }
 
 fn act(invoke_id: InvokeId, body: ActionRequestBody<'_>) -> Vec<u8> {
-    let request = ActionRequest { invoke_id, body };
-    written(Apdu::ActionRequest(request), |out| request.emit(out))
+    written(Apdu::ActionRequest(ActionRequest { invoke_id, body }))
 }
 
 /// An answer that is no response, or a receipt.
@@ -279,7 +278,7 @@ fn refused(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
                 _ => ServiceError::Other(u.int_in_range(7..=255)?),
             };
             let exception = ExceptionResponse { state: StateError::from_code(u.arbitrary()?), service };
-            written(Apdu::ExceptionResponse(exception), |out| exception.emit(out))
+            written(Apdu::ExceptionResponse(exception))
         }
         1 => {
             let error = ConfirmedServiceError {
@@ -287,11 +286,11 @@ fn refused(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
                 category: ServiceErrorCategory::from_code(u.arbitrary()?),
                 value: u.arbitrary()?,
             };
-            written(Apdu::ConfirmedServiceError(error), |out| error.emit(out))
+            written(Apdu::ConfirmedServiceError(error))
         }
         _ => {
             let id = LongInvokeId(u.arbitrary()?);
-            written(Apdu::DataNotificationConfirm(id), |out| apdu::emit_data_notification_confirm(id, out))
+            written_by(Apdu::DataNotificationConfirm(id), |out| apdu::emit_data_notification_confirm(id, out))
         }
     })
 }
@@ -350,13 +349,13 @@ fn opening(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
                 conformance,
                 max_pdu,
             };
-            written(Apdu::InitiateRequest(request), |out| out.extend_from_slice(&request.encode()))
+            written_by(Apdu::InitiateRequest(request), |out| out.extend_from_slice(&request.encode()))
         }
         _ => {
             let vaa_name = u.arbitrary()?;
             let response =
                 InitiateResponse { quality_of_service, dlms_version, conformance, max_pdu, vaa_name };
-            written(Apdu::InitiateResponse(response), |out| response.emit(out))
+            written_by(Apdu::InitiateResponse(response), |out| response.emit(out))
         }
     })
 }
