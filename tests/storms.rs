@@ -5,6 +5,7 @@
 //! run one after the other. `./test` runs them with nothing beside them (`URJA_ALONE`) and asserts the ratio; a plain
 //! `cargo test` runs other tests beside them and asserts counts and bounds only.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -19,7 +20,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::load::{Load, Taken, confirmed_id, wrapped};
+use crate::harness::load::{Load, Taken, WINDOW, confirmed_id, wrapped};
 use crate::harness::{Broker, DEADLINE, Served, evidence, full, seeded, shared_deadline, skip, wait_for};
 
 const MIB: u64 = 1 << 20;
@@ -101,14 +102,24 @@ impl Field {
     /// Goodput in a storm as a share of the capacity before and after it, and what was injected. Where the machine is
     /// busy with other things a round may fall below the floor by that alone: the best of three counts.
     fn goodput(&self, what: &str, mut storm: impl FnMut() -> Storm) -> (f64, u64) {
+        self.goodput_beside(what, || None, || Some(storm()))
+    }
+
+    /// The same, where capacity is what is taken in while `elsewhere` goes on.
+    fn goodput_beside(
+        &self,
+        what: &str,
+        mut elsewhere: impl FnMut() -> Option<Storm>,
+        mut storm: impl FnMut() -> Option<Storm>,
+    ) -> (f64, u64) {
         let (mut best, mut injected) = (0.0_f64, 0);
         for _ in 0..3 {
-            let before = self.capacity();
-            let under_way = storm();
-            let during = self.capacity();
-            injected += under_way.end();
-            let after = self.capacity();
+            let (before, _) = self.taken_in_beside(&mut elsewhere);
+            let (during, sent) = self.taken_in_beside(&mut storm);
+            let (after, _) = self.taken_in_beside(&mut elsewhere);
+            injected += sent;
             let ratio = 2.0 * during.rate() / (before.rate() + after.rate());
+            println!("{what}: {sent} injected");
             println!(
                 "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {ratio:.2}",
                 before.rate(),
@@ -122,6 +133,15 @@ impl Field {
         }
         assert!(best >= floor(), "{what}: goodput {best:.2} of capacity, at least {}", floor());
         (best, injected)
+    }
+
+    /// Takes a window of frames in beside what is begun, and what that injected.
+    fn taken_in_beside(&self, begin: &mut impl FnMut() -> Option<Storm>) -> (Taken, u64) {
+        // Made before it begins, which else would have blown a good part of its time at nobody.
+        let frames = self.load.blocks(self.window);
+        let storm = begin();
+        let taken = self.load.deliver(self.tcp(), CONCENTRATORS, WINDOW, &frames);
+        (taken, storm.map_or(0, Storm::end))
     }
 
     fn pid(&self) -> u64 {
@@ -794,6 +814,124 @@ fn fat_bodies() -> Vec<Vec<u8>> {
 /// sender, which runs on the same cores.
 const LINK: f64 = 125e6;
 
+/// A door that lets everybody in, reads nothing and closes after a second: what strangers send there takes as much of
+/// them, and next to nothing of this side.
+struct Hole {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Hole {
+    fn open() -> Hole {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut open = VecDeque::new();
+            while let Ok((stream, _)) = listener.accept() {
+                if flag.load(Ordering::Relaxed) {
+                    break;
+                }
+                let now = Instant::now();
+                open.push_back((now, stream));
+                while open.front().is_some_and(|(since, _)| now - *since > Duration::from_secs(1)) {
+                    open.pop_front();
+                }
+            }
+        });
+        Hole { address, stop }
+    }
+}
+
+impl Drop for Hole {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // It looks at the flag when somebody comes.
+        let _ = std::net::TcpStream::connect(self.address);
+    }
+}
+
+/// Strangers that send fat frames.
+struct Strangers {
+    clients: usize,
+    frames: Vec<Vec<u8>>,
+    /// Bytes a second that a door took of them last.
+    pace: Mutex<f64>,
+}
+
+impl Strangers {
+    /// Sends to a door no more bytes a second than this.
+    fn storm(self: &Arc<Strangers>, to: SocketAddr, link: f64) -> Storm {
+        let strangers = Arc::clone(self);
+        Storm::tasks(move |stop| async move {
+            let sent = Arc::new(Sent::new(link));
+            at_once(strangers.clients, |number| {
+                let (strangers, sent) = (Arc::clone(&strangers), Arc::clone(&sent));
+                let stop = Arc::clone(&stop);
+                async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        let Ok(stream) = connect_from(STRANGER, to).await else { return };
+                        strangers.send_six(number, stream, &sent).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            })
+            .await;
+            let bytes = sent.bytes.load(Ordering::Relaxed) as f64;
+            *strangers.pace.lock().unwrap() = bytes / sent.began.elapsed().as_secs_f64();
+            sent.frames.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Half of them claim a long frame in the end and leave it unfinished.
+    async fn send_six(&self, number: usize, mut stream: TcpStream, sent: &Sent) {
+        for step in 0..6 {
+            let mut bytes = self.frames[(number + step) % self.frames.len()].clone();
+            if number % 2 == 1 && step == 5 {
+                bytes = self.frames[0][..60_000].to_vec();
+            }
+            let is_long = bytes.len() > 1_000;
+            if let Some(tail) = bytes.last_chunk_mut::<4>().filter(|_| is_long) {
+                // Never the same bytes again: copies would cost next to nothing.
+                *tail = (sent.frames.load(Ordering::Relaxed) as u32).to_be_bytes();
+            }
+            sent.turn(bytes.len()).await;
+            let write = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&bytes));
+            if !matches!(write.await, Ok(Ok(()))) {
+                break;
+            }
+            sent.frames.fetch_add(1, Ordering::Relaxed);
+            sent.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What strangers have sent since they began.
+struct Sent {
+    began: Instant,
+    /// Bytes a second that they may send.
+    link: f64,
+    /// Bytes that have had their turn on the link.
+    carried: AtomicU64,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sent {
+    fn new(link: f64) -> Sent {
+        let [carried, frames, bytes] = Default::default();
+        Sent { began: Instant::now(), link, carried, frames, bytes }
+    }
+
+    /// Waits until the link has carried what came before.
+    async fn turn(&self, bytes: usize) {
+        let before = self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
+        let turn = self.began + Duration::from_secs_f64(before as f64 / self.link);
+        tokio::time::sleep_until(turn.into()).await;
+    }
+}
+
 #[test]
 fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
     // The connections that a door has as it is shipped: each takes some KiB.
@@ -804,65 +942,36 @@ fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
     // Under its own keys only a meter gone mad sends such; once, for each is deciphered.
     let mad: Vec<Vec<u8>> =
         bodies.iter().filter(|body| body.len() < 65_000).map(|body| field.load.sealed(0, body)).collect();
-    let frames: Arc<Vec<Vec<u8>>> = Arc::new(bodies.iter().map(|body| wrapped(body)).collect());
-    let unfinished: Arc<Vec<u8>> = Arc::new(frames[0][..60_000].to_vec());
-    let (clients, to) = (scaled(1_000, 100), field.tcp());
-    let storm = || {
-        let (frames, unfinished) = (Arc::clone(&frames), Arc::clone(&unfinished));
-        Storm::tasks(move |stop| async move {
-            let sent = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&sent);
-            let (began, carried) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-            at_once(clients, move |number| {
-                let (frames, unfinished) = (Arc::clone(&frames), Arc::clone(&unfinished));
-                let (sent, stop) = (Arc::clone(&counted), Arc::clone(&stop));
-                let carried = Arc::clone(&carried);
-                async move {
-                    // Half of them claim a long frame and leave it unfinished.
-                    while !stop.load(Ordering::Relaxed) {
-                        let Ok(mut stream) = connect_from(STRANGER, to).await else { return };
-                        for step in 0..6 {
-                            let frame = &frames[(number + step) % frames.len()];
-                            let whole = number % 2 == 0 || step < 5;
-                            let mut bytes = if whole { frame.clone() } else { unfinished.to_vec() };
-                            if let Some(tail) = bytes.last_chunk_mut::<4>().filter(|_| frame.len() > 1_000) {
-                                // Never the same bytes again: copies would cost next to nothing.
-                                *tail = (sent.load(Ordering::Relaxed) as u32).to_be_bytes();
-                            }
-                            let before = carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                            let turn = began + Duration::from_secs_f64(before as f64 / LINK);
-                            tokio::time::sleep_until(turn.into()).await;
-                            let write =
-                                tokio::time::timeout(Duration::from_secs(1), stream.write_all(&bytes));
-                            if !matches!(write.await, Ok(Ok(()))) {
-                                break;
-                            }
-                            sent.fetch_add(1, Ordering::Relaxed);
-                        }
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                }
-            })
-            .await;
-            sent.load(Ordering::Relaxed)
-        })
-    };
+    let strangers = Arc::new(Strangers {
+        clients: scaled(1_000, 100),
+        frames: bodies.iter().map(|body| wrapped(body)).collect(),
+        pace: Mutex::new(LINK),
+    });
+    let (hole, to) = (Hole::open(), field.tcp());
     // Alone first: what grows now is the storm's, not the load's.
     let before = field.memory("VmRSS");
     let memory = watch_memory(field.pid());
     send_and_close(to, &mad);
-    let alone = storm();
+    let alone = strangers.storm(to, LINK);
     shared_deadline(Duration::from_millis(scaled(20_000, 2_000) as u64));
     let sent_alone = alone.end();
     let grown = memory.end().saturating_sub(before);
-    let (ratio, sent) = field.goodput("fat frames", storm);
+    // A gigabit of strangers takes a good part of the cores to send, whatever becomes of it. What the head-end can do
+    // beside that is found with the same strangers at a door that costs nothing, and no faster than they got on here.
+    let pace = || *strangers.pace.lock().unwrap();
+    let (ratio, sent) = field.goodput_beside(
+        "fat frames",
+        || Some(strangers.storm(hole.address, pace())),
+        || Some(strangers.storm(to, LINK)),
+    );
     println!("fat frames: memory +{} MiB by {sent_alone} frames", grown / MIB);
     assert!(grown <= 64 * MIB, "memory grew by {} MiB", grown / MIB);
     let kept = field.served.number("SELECT count(*) FROM quarantine");
     let refused = field.metric("urja_evidence_refused_total", "");
     assert!(kept > 0, "nothing is kept as evidence");
     let result = format!(
-        "{} fat frames and claims, memory +{} MiB, {kept} kept as evidence, {refused:.0} refused, 0 panics, goodput {ratio:.2}",
+        "{} fat frames and claims, memory +{} MiB, {kept} kept as evidence, {refused:.0} refused, 0 panics, goodput \
+         {ratio:.2} of what is taken in beside the same strangers at a door that reads nothing",
         sent_alone + sent,
         grown / MIB
     );

@@ -26,7 +26,7 @@ const NOW: &str = "2026-04-03T05:30:00+05:30";
 /// Half-hours of each meter between the two.
 const SLOTS: u32 = 59;
 /// Frames that one concentrator has under way, where capacity is measured.
-const WINDOW: usize = 256;
+pub const WINDOW: usize = 256;
 /// Frames written at a time.
 const CHUNK: usize = 32;
 /// A datagram without its confirm is sent again after this time.
