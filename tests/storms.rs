@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const MIB: u64 = 1 << 20;
 const CONCENTRATORS: usize = 4;
 /// Frames by which the window's length is found.
 const FIRST: usize = 4_000;
+/// Storms of a kind, in the full run and in the gate; an odd number has a median.
+const STORMS: (usize, usize) = (5, 3);
 /// Where strangers come from; genuine meters come from 127.0.0.1.
 const STRANGER: [u8; 4] = [127, 0, 0, 2];
 
@@ -79,13 +81,14 @@ impl Field {
         let env: Vec<(&str, &str)> = defaults.iter().chain(extra).copied().collect();
         let served = Served::start_with(&dir.path().join("data"), args, &env);
         // Every number of concentrators divides it, so that a meter keeps to one of them.
-        let meters = u32::try_from(scaled(57_600, 1_920)).unwrap();
+        let meters = u32::try_from(scaled(115_200, 4_800)).unwrap();
         let load = Arc::new(Load::register(&served, dir.path(), seed, meters));
         let mut field = Field { served, load, window: FIRST, peak_before: 0, seed, dir, _turn: turn };
         let first = field.capacity();
-        let seconds = if full() { 10.0 } else { 0.8 };
-        // Three rounds of three windows, and one for what a storm does besides.
-        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / 10);
+        let seconds = if full() { 6.0 } else { 1.2 };
+        // One for each storm, one more than that for calms, and two for what a storm does besides.
+        let windows = 2 * scaled(STORMS.0, STORMS.1) + 3;
+        field.window = ((first.rate() * seconds) as usize).clamp(FIRST / 4, field.load.left() / windows);
         field.peak_before = field.memory("VmHWM");
         field
     }
@@ -99,40 +102,39 @@ impl Field {
         self.load.take_in(self.tcp(), CONCENTRATORS, self.window)
     }
 
-    /// Goodput in a storm as a share of the capacity before and after it, and what was injected. Where the machine is
-    /// busy with other things a round may fall below the floor by that alone: the best of three counts.
+    /// Goodput in storms as a share of the capacity before and after each, and what was injected.
     fn goodput(&self, what: &str, mut storm: impl FnMut() -> Storm) -> (f64, u64) {
         self.goodput_beside(what, || None, || Some(storm()))
     }
 
-    /// The same, where capacity is what is taken in while `elsewhere` goes on.
+    /// The same, where capacity is what is taken in while `elsewhere` goes on. The machine's own speed drifts by more than
+    /// what is looked for: storms and calms take turns, and the median of the storms counts.
     fn goodput_beside(
         &self,
         what: &str,
         mut elsewhere: impl FnMut() -> Option<Storm>,
         mut storm: impl FnMut() -> Option<Storm>,
     ) -> (f64, u64) {
-        let (mut best, mut injected) = (0.0_f64, 0);
-        for _ in 0..3 {
-            let (before, _) = self.taken_in_beside(&mut elsewhere);
+        let (mut ratios, mut injected) = (Vec::new(), 0);
+        let (mut before, _) = self.taken_in_beside(&mut elsewhere);
+        for _ in 0..scaled(STORMS.0, STORMS.1) {
             let (during, sent) = self.taken_in_beside(&mut storm);
             let (after, _) = self.taken_in_beside(&mut elsewhere);
             injected += sent;
             let ratio = 2.0 * during.rate() / (before.rate() + after.rate());
-            println!("{what}: {sent} injected");
             println!(
-                "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {ratio:.2}",
+                "{what}: capacity {:.0}/s, in the storm {:.0}/s, after it {:.0}/s: {ratio:.2}; {sent} injected",
                 before.rate(),
                 during.rate(),
                 after.rate()
             );
-            best = best.max(ratio);
-            if best >= floor() || self.load.left() < 3 * self.window {
-                break;
-            }
+            ratios.push(ratio);
+            before = after;
         }
-        assert!(best >= floor(), "{what}: goodput {best:.2} of capacity, at least {}", floor());
-        (best, injected)
+        ratios.sort_by(f64::total_cmp);
+        let median = ratios[ratios.len() / 2];
+        assert!(median >= floor(), "{what}: goodput {median:.2} of capacity, at least {}", floor());
+        (median, injected)
     }
 
     /// Takes a window of frames in beside what is begun, and what that injected.
@@ -227,6 +229,45 @@ impl Storm {
     fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
+    }
+}
+
+/// A door that lets everybody in, reads nothing and closes after a while. What strangers send there takes as much of
+/// them, and next to nothing of this side: what a head-end can do beside them at such a door is what it can do beside
+/// them at all, for they run on the same cores.
+struct Hole {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Hole {
+    fn open(closes_after: Duration) -> Hole {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut open = VecDeque::new();
+            while let Ok((stream, _)) = listener.accept() {
+                if flag.load(Ordering::Relaxed) {
+                    break;
+                }
+                let now = Instant::now();
+                open.push_back((now, stream));
+                while open.front().is_some_and(|(since, _)| now - *since > closes_after) {
+                    open.pop_front();
+                }
+            }
+        });
+        Hole { address, stop }
+    }
+}
+
+impl Drop for Hole {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // It looks at the flag when somebody comes.
+        let _ = std::net::TcpStream::connect(self.address);
     }
 }
 
@@ -439,22 +480,28 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
     let field = Field::new("last gasp", &[], &[]);
     let sessions = scaled(9_000, 600);
     let dark = sessions * 3 / 10;
+    let within_ms = scaled(10_000, 1_000) as u64;
     let to = field.tcp();
+    let connected = Arc::new(AtomicBool::new(false));
     let storm = || {
-        let load = Arc::clone(&field.load);
-        Storm::tasks(move |stop| async move {
+        connected.store(false, Ordering::Relaxed);
+        let (load, connected_now, seed) = (Arc::clone(&field.load), Arc::clone(&connected), field.seed);
+        let storm = Storm::tasks(move |stop| async move {
             let joined = Arc::clone(&load);
             let open = at_once(sessions, move |number| {
                 let load = Arc::clone(&joined);
                 async move { gasp(&load, number % load.meters(), to).await.unwrap() }
             })
             .await;
-            let open: Vec<_> = open.into_iter().map(|stream| Some(tokio::sync::Mutex::new(stream))).collect();
+            let open: Vec<_> = open.into_iter().map(tokio::sync::Mutex::new).collect();
             let open = Arc::new(open);
+            connected_now.store(true, Ordering::Relaxed);
             let confirmed = at_once(dark, move |number| {
                 let (load, open) = (Arc::clone(&load), Arc::clone(&open));
                 async move {
-                    let mut stream = open[number].as_ref().unwrap().lock().await;
+                    let delay = fleet::Rng::keyed(seed, &[number as u64]).below(within_ms);
+                    tokio::time::sleep(Duration::from_millis(delay)).await;
+                    let mut stream = open[number].lock().await;
                     send_alarm(&load, number % load.meters(), &mut stream).await.is_ok()
                 }
             })
@@ -464,7 +511,10 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             confirmed.iter().filter(|confirmed| **confirmed).count() as u64
-        })
+        });
+        // The power goes where all are connected: what is measured begins then.
+        wait_for("every meter is connected", || connected.load(Ordering::Relaxed).then_some(()));
+        storm
     };
     let (ratio, alarms) = field.goodput("last gasp", storm);
     assert!(alarms >= dark as u64, "{alarms} of {dark} last gasps were confirmed");
@@ -472,7 +522,7 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
     assert!(events > 0, "no event is stored");
     let grown = field.growth(sessions);
     let result = format!(
-        "{sessions} meters connected, {alarms} last gasps confirmed, goodput {ratio:.2}, memory +{grown} MiB"
+        "{sessions} meters connected, {alarms} last gasps within {within_ms} ms confirmed, goodput {ratio:.2}, memory +{grown} MiB"
     );
     field.end("last gasps of 30 % of the meters at once", alarms, &result);
 }
@@ -481,7 +531,7 @@ fn every_confirmed_last_gasp_of_a_third_of_the_meters_is_stored() {
 fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
     let field = Field::new("reconnect", &[("URJA_LISTEN__MAX_CONNECTIONS_PER_ADDRESS", "16000")], &[]);
     let sessions = scaled(15_000, 600);
-    let spread_ms = scaled(30_000, 500) as u64;
+    let spread_ms = scaled(30_000, 1_200) as u64;
     let to = field.tcp();
     let delays: Arc<Vec<u64>> = Arc::new(
         (0..sessions as u64)
@@ -496,7 +546,7 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
         let (dropping, longest_ms) = (Arc::clone(&first_drop), Arc::clone(&longest_ms));
         let storm = Storm::tasks(move |_| async move {
             let mut dropped = 0;
-            for round in 0..4 {
+            for is_return in [false, true] {
                 let began = Instant::now();
                 let (load, delays, attempts) =
                     (Arc::clone(&load), Arc::clone(&delays), Arc::clone(&attempts));
@@ -504,7 +554,7 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
                     let (load, delays, attempts) =
                         (Arc::clone(&load), Arc::clone(&delays), Arc::clone(&attempts));
                     async move {
-                        if round > 0 {
+                        if is_return {
                             tokio::time::sleep(Duration::from_millis(delays[number])).await;
                         }
                         for _ in 0..10 {
@@ -518,10 +568,10 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
                 })
                 .await;
                 assert_eq!(open.len(), sessions);
-                if round > 0 {
+                if is_return {
                     longest_ms.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
                 }
-                // All at once, here; after the last round for good.
+                // All at once, here; when they are back, for good.
                 drop(open);
                 dropping.store(true, Ordering::Relaxed);
                 dropped += sessions as u64;
@@ -544,7 +594,7 @@ fn sessions_that_drop_and_come_back_at_once_leave_the_others_their_speed() {
     let result = format!(
         "{sessions} sessions dropped at once and called back within {spread_ms} ms, {} times; all back in {longest:.1} s at \
          most; {attempts} attempts for {dropped} sessions, goodput {ratio:.2}, memory +{grown} MiB",
-        dropped / sessions as u64
+        dropped / (2 * sessions as u64)
     );
     field.end("sessions that drop and come back", dropped, &result);
 }
@@ -590,7 +640,8 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
     let field = Field::new("bad credentials", &[("URJA_QUARANTINE__BURST", &format!("{burst}B"))], &[]);
     let (strangers, to) = (scaled(2_000, 300), field.tcp());
     let most_kept = burst / (field.load.forged(0).len() as u64 + OVERHEAD);
-    let storm = || {
+    let hole = Hole::open(Duration::from_secs(10));
+    let storm_at = |to: SocketAddr| {
         let load = Arc::clone(&field.load);
         Storm::start(move |stop| {
             let mut strangers: Vec<_> =
@@ -604,9 +655,10 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
             sent
         })
     };
-    let (ratio, mut sent) = field.goodput("bad credentials", storm);
+    let (ratio, mut sent) =
+        field.goodput_beside("bad credentials", || Some(storm_at(hole.address)), || Some(storm_at(to)));
     // The load may be through before the bound is met.
-    let further = storm();
+    let further = storm_at(to);
     wait_for("the bound is met", || (field.metric("urja_evidence_refused_total", "") > 0.0).then_some(()));
     sent += further.end();
     let grown = field.growth(strangers);
@@ -615,8 +667,8 @@ fn strangers_without_keys_take_neither_speed_nor_disk_from_the_others() {
     assert!(kept > 0, "nothing is kept as evidence");
     assert!(kept as u64 <= most_kept, "{kept} frames are kept in {burst} bytes");
     let result = format!(
-        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2}, \
-         memory +{grown} MiB"
+        "{strangers} clients every 100 ms, {sent} frames written, {kept} kept as evidence, {refused:.0} refused, goodput {ratio:.2} of \
+         what is taken in beside the same clients at a door that reads nothing, memory +{grown} MiB"
     );
     field.end("clients with wrong keys, unknown titles and garbage", sent, &result);
 }
@@ -641,8 +693,10 @@ impl Slow {
 
     /// Goes on until the other side closes, and says how long after its first byte that was, or after it connected where
     /// it is silent; `None` where it never did.
-    async fn stay(self) -> Option<Duration> {
-        let Ok(mut stream) = connect_from(STRANGER, self.door).await else { return Some(Duration::ZERO) };
+    async fn stay(self, connected: &AtomicUsize) -> Option<Duration> {
+        let stream = connect_from(STRANGER, self.door).await;
+        connected.fetch_add(1, Ordering::Relaxed);
+        let Ok(mut stream) = stream else { return Some(Duration::ZERO) };
         if let (true, Some(pause)) = (self.begins.is_empty(), self.drips) {
             tokio::time::sleep(pause).await;
         }
@@ -698,12 +752,13 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
     // How long those at the meters' door that are silent, those that are slow, and those of HTTP were let be at most.
     let longest = Arc::new(Mutex::new([Duration::ZERO; 3]));
     let storm = || {
-        *longest.lock().unwrap() = [Duration::ZERO; 3];
         let longest = Arc::clone(&longest);
-        Storm::tasks(move |_| async move {
+        let connected = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connected);
+        let storm = Storm::tasks(move |_| async move {
             let closed = at_once(sockets, move |number| {
-                let slow = kinds[number % kinds.len()];
-                async move { (slow, slow.stay().await) }
+                let (slow, count) = (kinds[number % kinds.len()], Arc::clone(&count));
+                async move { (slow, slow.stay(&count).await) }
             })
             .await;
             for (slow, after) in &closed {
@@ -712,7 +767,12 @@ fn slow_and_silent_sockets_are_closed_in_time_and_the_others_go_on() {
                 *longest = after.expect("a socket was left open").max(*longest);
             }
             closed.len() as u64
-        })
+        });
+        // What is measured is what they cost while they are there.
+        wait_for("every socket is connected", || {
+            (connected.load(Ordering::Relaxed) == sockets).then_some(())
+        });
+        storm
     };
     let mut answered = Vec::new();
     let stop = AtomicBool::new(false);
@@ -814,44 +874,6 @@ fn fat_bodies() -> Vec<Vec<u8>> {
 /// sender, which runs on the same cores.
 const LINK: f64 = 125e6;
 
-/// A door that lets everybody in, reads nothing and closes after a second: what strangers send there takes as much of
-/// them, and next to nothing of this side.
-struct Hole {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-}
-
-impl Hole {
-    fn open() -> Hole {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        std::thread::spawn(move || {
-            let mut open = VecDeque::new();
-            while let Ok((stream, _)) = listener.accept() {
-                if flag.load(Ordering::Relaxed) {
-                    break;
-                }
-                let now = Instant::now();
-                open.push_back((now, stream));
-                while open.front().is_some_and(|(since, _)| now - *since > Duration::from_secs(1)) {
-                    open.pop_front();
-                }
-            }
-        });
-        Hole { address, stop }
-    }
-}
-
-impl Drop for Hole {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // It looks at the flag when somebody comes.
-        let _ = std::net::TcpStream::connect(self.address);
-    }
-}
-
 /// Strangers that send fat frames.
 struct Strangers {
     clients: usize,
@@ -947,7 +969,7 @@ fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
         frames: bodies.iter().map(|body| wrapped(body)).collect(),
         pace: Mutex::new(LINK),
     });
-    let (hole, to) = (Hole::open(), field.tcp());
+    let (hole, to) = (Hole::open(Duration::from_secs(1)), field.tcp());
     // Alone first: what grows now is the storm's, not the load's.
     let before = field.memory("VmRSS");
     let memory = watch_memory(field.pid());
@@ -956,8 +978,7 @@ fn fat_frames_and_claims_grow_no_memory_and_break_nothing() {
     shared_deadline(Duration::from_millis(scaled(20_000, 2_000) as u64));
     let sent_alone = alone.end();
     let grown = memory.end().saturating_sub(before);
-    // A gigabit of strangers takes a good part of the cores to send, whatever becomes of it. What the head-end can do
-    // beside that is found with the same strangers at a door that costs nothing, and no faster than they got on here.
+    // No faster than they got on here.
     let pace = || *strangers.pace.lock().unwrap();
     let (ratio, sent) = field.goodput_beside(
         "fat frames",
