@@ -4,9 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::command::registered;
-use crate::crash::{provision, register};
-use crate::harness::{FleetRun, Served, seeded, urja_ok, wait_for};
+use crate::crash::{digests, provision, register};
+use crate::harness::{FleetRun, Served, seeded, urja, urja_ok, wait_for};
 
 #[test]
 fn sigterm_drains_and_a_second_start_has_everything() {
@@ -39,6 +41,50 @@ fn sigterm_drains_and_a_second_start_has_everything() {
     assert_eq!(served.terminate(), 0);
     let served = Served::start(&data, &[]);
     assert_eq!(served.number(statement), before);
+}
+
+#[test]
+fn a_day_is_explained_down_to_the_frames_that_brought_its_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("explain");
+    provision(&data, &out, seed, "3");
+    let served = Served::start(&data, &[]);
+    let (seed, to) = (seed.to_string(), served.address("tcp").to_string());
+    let out_text = out.display().to_string();
+    let args =
+        ["--meters", "3", "--seed", &seed, "--out", &out_text, "--days", "3", "--drive", "--no-faults"];
+    FleetRun::start(&data, &[&args[..], &["--to", &to]].concat()).finish();
+    let confirmed = digests(&out.join("truth.jsonl"), "confirmed");
+    for account in served.sql("SELECT account_number FROM account") {
+        let number = account["account_number"].as_str().unwrap();
+        let explained = urja_ok(&data, &["explain", number, "2026-04-02"]);
+        let entries = explained["entries"].as_array().unwrap();
+        let [entry] = &entries[..] else { panic!("{explained}") };
+        assert_eq!(explained["charge_paise"], entry["charge_paise"]);
+        let heads = entry["heads"].as_object().unwrap().values().map(|paise| paise.as_i64().unwrap());
+        assert_eq!(heads.sum::<i64>(), entry["charge_paise"].as_i64().unwrap());
+        assert!(entry["tariff"]["name"].as_str().unwrap().starts_with("lmv1-"), "{explained}");
+        let readings = entry["readings"].as_array().unwrap();
+        let wh = |reading: &Value| reading["reading_wh"].as_i64().unwrap();
+        let register = |which: &str| {
+            let found = readings.iter().find(|reading| reading["reading"] == which);
+            wh(found.unwrap_or_else(|| panic!("no {which} in {explained}")))
+        };
+        let used = register("closing_register") - register("opening_register");
+        assert_eq!(entry["energy_wh"], used, "{explained:#}");
+        let intervals = readings.iter().filter(|reading| reading["reading"] == "interval");
+        assert_eq!(intervals.map(wh).sum::<i64>(), used);
+        for reading in readings {
+            assert!(confirmed.contains(reading["frame_digest"].as_str().unwrap()), "{reading}");
+            assert_eq!(reading["known"], true, "{reading}");
+        }
+        let words = urja(&data, &["explain", number, "2026-04-02"]);
+        assert!(String::from_utf8_lossy(&words.stdout).contains("closing register"), "{words:?}");
+    }
+    let none = urja(&data, &["explain", "PUVVNL9999999999", "2026-04-02"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("PUVVNL9999999999 is not registered"), "{none:?}");
+    assert_eq!(served.terminate(), 0);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use model::CivilDay;
 use model::row::Head;
 use serde_json::Value;
 
-use crate::harness::{evidence, full, peer, seeded, urja, urja_ok, written};
+use crate::command::registered;
+use crate::harness::{Served, evidence, full, peer, seeded, urja, urja_ok, written};
 
 /// Every year that the rules are tried on, with two leap days.
 const FIRST: &str = "2024-01-01";
@@ -176,6 +177,68 @@ fn by_model(files: &[String], csv: &Path, load_w: u32) -> Option<Rows> {
         (row[0].as_str().unwrap().to_owned(), paise)
     };
     Some(rows.into_iter().map(row).collect())
+}
+
+#[test]
+fn terms_changed_by_command_inside_of_a_month_are_charged_from_their_day_on_as_by_the_separate_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = registered(dir.path());
+    let served = Served::start(&data, &[]);
+    let account = "PUVVNL1000000001";
+    let change = |args: &[&'static str]| [&["account", "change", account], args].concat();
+    let changed = urja_ok(&data, &change(&["--from", "2026-04-11", "--load-kw", "2"]));
+    assert_eq!((&changed["category"], &changed["sanctioned_w"]), (&"lmv1-urban".into(), &2000.into()));
+    let changed = urja_ok(&data, &change(&["--from", "2026-04-21", "--category", "lmv1-rural"]));
+    assert_eq!((&changed["category"], &changed["sanctioned_w"]), (&"lmv1-rural".into(), &2000.into()));
+
+    let refused = |args: &[&str], why: &str| {
+        let out = urja(&data, args);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && text.contains(why), "{args:?}: {text}");
+    };
+    refused(&change(&["--from", "2026-04-31", "--load-kw", "3"]), "not a day");
+    refused(&change(&["--from", "2026-03-01", "--load-kw", "3"]), "may start on 2026-04-01 at the earliest");
+    refused(&change(&["--from", "2026-06-01", "--category", "lmv9"]), "no tariff is named \"lmv9\"");
+    refused(&change(&["--from", "2026-06-01", "--category", "lmv1-lifeline"]), "up to 1000 W");
+    refused(&change(&["--from", "2026-06-01"]), "--load-kw");
+    let nobody = ["account", "change", "PUVVNL9999999999", "--from", "2026-06-01", "--load-kw", "3"];
+    refused(&nobody, "PUVVNL9999999999 is not registered");
+
+    urja_ok(&data, &["clock", "2026-04-15T10:00:00+05:30"]);
+    refused(&change(&["--from", "2026-04-15", "--load-kw", "3"]), "on 2026-04-16 at the earliest");
+    urja_ok(&data, &["clock", "2026-05-01T10:00:00+05:30"]);
+    let files: Vec<String> = ["lmv1-urban", "lmv1-rural"].map(|name| builtin_file(dir.path(), name)).into();
+    let mut days = String::from("date,kwh,demand_kw,load_kw,tariff\n");
+    for day in 1..=30 {
+        let (load_kw, tariff) = (if day < 11 { 4 } else { 2 }, if day < 21 { "urban" } else { "rural" });
+        writeln!(days, "2026-04-{day:02},0,0,{load_kw},lmv1-{tariff}").unwrap();
+    }
+    let csv = dir.path().join("days.csv");
+    std::fs::write(&csv, days).unwrap();
+    let Some(expected) = by_model(&files, &csv, 4000) else { return };
+    let charged = urja_ok(
+        &data,
+        &[
+            "sql",
+            "SELECT CAST(usage_date AS TEXT) AS day, head, sum(amount_paise) AS paise FROM ledger_posting \
+                  WHERE kind = 'usage' AND account_id = 1 GROUP BY 1, 2",
+        ],
+    );
+    let rows = charged.as_array().unwrap();
+    assert_eq!(expected.len(), 30);
+    for (day, heads) in expected {
+        let of_head = |head: Head| {
+            let row = rows.iter().find(|row| row["day"] == day.as_str() && row["head"] == head.name());
+            row.map_or(0, |row| row["paise"].as_i64().unwrap())
+        };
+        assert_eq!(Head::CHARGED.map(of_head).to_vec(), heads, "{day}");
+    }
+    assert_eq!(served.terminate(), 0);
+}
+
+fn builtin_file(dir: &Path, name: &str) -> String {
+    let (_, body) = ledger::builtin_tariffs().iter().find(|(known, _)| *known == name).unwrap();
+    written(dir, &format!("{name}.toml"), body)
 }
 
 #[test]

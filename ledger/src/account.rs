@@ -1,13 +1,12 @@
 //! Accounts: terms, the open month, the months closed before it, and the balance.
 
 use model::row::Head;
-use model::{AccountId, AccountTerms, CivilDay, CivilMonth, ConnectionType, MeterId, Paise};
+use model::{AccountId, AccountTerms, CivilDay, CivilMonth, ConnectionType, Digest, MeterId, Paise};
 
 use crate::Limits;
 use crate::energy::Energy;
-use crate::rating::{Charge, MAX_DEMAND_W, charge_to_date};
-use crate::tariff::Tariff;
-use crate::tariffs::{NameId, VersionId};
+use crate::rating::{Bill, Charge, MAX_DEMAND_W, Part};
+use crate::tariffs::{NameId, Tariffs};
 use crate::thin::Thin;
 
 /// An account as the fold keeps it.
@@ -26,12 +25,12 @@ pub(crate) struct Account {
     /// Every posting so far.
     pub(crate) booked: Paise,
     books: Kept,
-    /// Highest demand of the open month, W; at most [`MAX_DEMAND_W`].
+    /// Highest demand under the present terms in the open month, W; at most [`MAX_DEMAND_W`].
     demand_w: u32,
     /// Number of its last payment, and one; 0: none yet.
     last_payment: u32,
     pub(crate) energy: Energy,
-    /// Months besides the open one, by month: closed ones, and those ahead of which a demand is known.
+    /// Months by month: closed ones, those ahead of which a demand is known, and the open one if it has parts.
     pub(crate) months: Thin<Month>,
     /// Later terms, by the day they begin.
     pub(crate) pending: Thin<PendingTerms>,
@@ -88,14 +87,27 @@ impl Kept {
     }
 }
 
-/// A month that is not the open one.
+/// What is known of a month besides what an account keeps of the open one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Month {
     pub(crate) month: CivilMonth,
-    /// Highest demand, W.
+    /// Highest demand under its last terms, W; that of the open month is kept elsewhere.
     pub(crate) demand_w: i64,
-    /// The books of a closed month; a month ahead has none.
+    /// The books of a closed month; others have none.
     pub(crate) closed: Option<Closed>,
+    /// Terms that ended inside of it, in their order.
+    pub(crate) ended: Thin<EndedTerms>,
+}
+
+/// Terms that ended before the last day of their month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndedTerms {
+    /// Their last day.
+    pub(crate) until: CivilDay,
+    pub(crate) sanctioned_w: u32,
+    pub(crate) tariff: NameId,
+    /// Highest demand under them in the month, W.
+    pub(crate) demand_w: i64,
 }
 
 /// What a closed month was charged, and under which terms it is charged again.
@@ -106,20 +118,76 @@ pub(crate) struct Closed {
     /// Register at its bounds as last rated, Wh.
     pub(crate) start_wh: i64,
     pub(crate) end_wh: i64,
-    /// `None`: no tariff was in force, the month is not charged.
-    pub(crate) version: Option<VersionId>,
+    /// Whether its tariffs were in force; else the month is not charged.
+    pub(crate) is_rated: bool,
+    /// Tariff and load of its last day.
+    pub(crate) tariff: NameId,
     pub(crate) sanctioned_w: u32,
     pub(crate) first_day: CivilDay,
     /// Last day of it for which data came since it was last rated.
     pub(crate) affected: Option<CivilDay>,
 }
 
-/// Terms that begin on a later first of month.
+/// Terms that begin later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PendingTerms {
     pub(crate) from: CivilDay,
     pub(crate) sanctioned_w: u32,
     pub(crate) tariff: NameId,
+    /// Highest demand under them in the month in which they begin, W, if that is inside of it.
+    pub(crate) demand_w: i64,
+}
+
+/// Days of a month under the same terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) first: CivilDay,
+    pub(crate) last: CivilDay,
+    pub(crate) sanctioned_w: u32,
+    pub(crate) tariff: NameId,
+    pub(crate) demand_w: i64,
+}
+
+/// The stretches of a month in their order.
+#[derive(Clone)]
+pub(crate) struct Stretches<'a> {
+    ended: &'a [EndedTerms],
+    last: EndedTerms,
+    later: &'a [PendingTerms],
+    /// First day that is not given out.
+    first: CivilDay,
+    upto: CivilDay,
+    next: usize,
+}
+
+impl Iterator for Stretches<'_> {
+    type Item = Stretch;
+
+    fn next(&mut self) -> Option<Stretch> {
+        while self.first <= self.upto {
+            let place = self.next;
+            self.next += 1;
+            let EndedTerms { until, sanctioned_w, tariff, demand_w } = match self.ended.get(place) {
+                Some(ended) => *ended,
+                None => self.last_or_later(place - self.ended.len())?,
+            };
+            let last = until.min(self.upto);
+            if last >= self.first {
+                let first = std::mem::replace(&mut self.first, last.next());
+                return Some(Stretch { first, last, sanctioned_w, tariff, demand_w });
+            }
+        }
+        None
+    }
+}
+
+impl Stretches<'_> {
+    fn last_or_later(&self, place: usize) -> Option<EndedTerms> {
+        let until = self.later.get(place).map_or(self.upto, |terms| terms.from.previous());
+        let Some(place) = place.checked_sub(1) else { return Some(EndedTerms { until, ..self.last }) };
+        let &PendingTerms { sanctioned_w, tariff, demand_w, .. } = self.later.get(place)?;
+        Some(EndedTerms { until, sanctioned_w, tariff, demand_w })
+    }
 }
 
 impl Account {
@@ -200,25 +268,128 @@ impl Account {
         self.energy.between(self.first_day_of(month).previous(), upto)
     }
 
-    /// The charge of a month that is not closed, up to the end of a day.
-    pub(crate) fn charge_of(&self, tariff: &Tariff, month: CivilMonth, upto: CivilDay) -> Charge {
-        let days = days_between(self.first_day_of(month), upto);
-        let sanctioned_w = self.terms_of(month).0;
-        charge_to_date(tariff, month, days, self.energy_of(month, upto), self.demand_of(month), sanctioned_w)
+    /// The charge of a month that is not closed, up to the end of a day, and the digest of its last tariff; none where
+    /// one of its tariffs is not in force.
+    pub(crate) fn charge_of(
+        &self,
+        tariffs: &Tariffs,
+        month: CivilMonth,
+        upto: CivilDay,
+    ) -> Option<(Digest, Charge)> {
+        self.rate(tariffs, month, self.stretches(month, upto), |day| self.energy_of(month, day))
     }
 
-    /// Sanctioned load and tariff of a month that is not closed.
-    pub(crate) fn terms_of(&self, month: CivilMonth) -> (u32, NameId) {
-        let begun = self.pending.iter().rev().find(|terms| terms.from <= month.first_day());
+    /// The charge of a closed month as it is known now, and the digest of its last tariff; none where it is not charged.
+    pub(crate) fn charge_again(&self, tariffs: &Tariffs, month: &Month) -> Option<(Digest, Charge)> {
+        let closed = month.closed.as_ref().filter(|closed| closed.is_rated)?;
+        let start_wh = self.energy.at_end_of(closed.first_day.previous());
+        let stretches = Stretches {
+            ended: &month.ended,
+            last: EndedTerms {
+                until: month.month.last_day(),
+                sanctioned_w: closed.sanctioned_w,
+                tariff: closed.tariff,
+                demand_w: month.demand_w,
+            },
+            later: &[],
+            first: closed.first_day,
+            upto: month.month.last_day(),
+            next: 0,
+        };
+        self.rate(tariffs, month.month, stretches, |day| self.energy.at_end_of(day).saturating_sub(start_wh))
+    }
+
+    fn rate(
+        &self,
+        tariffs: &Tariffs,
+        month: CivilMonth,
+        mut stretches: Stretches<'_>,
+        energy_to: impl Fn(CivilDay) -> i64,
+    ) -> Option<(Digest, Charge)> {
+        let mut bill = Bill::of(month);
+        let (mut days, mut energy_wh, mut last) = (0, 0, None);
+        while let Some(stretch) = stretches.next() {
+            let version = tariffs.in_force(stretch.tariff, month)?;
+            let upto_days = days + days_between(stretch.first, stretch.last);
+            // What was counted too high before a register told is nobody's energy: no more than what is there later.
+            let upto_wh =
+                stretches.clone().map(|later| energy_to(later.last)).fold(energy_to(stretch.last), i64::min);
+            bill.add(&Part {
+                tariff: &version.tariff,
+                sanctioned_w: stretch.sanctioned_w,
+                demand_w: stretch.demand_w,
+                days: (days, upto_days),
+                energy_wh: (energy_wh, upto_wh),
+            });
+            (days, energy_wh, last) = (upto_days, upto_wh, Some(version.fact.digest));
+        }
+        last.map(|digest| (digest, bill.charge()))
+    }
+
+    /// The days of a month that is not closed to the end of a day, by terms.
+    fn stretches(&self, month: CivilMonth, upto: CivilDay) -> Stretches<'_> {
+        let (sanctioned_w, tariff) = self.terms_on(month.first_day());
+        let known = self.months.iter().find(|known| known.month == month);
+        let is_open = month == self.open_month();
+        let (ended, demand_w, (sanctioned_w, tariff)) = if is_open {
+            let ended = known.map_or(&[][..], |known| &known.ended);
+            (ended, self.open_demand_w(), (self.sanctioned_w, self.tariff))
+        } else {
+            (&[][..], known.map_or(0, |known| known.demand_w), (sanctioned_w, tariff))
+        };
+        let first = self.pending.partition_point(|terms| terms.from <= month.first_day());
+        let end = self.pending.partition_point(|terms| terms.from <= month.last_day());
+        Stretches {
+            ended,
+            last: EndedTerms { until: month.last_day(), sanctioned_w, tariff, demand_w },
+            later: &self.pending[first..end],
+            first: self.first_day_of(month),
+            upto: upto.min(month.last_day()),
+            next: 0,
+        }
+    }
+
+    /// First and last day of the terms that a day is under, inside of its month and not before the first that is charged.
+    pub(crate) fn days_of_terms(&self, day: CivilDay) -> (CivilDay, CivilDay) {
+        let month = day.month();
+        let (mut first, mut last) = (self.first_day_of(month), month.last_day());
+        let ended =
+            self.months.iter().filter(|known| known.month == month).flat_map(|known| known.ended.iter());
+        for until in
+            ended.map(|terms| terms.until).chain(self.pending.iter().map(|terms| terms.from.previous()))
+        {
+            if until < day {
+                first = first.max(until.next());
+            } else {
+                last = last.min(until);
+            }
+        }
+        (first, last)
+    }
+
+    /// Sanctioned load and tariff of a day that is not booked.
+    pub(crate) fn terms_on(&self, day: CivilDay) -> (u32, NameId) {
+        let begun = self.pending.iter().rev().find(|terms| terms.from <= day);
         begun.map_or((self.sanctioned_w, self.tariff), |terms| (terms.sanctioned_w, terms.tariff))
     }
 
     /// Highest demand of a month, W.
     pub(crate) fn demand_of(&self, month: CivilMonth) -> i64 {
-        if month == self.open_month() {
-            return self.open_demand_w();
+        let closed = self.months.iter().find(|known| known.month == month && known.closed.is_some());
+        if let Some(month) = closed {
+            return month.ended.iter().map(|terms| terms.demand_w).fold(month.demand_w, i64::max);
         }
-        self.months.iter().find(|known| known.month == month).map_or(0, |known| known.demand_w)
+        self.stretches(month, month.last_day()).map(|stretch| stretch.demand_w).max().unwrap_or(0)
+    }
+
+    /// Drops energy that nobody will ask for; see [`Energy::forget_hidden`].
+    pub(crate) fn forget_hidden_energy(&mut self) {
+        let Account { months, pending, booked_until, energy, .. } = self;
+        energy.forget_hidden(booked_until.next(), |day| {
+            let ended = months.iter().flat_map(|month| month.ended.iter()).map(|terms| terms.until);
+            let ends = ended.chain(pending.iter().map(|terms| terms.from.previous()));
+            ends.filter(|end| *end >= day).fold(day.month().last_day(), CivilDay::min)
+        });
     }
 
     /// Whether data of that day can still move money.
@@ -229,25 +400,41 @@ impl Account {
     /// Sets the highest demand of a day's month to what `change` makes of it.
     pub(crate) fn change_demand(&mut self, day: CivilDay, change: impl FnOnce(i64) -> i64) {
         // Nearly all data is of the first day that is not booked, and months take a while to count.
-        let is_first_open = day == self.booked_until.next();
-        let (month, open) = if is_first_open { Default::default() } else { (day.month(), self.open_month()) };
-        if month == open {
+        if day == self.booked_until.next() {
             self.set_open_demand_w(change(self.open_demand_w()));
             return;
         }
-        match self.months.binary_search_by_key(&month, |known| known.month) {
-            Ok(place) => {
-                let before = self.months[place].demand_w;
-                let after = change(before);
-                self.months[place].demand_w = after;
-                if after != before {
-                    self.touch(day);
-                }
+        let (month, open) = (day.month(), self.open_month());
+        if let Some(place) = self.demand_of_terms(day) {
+            let before = *place;
+            let after = change(before);
+            *place = after;
+            if after != before {
+                self.touch(day);
             }
-            Err(place) if month > open => {
-                self.months.insert(place, Month { month, demand_w: change(0), closed: None });
-            }
-            Err(_) => {}
+        } else if month == open {
+            self.set_open_demand_w(change(self.open_demand_w()));
+        } else if month > open {
+            let place = self.months.partition_point(|known| known.month < month);
+            let ahead = Month { month, demand_w: change(0), closed: None, ended: Thin::default() };
+            self.months.insert(place, ahead);
+        }
+    }
+
+    /// Where the demand of a day is kept, but for the open month's under the present terms and months not known yet.
+    fn demand_of_terms(&mut self, day: CivilDay) -> Option<&mut i64> {
+        let (month, open) = (day.month(), self.open_month());
+        let begun = self.pending.iter().rposition(|terms| terms.from <= day);
+        if let Some(place) = begun.filter(|place| {
+            let from = self.pending[*place].from;
+            from.month() == month && from != month.first_day()
+        }) {
+            return Some(&mut self.pending[place].demand_w);
+        }
+        let known = self.months.iter_mut().find(|known| known.month == month)?;
+        match known.ended.iter().position(|terms| day <= terms.until) {
+            Some(place) => Some(&mut known.ended[place].demand_w),
+            None => (month != open).then_some(&mut known.demand_w),
         }
     }
 
@@ -268,7 +455,7 @@ impl Account {
     }
 
     /// Closes the open month, whose last day has just been booked, and opens the next.
-    pub(crate) fn roll_over(&mut self, version: Option<VersionId>, limits: &Limits) {
+    pub(crate) fn roll_over(&mut self, is_rated: bool, limits: &Limits) {
         let month = self.booked_until.month();
         let first_day = self.first_day_of(month);
         let books = self.books();
@@ -277,18 +464,55 @@ impl Account {
             charged_wh: books.charged_wh,
             start_wh: self.energy.at_end_of(first_day.previous()),
             end_wh: self.energy.at_end_of(self.booked_until),
-            version,
+            is_rated,
+            tariff: self.tariff,
             sanctioned_w: self.sanctioned_w,
             first_day,
             affected: None,
         };
         self.set_books(Books { last_day: books.last_day, ..Books::default() });
         let demand_w = i64::from(std::mem::take(&mut self.demand_w));
-        let place = self.months.partition_point(|known| known.month < month);
-        self.months.insert(place, Month { month, demand_w, closed: Some(closed) });
+        let known = self.month_of(month);
+        (known.demand_w, known.closed) = (demand_w, Some(closed));
         self.open(month.next());
         let kept = i32::from(limits.months_kept);
         self.months.retain(|known| known.month.0 > month.0 - kept);
+    }
+
+    /// What is known of a month, made where nothing is.
+    fn month_of(&mut self, month: CivilMonth) -> &mut Month {
+        let place = self.months.partition_point(|known| known.month < month);
+        if self.months.get(place).is_none_or(|known| known.month != month) {
+            self.months.insert(place, Month { month, demand_w: 0, closed: None, ended: Thin::default() });
+        }
+        &mut self.months[place]
+    }
+
+    /// Puts the terms in force that begin inside of the month of the last day booked, up to the day after it.
+    pub(crate) fn begin_terms(&mut self) {
+        let month = self.booked_until.month();
+        while let Some(&later) = self.pending.first() {
+            let is_inside = later.from.month() == month && later.from != month.first_day();
+            if !is_inside || later.from > self.booked_until.next() {
+                return;
+            }
+            let ended = EndedTerms {
+                until: later.from.previous(),
+                sanctioned_w: self.sanctioned_w,
+                tariff: self.tariff,
+                demand_w: self.open_demand_w(),
+            };
+            self.month_of(month).ended.push(ended);
+            (self.sanctioned_w, self.tariff) = (later.sanctioned_w, later.tariff);
+            self.set_open_demand_w(later.demand_w);
+            self.pending.remove(0);
+        }
+    }
+
+    /// Whether terms ended inside of the open month.
+    pub(crate) fn has_ended_terms(&self) -> bool {
+        let open = self.open_month();
+        self.months.iter().any(|known| known.month == open && !known.ended.is_empty())
     }
 
     fn open(&mut self, month: CivilMonth) {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{
-    Calendar, CivilDay, CivilMonth, Instant, MeterId, Position, Quality, Rank, Reading, ReadingKind, Source,
-};
+use model::{Calendar, CivilDay, Instant, MeterId, Position, Quality, Rank, Reading, ReadingKind, Source};
+
+use crate::account::Account;
 
 /// A contested reading, handed to the resolver when the one before it of the same meter has been answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +19,11 @@ pub struct Contested {
     pub rank: Rank,
     /// The reading, its quality completed by the fold.
     pub reading: Reading,
-    /// Start of the time over which the month's highest demand is meant: of its month, or of its account's first day.
-    pub month_first: Instant,
-    /// End of its month.
-    pub month_end: Instant,
+    /// Start of the time over which the highest demand is meant: that of its month under the same terms, from its
+    /// account's first day on.
+    pub demand_after: Instant,
+    /// End of that time.
+    pub demand_upto: Instant,
 }
 
 /// A reading that waits for its answer.
@@ -32,7 +33,7 @@ pub(crate) struct Open {
     pub(crate) index: u16,
     pub(crate) rank: Rank,
     pub(crate) reading: Reading,
-    /// Highest demand of an interval of its month taken in since it was handed out: the look-up may not have seen it.
+    /// Highest demand of an interval of its month and terms taken in since it was handed out: the look-up may not have seen it.
     pub(crate) since_w: i64,
 }
 
@@ -90,40 +91,43 @@ impl OpenTable {
         charged.map(|open| calendar.usage_day(open.reading.end)).min()
     }
 
-    /// Notes the demand of an interval of the meter that was taken in while a look-up may be under way.
+    /// Notes the demand of an interval of the meter that was taken in while a look-up may be under way: one of these days,
+    /// which are a month's under the same terms.
     pub(crate) fn note_demand(
         &mut self,
         meter: MeterId,
-        month: CivilMonth,
+        (first, last): (CivilDay, CivilDay),
         demand_w: i64,
         calendar: &Calendar,
     ) {
         let Some(open) = self.queues.get_mut(&meter).and_then(|queue| queue.front_mut()) else { return };
         let is_interval = open.reading.kind == ReadingKind::Interval;
-        if is_interval && calendar.usage_day(open.reading.end).month() == month {
+        if is_interval && (first..=last).contains(&calendar.usage_day(open.reading.end)) {
             open.since_w = open.since_w.max(demand_w);
         }
     }
 }
 
 impl Open {
-    /// What the resolver is given. `charged_from` is the first day of the meter's account.
+    /// What the resolver is given. `account` is the one that pays for the meter's energy.
     pub(crate) fn hand_out(
         &self,
         meter: MeterId,
-        charged_from: Option<CivilDay>,
+        account: Option<&Account>,
         calendar: &Calendar,
     ) -> Contested {
-        let month = calendar.usage_day(self.reading.end).month();
-        let first = charged_from.map_or(month.first_day(), |from| month.first_day().max(from));
+        let day = calendar.usage_day(self.reading.end);
+        let month = day.month();
+        let days = account.map(|account| account.days_of_terms(day));
+        let (first, last) = days.unwrap_or((month.first_day(), month.last_day()));
         Contested {
             position: self.position,
             index: self.index,
             meter,
             rank: self.rank,
             reading: self.reading.clone(),
-            month_first: calendar.start_of(first),
-            month_end: calendar.end_of(month.last_day()),
+            demand_after: calendar.start_of(first),
+            demand_upto: calendar.end_of(last),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! and a month's energy to date is `V(d) − V(end of the month before)`, so the register wins, a gap's energy counts to
 //! the later side until a register tells, and figures telescope. A function of *what* is known, not of when it came.
 //!
-//! What is asked for later are only `V` at ends of months and at days that are not booked. So a day's figure is
+//! What is asked for later are only `V` at ends of months and of terms inside of them, and at days that are not booked. So a day's figure is
 //! dropped once a register stands between it and every end that will be asked for: that register hides it for ever,
 //! because a known register never becomes unknown. And once no data can arrive any more before an end of month, `V`
 //! there is frozen into the base. An account whose registers arrive daily keeps some three figures; one that never
@@ -126,14 +126,15 @@ impl Energy {
         Ok(true)
     }
 
-    /// Drops what no end of month and no day from `first_open` on will ever ask for.
-    pub(crate) fn forget_hidden(&mut self, first_open: CivilDay) {
+    /// Drops what nobody will ever ask for: `next_end` gives the first day from another on at whose end energy is asked
+    /// for besides the days from `first_open` on.
+    pub(crate) fn forget_hidden(&mut self, first_open: CivilDay, next_end: impl Fn(CivilDay) -> CivilDay) {
         let mut hidden_by: Option<CivilDay> = None;
         let mut place = self.points.len();
         while place > 0 {
             place -= 1;
             let Point { day, figure } = self.points[place];
-            let hidden = hidden_by.is_some_and(|register| day.month().last_day() >= register);
+            let hidden = hidden_by.is_some_and(|register| next_end(day) >= register);
             if hidden {
                 self.points.remove(place);
             } else if matches!(figure, Figure::Register(_)) && day <= first_open {
@@ -206,7 +207,7 @@ mod tests {
             let today = first.plus(offset);
             energy.add_interval(today, None, Some(10));
             energy.set_register(today, i64::from(offset + 1) * 10).unwrap();
-            energy.forget_hidden(today.next());
+            energy.forget_hidden(today.next(), |day| day.month().last_day());
             assert!(energy.points.len() <= 3, "{:?}", energy.points);
         }
     }
@@ -282,9 +283,10 @@ mod tests {
                     }
                     Step::Interval(..) | Step::Register(_) => {}
                 }
-                energy.forget_hidden(first_open);
+                let is_end = |day: CivilDay| day == day.month().last_day() || day.day_of_month() == 10;
+                energy.forget_hidden(first_open, |day| (0..).map(|offset| day.plus(offset)).find(|day| is_end(*day)).unwrap());
                 let ends = (0..130).map(|offset| first.plus(offset)).filter(|end| {
-                    *end >= first_open || (*end == end.month().last_day() && *end >= frozen)
+                    *end >= first_open || (is_end(*end) && *end >= frozen)
                 });
                 for end in ends {
                     let expected = by_definition(opening, &registers, &intervals, end);

@@ -247,9 +247,9 @@ pub enum TermsRefusal {
         /// Latest day.
         last: CivilDay,
     },
-    /// Later terms change a month as a whole.
-    #[error("later terms start on a first of month")]
-    NotFirstOfMonth,
+    /// Terms that change a month inside of it do so ahead of its data.
+    #[error("terms that start inside of a month may start on {0} at the earliest")]
+    InsideOfMonth(CivilDay),
     /// Later terms cannot change a month that is closed.
     #[error("later terms may start on {0} at the earliest")]
     Closed(CivilDay),

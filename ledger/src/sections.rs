@@ -8,8 +8,9 @@
 //! | `gap` | 24 B | missing slots below a meter's frontiers |
 //! | `account` | 144 B | one an account |
 //! | `day_energy` | 24 B | days of an account whose energy can still matter |
-//! | `closed_month` | 120 B | months of an account besides the open one |
-//! | `terms` | 16 B | terms of an account that begin later |
+//! | `closed_month` | 120 B | months of an account besides the open one, and that if terms ended in it |
+//! | `ended_terms` | 24 B | terms of an account that ended inside of a month |
+//! | `terms` | 24 B | terms of an account that begin later |
 //! | `payment` | blob | payments by id |
 //! | `contested` | blob | readings without an answer and their frames |
 //!
@@ -25,7 +26,7 @@ use model::{Calendar, Section};
 use self::bytes::{Reader, Writer};
 use crate::{Fold, FoldError, Limits};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Size of a record of a section that is one blob.
 const BLOB: u32 = 1;
 
@@ -77,7 +78,7 @@ impl Fold {
 }
 
 /// Names and record sizes of all sections.
-const LAYOUT: [(&str, u32); 10] = [
+const LAYOUT: [(&str, u32); 11] = [
     (blobs::META, BLOB),
     (blobs::TARIFF, BLOB),
     (meter::METER, meter::METER_SIZE),
@@ -85,6 +86,7 @@ const LAYOUT: [(&str, u32); 10] = [
     (account::ACCOUNT, account::ACCOUNT_SIZE),
     (account::DAY_ENERGY, account::DAY_ENERGY_SIZE),
     (account::CLOSED_MONTH, account::CLOSED_MONTH_SIZE),
+    (account::ENDED_TERMS, account::ENDED_TERMS_SIZE),
     (account::TERMS, account::TERMS_SIZE),
     (blobs::PAYMENT, BLOB),
     (blobs::CONTESTED, BLOB),

@@ -14,7 +14,7 @@ pub(crate) struct NameId(pub(crate) u16);
 
 /// Number of a version, in the order in which they were applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VersionId(pub(crate) u16);
+struct VersionId(u16);
 
 /// A version: the fact and what its text says.
 #[derive(Clone, Debug)]
@@ -100,19 +100,15 @@ impl Tariffs {
         self.names.get(usize::from(id.0)).map_or("", String::as_str)
     }
 
-    /// The version of a name in force in a month.
-    pub(crate) fn in_force(&self, name: NameId, month: CivilMonth) -> Option<(VersionId, &Version)> {
+    /// The version of a name in force in a month. That of a month with closed days stays the same.
+    pub(crate) fn in_force(&self, name: NameId, month: CivilMonth) -> Option<&Version> {
         let (_, number) = self.by_name.get(&name)?.range(..=month).next_back()?;
-        Some((*number, self.versions.get(usize::from(number.0))?))
-    }
-
-    pub(crate) fn version(&self, id: VersionId) -> Option<&Version> {
-        self.versions.get(usize::from(id.0))
+        self.versions.get(usize::from(number.0))
     }
 
     /// Digest of the version of a name in force in a month.
     pub(crate) fn digest_in_force(&self, name: NameId, month: CivilMonth) -> Option<Digest> {
-        self.in_force(name, month).map(|(_, version)| version.fact.digest)
+        self.in_force(name, month).map(|version| version.fact.digest)
     }
 
     fn find(&self, name: &str) -> Option<NameId> {

@@ -182,6 +182,77 @@ fn a_tariff_and_a_load_change_with_the_month_and_leave_the_month_before_alone() 
     assert_eq!(world.view(1).sanctioned_w, 2000);
 }
 
+/// June has 30 days: 10 of them at 5.00 and 3 kW, 15 at 6.00 and 3 kW, 5 at 6.00 and 6 kW; demand stays below the floor of
+/// three quarters but in the second part.
+#[test]
+fn terms_that_change_inside_of_a_month_charge_the_days_that_they_are_in_force() {
+    let mut world = World::new("2026-06-01T00:00:00");
+    world.apply(Fact::TariffVersion(flat("low", "2026-01-01", "5.00")));
+    world.apply(Fact::TariffVersion(flat("high", "2026-01-01", "6.00")));
+    let mut terms = |tariff: &str, from: &str, sanctioned_w: u32| {
+        let mut terms = world.account_terms(1, tariff, from, 0);
+        terms.sanctioned_w = sanctioned_w;
+        assert_eq!(world.apply(Fact::AccountTerms(terms)), Outcome::TermsApplied);
+    };
+    terms("low", "2026-06-01", 3000);
+    terms("high", "2026-06-11", 3000);
+    terms("high", "2026-06-26", 6000);
+    world.meter(1, Some(1));
+    for offset in 0..30 {
+        let today = day("2026-06-01").plus(offset);
+        world.now = Calendar::india().at(today.next(), 0, 20);
+        let mut readings = vec![register(&today.to_string(), i64::from(offset + 1) * 2_000)];
+        if offset == 20 {
+            readings.push(interval("2026-06-21T20:00:00", 1_450));
+        }
+        world.push(1, readings);
+        world.close(&today.to_string());
+    }
+    let charged = world.charged(1, month("2026-06"));
+    assert_eq!(charged[&Head::Energy], 20 * 500 + 40 * 600);
+    // 110 a kW and month: 2.25 kW for 10 days, 2.9 kW for 15, 4.5 kW for 5.
+    assert_eq!(charged[&Head::Fixed], 8_250 + 15_950 + 8_250);
+    let tariffs: Vec<_> = world.postings().filter(|line| line.head == Head::Consumer).collect();
+    assert_eq!(tariffs.len(), 30);
+    let digest_on = |day: usize| tariffs[day - 1].tariff;
+    let [low, high] = ["5.00", "6.00"].map(|rate| {
+        let name = if rate == "5.00" { "low" } else { "high" };
+        Some(flat(name, "2026-01-01", rate).digest)
+    });
+    assert_eq!((digest_on(10), digest_on(11), digest_on(30)), (low, high, high));
+
+    // A higher demand of the first part, which comes late, is charged for its ten days: 4 kW instead of 2.25.
+    world.push(1, vec![interval("2026-06-05T20:00:00", 2_000)]);
+    world.close("2026-07-01");
+    let corrected = world.charged(1, month("2026-06"));
+    assert_eq!(corrected[&Head::Fixed] - charged[&Head::Fixed], 14_667 - 8_250);
+    assert_eq!(corrected[&Head::Energy], charged[&Head::Energy]);
+}
+
+/// Intervals say 30 kWh by the day on which the tariff changes, the register five days later 20 kWh: no more than what is
+/// there at the later end is charged to either side.
+#[test]
+fn energy_that_a_later_register_does_not_know_is_charged_on_neither_side_of_a_change() {
+    let mut world = World::new("2026-06-01T00:00:00");
+    world.apply(Fact::TariffVersion(flat("low", "2026-01-01", "5.00")));
+    world.apply(Fact::TariffVersion(flat("high", "2026-01-01", "6.00")));
+    world.account(1, "low", "2026-06-01", 0);
+    world.meter(1, Some(1));
+    assert_eq!(world.account(1, "high", "2026-06-11", 0), Outcome::TermsApplied);
+    world.until("2026-06-10T21:00:00").push(1, vec![interval("2026-06-10T20:00:00", 30_000)]);
+    world.close_until("2026-06-12");
+    assert_eq!(world.charged(1, month("2026-06"))[&Head::Energy], 30 * 500);
+    world.until("2026-06-16T00:20:00").push(1, vec![register("2026-06-15", 20_000)]);
+    world.until("2026-06-17T00:20:00").push(1, vec![register("2026-06-16", 27_000)]);
+    world.close_until("2026-06-15");
+    assert_eq!(world.charged(1, month("2026-06"))[&Head::Energy], 20 * 500);
+    world.until("2026-06-18T00:20:00").push(1, vec![register("2026-06-17", 34_000)]);
+    world.close_until("2026-06-16");
+    assert_eq!(world.charged(1, month("2026-06"))[&Head::Energy], 27 * 500);
+    world.close_until("2026-06-17");
+    assert_eq!(world.charged(1, month("2026-06"))[&Head::Energy], 30 * 500 + 4 * 600);
+}
+
 #[test]
 fn an_account_that_comes_late_is_charged_from_its_first_day() {
     let mut world = World::with_account("2026-05-10T10:00:00");

@@ -145,23 +145,32 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Terms of the two accounts: the first begins inside of a month and changes its load in April.
+/// Terms of the two accounts: account, tariff, first day, sanctioned load. The first account begins inside of a month,
+/// changes its load with a month and again inside of it; the second changes load and tariff inside of both months.
+const TERMS: [(u32, &str, &str, u32); 6] = [
+    (1, "lmv1-urban", "2026-03-19", 400),
+    (2, "other", FIRST, 400),
+    (1, "lmv1-urban", "2026-04-01", 300),
+    (1, "lmv1-urban", "2026-04-09", 500),
+    (2, "other", "2026-03-24", 350),
+    (2, "lmv1-urban", "2026-04-06", 350),
+];
+
 fn begin() -> World {
     let mut world = World::new(&format!("{FIRST}T00:00:00"));
     world.apply(Fact::TariffVersion(builtin("lmv1-urban")));
     world.apply(Fact::TariffVersion(flat("other", "2026-01-01", "4.10")));
     world.apply(Fact::TariffVersion(flat("other", "2026-04-01", "4.70")));
-    for (account, tariff, from) in [(1, "lmv1-urban", "2026-03-19"), (2, "other", FIRST)] {
-        let mut terms = world.account_terms(account, tariff, from, 1_000_000);
-        terms.sanctioned_w = 400;
+    for (account, tariff, from, sanctioned_w) in TERMS {
+        let is_first = world.fold.account(AccountId(account)).is_none();
+        let opening_wh = if is_first { 1_000_000 } else { 0 };
+        let mut terms = world.account_terms(account, tariff, from, opening_wh);
+        terms.sanctioned_w = sanctioned_w;
         assert!(world.apply(Fact::AccountTerms(terms)).is_success());
         let mut meter = world.meter_terms(account, Some(account));
         meter.period_s = PERIOD_S;
         assert!(world.apply(Fact::MeterTerms(meter)).is_success());
     }
-    let mut later = world.account_terms(1, "lmv1-urban", "2026-04-01", 0);
-    later.sanctioned_w = 300;
-    assert!(world.apply(Fact::AccountTerms(later)).is_success());
     world.answers_at_once = false;
     world
 }
@@ -274,51 +283,78 @@ impl<'a> Model<'a> {
         wh + since.map(|(_, wh)| wh).sum::<i64>()
     }
 
-    fn demand_w(&self, account: u32, from: CivilDay, month: CivilMonth) -> i64 {
-        let in_month = self
-            .import(account, ReadingKind::Interval)
-            .filter(|(day, _)| *day >= from && day.month() == month);
-        in_month.map(|(_, wh)| wh * 3600 / i64::from(PERIOD_S)).max().unwrap_or(0)
+    fn demand_w(&self, account: u32, first: CivilDay, last: CivilDay) -> i64 {
+        let of_days =
+            self.import(account, ReadingKind::Interval).filter(|(day, _)| *day >= first && *day <= last);
+        of_days.map(|(_, wh)| wh * 3600 / i64::from(PERIOD_S)).max().unwrap_or(0)
     }
 
     fn charge(&self, account: u32, month: CivilMonth) -> (i64, BTreeMap<Head, i64>) {
-        let from = day(if account == 1 { "2026-03-19" } else { FIRST });
-        let first = month.first_day().max(from);
-        let last = month.last_day().min(last_day());
-        let energy_wh =
-            self.register_at(account, from, last) - self.register_at(account, from, first.previous());
-        let is_april_on = month >= world::month("2026-04");
-        let sanctioned_w = if account == 1 && is_april_on { 300 } else { 400 };
-        let slabs: &[(i64, i64, i64)] = match account {
-            1 => &[(150_000, 685, 135), (300_000, 685, 85), (i64::MAX, 685, 35)],
-            _ if is_april_on => &[(i64::MAX, 470, 0)],
-            _ => &[(i64::MAX, 410, 0)],
-        };
-        let demand_w = self.demand_w(account, from, month);
-        let days = i128::from(last.0 - first.0 + 1);
-        (energy_wh, naive_charge(slabs, energy_wh, demand_w, sanctioned_w, days, i128::from(month.days())))
+        let mut terms: Vec<_> = TERMS.into_iter().filter(|terms| terms.0 == account).collect();
+        terms.sort_by_key(|terms| day(terms.2));
+        let from = day(terms[0].2);
+        let end = month.last_day().min(last_day());
+        let before = self.register_at(account, from, month.first_day().max(from).previous());
+        let mut parts: Vec<Part> = Vec::new();
+        for (place, (_, tariff, begins, sanctioned_w)) in terms.iter().enumerate() {
+            let first = day(begins).max(month.first_day());
+            let last = terms.get(place + 1).map_or(end, |later| day(later.2).previous()).min(end);
+            if first <= last {
+                parts.push(Part {
+                    slabs: slabs_of(tariff, month),
+                    upto_wh: self.register_at(account, from, last) - before,
+                    demand_w: self.demand_w(account, first, last),
+                    sanctioned_w: i64::from(*sanctioned_w),
+                    days: i128::from(last.0 - first.0 + 1),
+                });
+            }
+        }
+        let energy_wh = parts.last().unwrap().upto_wh;
+        // A part has no energy that is not there at the end of a later one.
+        for place in (1..parts.len()).rev() {
+            parts[place - 1].upto_wh = parts[place - 1].upto_wh.min(parts[place].upto_wh);
+        }
+        (energy_wh, naive_charge(&parts, i128::from(month.days())))
+    }
+}
+
+/// Days of a month under the same terms.
+struct Part {
+    slabs: &'static [(i64, i64, i64)],
+    /// Energy of the month to its end.
+    upto_wh: i64,
+    demand_w: i64,
+    sanctioned_w: i64,
+    days: i128,
+}
+
+/// Upper limit, gross rate and subsidy, Wh and paise.
+fn slabs_of(tariff: &str, month: CivilMonth) -> &'static [(i64, i64, i64)] {
+    match tariff {
+        "lmv1-urban" => &[(150_000, 685, 135), (300_000, 685, 85), (i64::MAX, 685, 35)],
+        _ if month >= world::month("2026-04") => &[(i64::MAX, 470, 0)],
+        _ => &[(i64::MAX, 410, 0)],
     }
 }
 
 /// The formula of the tariff with fractions over one denominator: paise × 10⁵ × days of the month × 4.
-fn naive_charge(
-    slabs: &[(i64, i64, i64)],
-    energy_wh: i64,
-    demand_w: i64,
-    sanctioned_w: i64,
-    days: i128,
-    of: i128,
-) -> BTreeMap<Head, i64> {
+fn naive_charge(parts: &[Part], of: i128) -> BTreeMap<Head, i64> {
     let denominator = 100_000 * of * 4;
-    let (mut energy, mut subsidy, mut below) = (0_i128, 0_i128, 0_i64);
-    for (upto, gross, paid) in slabs {
-        let part = i128::from((energy_wh.min(*upto) - below).max(0));
-        energy += part * i128::from(*gross) * 100 * of * 4;
-        subsidy += part * i128::from(*paid) * 100 * of * 4;
-        below = *upto;
+    let (mut energy, mut subsidy, mut fixed) = (0_i128, 0_i128, 0_i128);
+    let mut before_wh = 0;
+    for part in parts {
+        let mut below = 0_i64;
+        for (upto, gross, paid) in part.slabs {
+            let in_slab = |wh: i64| i128::from((wh.min(*upto) - below).max(0));
+            let wh = in_slab(part.upto_wh) - in_slab(before_wh);
+            energy += wh * i128::from(*gross) * 100 * of * 4;
+            subsidy += wh * i128::from(*paid) * 100 * of * 4;
+            below = *upto;
+        }
+        let quarters_of_w = i128::from((part.demand_w * 4).max(part.sanctioned_w * 3));
+        fixed += 11_000 * quarters_of_w * 100 * part.days;
+        before_wh = part.upto_wh;
     }
-    let quarters_of_w = i128::from((demand_w * 4).max(sanctioned_w * 3));
-    let fixed = 11_000 * quarters_of_w * 100 * days;
     let base = energy + fixed - subsidy;
     let rounded = |figure: i128, share: i128| {
         let denominator = denominator * 100;

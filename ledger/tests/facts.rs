@@ -163,7 +163,10 @@ fn later_terms_begin_with_a_month_that_is_not_closed() {
         world.apply(Fact::AccountTerms(terms))
     };
     let refused = Outcome::TermsRefused;
-    assert_eq!(later("2026-08-02", &|_| {}), refused(TermsRefusal::NotFirstOfMonth));
+    let inside = TermsRefusal::InsideOfMonth(day("2026-07-05"));
+    assert_eq!(later("2026-07-04", &|_| {}), refused(inside));
+    let range = TermsRefusal::From { first: day("2026-07-01"), last: day("2026-07-04").plus(400) };
+    assert_eq!(later("2027-08-09", &|_| {}), refused(range));
     assert_eq!(later("2026-06-01", &|_| {}), refused(TermsRefusal::Closed(day("2026-07-01"))));
     assert_eq!(
         later("2026-08-01", &|terms| terms.opening_balance = Paise(1)),
@@ -180,6 +183,34 @@ fn later_terms_begin_with_a_month_that_is_not_closed() {
     assert_eq!(world.view(1).sanctioned_w, 5000);
     world.close_until("2026-07-31");
     assert_eq!(world.view(1).sanctioned_w, 3000);
+}
+
+#[test]
+fn terms_inside_of_a_month_begin_ahead_of_its_data_and_its_first_day_keeps_what_it_had() {
+    let mut world = World::with_account("2026-06-15T10:00:00");
+    let later = |world: &mut World, from: &str, sanctioned_w: u32| {
+        let mut terms = world.account_terms(1, "lmv1-urban", from, 0);
+        terms.sanctioned_w = sanctioned_w;
+        world.apply(Fact::AccountTerms(terms))
+    };
+    let refused = Outcome::TermsRefused;
+    let inside = |from: &str| refused(TermsRefusal::InsideOfMonth(day(from)));
+    world.close_until("2026-07-03");
+    assert_eq!(later(&mut world, "2026-07-04", 2000), inside("2026-07-05"));
+    // An interval that ends after midnight may have come already.
+    world.until("2026-07-04T23:50:00");
+    assert_eq!(later(&mut world, "2026-07-05", 2000), inside("2026-07-06"));
+    assert_eq!(later(&mut world, "2026-07-06", 2000), Outcome::TermsApplied);
+    assert_eq!(later(&mut world, "2026-07-09", 7000), Outcome::TermsApplied);
+    assert_eq!(later(&mut world, "2026-07-06", 3000), Outcome::TermsApplied);
+    assert_eq!(later(&mut world, "2026-07-01", 5000), Outcome::TermsApplied);
+    assert_eq!(world.view(1).sanctioned_w, 5000);
+    world.close_until("2026-07-06");
+    assert_eq!(world.view(1).sanctioned_w, 3000);
+    let closed = refused(TermsRefusal::Closed(day("2026-08-01")));
+    assert_eq!(later(&mut world, "2026-07-01", 4000), closed);
+    world.close_until("2026-07-09");
+    assert_eq!(world.view(1).sanctioned_w, 7000);
 }
 
 #[test]

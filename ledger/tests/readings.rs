@@ -110,7 +110,7 @@ fn demand_before_the_accounts_first_day_never_counts() {
     world.answers_at_once = false;
     world.push(1, vec![interval("2026-06-15T10:30:00", 100)]);
     let contested = world.waiting.remove(0);
-    assert_eq!(contested.month_first, at("2026-06-15T00:00:00"));
+    assert_eq!(contested.demand_after, at("2026-06-15T00:00:00"));
     let answer = world.look_up(&contested);
     world.push(1, vec![interval("2026-06-14T10:30:00", 400)]);
     world.apply(Fact::Resolved(answer));
@@ -144,7 +144,10 @@ fn contested_readings_of_a_meter_are_handed_out_one_by_one() {
     assert_eq!((tcp(&world).stored, tcp(&world).contested), (1, 1));
     let first = &world.waiting[0];
     assert_eq!((first.position, first.index), (frame, 0));
-    assert_eq!((first.month_first, first.month_end), (at("2026-06-01T00:00:00"), at("2026-07-01T00:00:00")));
+    assert_eq!(
+        (first.demand_after, first.demand_upto),
+        (at("2026-06-01T00:00:00"), at("2026-07-01T00:00:00"))
+    );
 
     // An answer to the one that was not handed out yet has no effect.
     let early = Resolution { contested: frame, index: 1, verdict: Verdict::Repeated };

@@ -155,7 +155,9 @@ fn play(world: &mut World, step: &Step) {
             world.apply(Fact::TariffVersion(version));
         }
         Step::Terms { account, months } => {
-            let from = CivilMonth(world.fold.next_close().month().0 + months).first_day().to_string();
+            let first = CivilMonth(world.fold.next_close().month().0 + months).first_day();
+            // Those of this month begin inside of it, those of months ahead with it or inside of it.
+            let from = first.plus(if account % 2 == 0 { 0 } else { 9 }).to_string();
             let mut terms = world.account_terms(account, "other", &from, 0);
             terms.sanctioned_w = 2000;
             world.apply(Fact::AccountTerms(terms));
@@ -350,9 +352,9 @@ fn a_checkpoint_that_is_none_is_refused_by_name() {
         assert!(matches!(load(&without), FoldError::MissingSection(missing) if missing == name));
 
         let mut newer = good.clone();
-        newer[index].version = 2;
+        newer[index].version = 3;
         assert!(
-            matches!(load(&newer), FoldError::UnknownLayout { section, version: 2, .. } if section == name)
+            matches!(load(&newer), FoldError::UnknownLayout { section, version: 3, .. } if section == name)
         );
 
         let mut cut = good.clone();

@@ -1,6 +1,6 @@
 //! What the fold shows of its state: plain values for SQL, the app and the operators, taken at one position.
 
-use crate::{AccountId, CivilDay, Digest, Instant, MeterId, Paise, Position, ReadingKind};
+use crate::{AccountId, CivilDay, ConnectionType, Digest, Instant, MeterId, Paise, Position, ReadingKind};
 
 /// An account's money and energy at one position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,19 @@ pub struct Tally {
     pub refused: u64,
     /// Waiting for the answer to a contested reading.
     pub contested: u64,
+}
+
+/// What an account is charged by from a day on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TermsView {
+    /// First day.
+    pub from: CivilDay,
+    /// How it pays.
+    pub connection: ConnectionType,
+    /// Name of the tariff.
+    pub tariff: String,
+    /// Sanctioned load, W.
+    pub sanctioned_w: u32,
 }
 
 /// Slots of a meter for which no reading has arrived.

@@ -3,7 +3,7 @@
 --
 -- account_id           | -         | the account
 -- account_number       | -         | number on the consumer's bill
--- category             | -         | category, which is the name of its tariff at the registry
+-- category             | -         | category, which is the name of the tariff it is charged under
 -- balance_rupees       | rupees    | booked less accrued: what is left
 -- booked_rupees        | rupees    | openings, recharges, closed days and corrections
 -- accrued_rupees       | rupees    | charge to date of the days that are not closed
@@ -17,7 +17,7 @@
 SELECT
     s.account_id,
     a.account_number,
-    a.category,
+    s.tariff AS category,
     rupees(s.balance_paise) AS balance_rupees,
     rupees(s.booked_paise) AS booked_rupees,
     rupees(s.accrued_paise) AS accrued_rupees,

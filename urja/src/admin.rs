@@ -9,13 +9,13 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
-use model::{AccountNumber, Instant, Paise};
+use model::{AccountId, AccountNumber, CivilDay, Instant, Paise};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{ImportError, Node};
+use crate::node::{ImportError, Node, TermsChange};
 use crate::owner::SOCKET;
 use crate::problem::Problem;
 use crate::session::{ReadRequest, RelayRequest};
@@ -29,6 +29,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/meters", post(import_meters))
         .route("/admin/meters/keys", post(rekey_meters))
         .route("/admin/accounts", post(import_accounts))
+        .route("/admin/accounts/terms", post(change_account))
         .route("/admin/tariffs", post(apply_tariff).get(list_tariffs))
         .route("/admin/recharges", post(recharge))
         .route("/admin/clock", post(drive_clock))
@@ -133,15 +134,43 @@ async fn list_tariffs(State(node): State<Node>) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RechargeRequest {
+struct ChangeRequest {
     account: String,
-    amount_paise: i64,
-    payment_id: String,
+    from: String,
+    category: Option<String>,
+    sanctioned_w: Option<u32>,
 }
 
-async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>) -> Answer {
-    let number: AccountNumber = request
-        .account
+async fn change_account(State(node): State<Node>, Json(request): Json<ChangeRequest>) -> Answer {
+    let from: CivilDay = request
+        .from
+        .parse()
+        .map_err(|error: model::time::TimeError| Problem::refused("not a day", error.to_string()))?;
+    let (number, account) = registered(&node, &request.account).await?;
+    if let Some(name) = &request.category {
+        let tariffs = node.pipeline.look(|fold| fold.tariffs()).await.map_err(Problem::internal)?;
+        if !tariffs.iter().any(|tariff| tariff.name == *name) {
+            let detail = format!("no tariff is named {name:?}; `urja tariff list` has those in force");
+            return Err(Problem::refused("no such tariff", detail));
+        }
+    }
+    let change = TermsChange { tariff: request.category, sanctioned_w: request.sanctioned_w };
+    let changed = node.change_account(account, from, change).await;
+    let (terms, outcome) = changed.map_err(|error| Problem::internal(format!("{error:#}")))?;
+    if !outcome.is_success() {
+        return Err(Problem::conflict("the terms were refused", outcome.to_string()));
+    }
+    Ok(Json(json!({
+        "account": number.to_string(),
+        "from": terms.from.to_string(),
+        "category": terms.tariff,
+        "sanctioned_w": terms.sanctioned_w,
+    })))
+}
+
+/// The account of that number.
+async fn registered(node: &Node, number: &str) -> Result<(AccountNumber, AccountId), Problem> {
+    let number: AccountNumber = number
         .parse()
         .map_err(|error: model::ids::IdError| Problem::refused("no such account", error.to_string()))?;
     let found = node.registry.account_by_number(&number).await.map_err(Problem::internal)?;
@@ -151,6 +180,19 @@ async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>
             format!("{number} is not registered; import it with `urja account import`"),
         )
     })?;
+    Ok((number, account))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RechargeRequest {
+    account: String,
+    amount_paise: i64,
+    payment_id: String,
+}
+
+async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>) -> Answer {
+    let (_, account) = registered(&node, &request.account).await?;
     let applied = node
         .recharge(account, Paise(request.amount_paise), request.payment_id)
         .await

@@ -36,6 +36,9 @@ pub enum Command {
     /// Run one SQL query, for example `urja sql "SELECT * FROM daily_usage LIMIT 10"`
     #[cfg(feature = "query")]
     Sql(Sql),
+    /// Show what a day cost an account, and the readings and frames that it goes back to
+    #[cfg(feature = "query")]
+    Explain(Explain),
     /// Show what a DLMS frame says, with its authentication result
     Decode(Decode),
     /// Meters of the registry
@@ -288,6 +291,38 @@ pub enum Account {
         /// The file; `-` is standard input
         file: PathBuf,
     },
+    /// Change tariff or sanctioned load from a day on
+    ///
+    /// A change begins with a month that is not closed, or inside of a month on a day to come; what was said for the same
+    /// day before is replaced.
+    Change(ChangeAccount),
+}
+
+/// `urja explain`
+#[cfg(feature = "query")]
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Account number, for example PUVVNL1234567890
+    pub account: String,
+    /// Civil day that is charged, for example 2026-07-15
+    pub day: String,
+}
+
+/// `urja account change`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["category", "load_kw"]).required(true).multiple(true)))]
+pub struct ChangeAccount {
+    /// Account number, for example PUVVNL1234567890
+    pub account: String,
+    /// First day that is charged by it, for example 2026-07-15
+    #[arg(long, value_name = "DAY")]
+    pub from: String,
+    /// Name of the tariff
+    #[arg(long, value_name = "TARIFF")]
+    pub category: Option<String>,
+    /// Sanctioned load, kW
+    #[arg(long, value_name = "KW")]
+    pub load_kw: Option<String>,
 }
 
 /// `urja tariff`

@@ -3,6 +3,8 @@
 mod decode;
 #[cfg(feature = "query")]
 mod demo;
+#[cfg(feature = "query")]
+mod explain;
 mod fleet;
 mod inspect;
 mod rebuild;
@@ -50,10 +52,15 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fleet(args) => fleet::run(&config, args, cli.json).await,
         #[cfg(feature = "query")]
         Command::Sql(args) => sql::run(&config, args, cli.json).await,
+        #[cfg(feature = "query")]
+        Command::Explain(args) => explain::run(&config, args, cli.json).await,
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
         Command::Meter(cli::Meter::Rekey { file }) => registry::rekey_meters(&config, file, cli.json).await,
         Command::Account(cli::Account::Import { file }) => {
             registry::import_accounts(&config, file, cli.json).await
+        }
+        Command::Account(cli::Account::Change(args)) => {
+            registry::change_account(&config, args, cli.json).await
         }
         Command::Tariff(args) => tariff::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ingest::{EvidenceOptions, Pipeline, PipelineOptions, Sessions};
-use model::{Calendar, CivilDay, Digest, Fact, Instant, Paise, TariffVersion};
+use ledger::Outcome;
+use model::view::TermsView;
+use model::{
+    AccountId, AccountTerms, Calendar, CivilDay, Digest, Fact, Instant, OutboxId, Paise, TariffVersion,
+};
 use profiles::Profile;
 use registry::{Kek, Known, Registry};
 use state::DirLock;
@@ -144,6 +148,53 @@ impl Node {
         Ok(imported)
     }
 
+    /// Changes tariff or sanctioned load of a registered account from a day on; what is not said stays as it is on that day.
+    /// The fact is durable and folded when this returns. An outcome other than applied changed nothing.
+    ///
+    /// # Errors
+    /// When the ledger does not know the account, the registry or the journal fails.
+    pub async fn change_account(
+        &self,
+        account: AccountId,
+        from: CivilDay,
+        change: TermsChange,
+    ) -> Result<(TermsView, Outcome)> {
+        let _turn = self.turn.lock().await;
+        self.pipeline.drain_outbox().await?;
+        let received_at = self.pipeline.clock().now();
+        let look = move |fold: &ledger::Fold| {
+            let known = fold.terms_on(account, from)?;
+            let terms = AccountTerms {
+                outbox: OutboxId(0),
+                account,
+                connection: known.connection,
+                tariff: change.tariff.unwrap_or(known.tariff),
+                sanctioned_w: change.sanctioned_w.unwrap_or(known.sanctioned_w),
+                from,
+                opening_register_wh: 0,
+                opening_balance: Paise::ZERO,
+            };
+            let outcome = fold.would_take(&terms, received_at);
+            Some((terms, outcome))
+        };
+        let (terms, would) =
+            self.pipeline.look(look).await?.context("the ledger does not know the account")?;
+        let view = TermsView {
+            from,
+            connection: terms.connection,
+            tariff: terms.tariff.clone(),
+            sanctioned_w: terms.sanctioned_w,
+        };
+        if !would.is_success() {
+            return Ok((view, would));
+        }
+        let terms = self.registry.add_terms(terms).await?;
+        let outbox = terms.outbox;
+        let applied = self.pipeline.append(Fact::AccountTerms(terms)).await?;
+        self.registry.outbox_drained(outbox).await?;
+        Ok((view, applied.outcome))
+    }
+
     /// The ledger has its own bounds on terms; what it did not take must not look registered.
     async fn all_accounts_are_in_force(&self) -> Result<(), ImportError> {
         let registered = self.registry.account_count().await.map_err(registry::ImportError::Registry)?;
@@ -170,7 +221,7 @@ impl Node {
     /// When the journal fails; that the payment is there already is an outcome.
     pub async fn recharge(
         &self,
-        account: model::AccountId,
+        account: AccountId,
         amount: Paise,
         payment_id: String,
     ) -> Result<ingest::Applied> {
@@ -200,6 +251,15 @@ impl Node {
         self.pipeline.shutdown().await?;
         Ok(())
     }
+}
+
+/// What is to change of an account's terms; the rest stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct TermsChange {
+    /// Name of the tariff.
+    pub tariff: Option<String>,
+    /// Sanctioned load, W.
+    pub sanctioned_w: Option<u32>,
 }
 
 /// Why an import changed nothing, or could not be completed.

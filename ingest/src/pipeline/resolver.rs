@@ -99,14 +99,14 @@ impl Resolver {
     }
 
     fn verdict(&self, contested: &Contested, period_s: u32) -> Result<Verdict, BoxError> {
-        let Contested { meter, rank, reading, month_first, month_end, .. } = contested;
+        let Contested { meter, rank, reading, demand_after, demand_upto, .. } = contested;
         let lake = &self.core.lake;
         let versions = lake.versions(*meter, reading.kind, reading.end)?;
         let verdict = resolve::verdict(&versions, *rank, reading);
         match verdict {
             Verdict::Revised { before, after, .. } if reading.kind == ReadingKind::Interval => {
                 let demand_without_w =
-                    lake.demand_w(*meter, *month_first, *month_end, period_s, reading.end)?;
+                    lake.demand_w(*meter, *demand_after, *demand_upto, period_s, reading.end)?;
                 Ok(Verdict::Revised { before, after, demand_without_w })
             }
             other => Ok(other),

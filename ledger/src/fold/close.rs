@@ -1,17 +1,17 @@
 //! Closing days: the only thing that books usage.
 
 use model::row::PostingKind;
-use model::{AccountId, Calendar, CivilDay, CivilMonth, DayClosed, Digest, ReadingKind, Record};
+use model::{AccountId, Calendar, CivilDay, DayClosed, Digest, ReadingKind, Record};
 
 use super::{Effects, Fold, postings};
-use crate::account::{Account, Books as Figures, Closed, days_between};
+use crate::account::{Account, Books as Figures, Month};
 use crate::contested::OpenTable;
 use crate::meter::Meter;
 use crate::outcome::DayRefusal;
 use crate::posting::{Postings, Subject};
-use crate::rating::{Charge, charge_to_date};
+use crate::rating::Charge;
 use crate::slot::Grid;
-use crate::tariffs::{Tariffs, VersionId};
+use crate::tariffs::Tariffs;
 use crate::{Limits, Outcome};
 
 /// What closing a slice came to.
@@ -116,32 +116,34 @@ impl Books<'_> {
         self.correct_closed_months(account);
         while account.open_month() < day.month() {
             let last = account.open_month().last_day();
-            let version = self.book(account, PostingKind::Correction, last);
-            account.roll_over(version, self.limits);
+            let is_rated = self.book(account, PostingKind::Correction, last);
+            account.roll_over(is_rated, self.limits);
         }
-        let version = self.book(account, PostingKind::Usage, day);
-        *(if version.is_some() { &mut self.count.charged } else { &mut self.count.unrated }) += 1;
+        let is_rated = self.book(account, PostingKind::Usage, day);
+        *(if is_rated { &mut self.count.charged } else { &mut self.count.unrated }) += 1;
         if day == day.month().last_day() {
-            account.roll_over(version, self.limits);
+            account.roll_over(is_rated, self.limits);
         }
         let waiting = account.meter().and_then(|meter| self.open.earliest_day(meter, self.calendar));
         let still_changes = waiting.map_or(self.still_changes, |day| day.min(self.still_changes));
         let frozen = still_changes.month().min(account.open_month()).first_day().previous();
         account.energy.freeze(frozen);
-        account.energy.forget_hidden(account.booked_until.next());
+        account.forget_hidden_energy();
     }
 
-    /// Charges the open month up to the end of a day, less what it was charged before.
-    fn book(&mut self, account: &mut Account, kind: PostingKind, day: CivilDay) -> Option<VersionId> {
+    /// Charges the open month up to the end of a day, less what it was charged before. False where a tariff of it is not
+    /// in force.
+    fn book(&mut self, account: &mut Account, kind: PostingKind, day: CivilDay) -> bool {
         let month = day.month();
+        let charged = account.charge_of(self.tariffs, month, day);
         account.booked_until = day;
-        let Some((id, version)) = self.tariffs.in_force(account.tariff, month) else {
-            account.set_books(Figures { last_day: None, ..account.books() });
-            return None;
+        account.begin_terms();
+        let before = account.books();
+        let Some((tariff, charge)) = charged else {
+            account.set_books(Figures { last_day: None, ..before });
+            return false;
         };
         let energy_wh = account.energy_of(month, day);
-        let charge = charge_of_open(account, version, month, day, energy_wh);
-        let before = account.books();
         let difference = Difference {
             charge: charge.since(&before.charge),
             energy_wh: energy_wh.saturating_sub(before.charged_wh),
@@ -150,11 +152,11 @@ impl Books<'_> {
         let last_day = if kind == PostingKind::Usage { this_day } else { before.last_day };
         account.set_books(Figures { charge, charged_wh: energy_wh, last_day });
         if kind == PostingKind::Usage {
-            self.post(account, kind, day, &difference, version.fact.digest);
+            self.post(account, kind, day, &difference, tariff);
         } else {
-            self.post_correction(account, day, &difference, version.fact.digest);
+            self.post_correction(account, day, &difference, tariff);
         }
-        Some(id)
+        true
     }
 
     /// Charges the closed months again for which data came late. Data of one month may move the bound it shares with
@@ -165,33 +167,28 @@ impl Books<'_> {
         }
         let mut months = std::mem::take(&mut account.months);
         for month in months.iter_mut() {
-            let (demand_w, name) = (month.demand_w, month.month);
-            if let Some(closed) = month.closed.as_mut() {
-                self.correct(account, name, demand_w, closed);
-            }
+            self.correct(account, month);
         }
         account.months = months;
     }
 
-    fn correct(&mut self, account: &mut Account, month: CivilMonth, demand_w: i64, closed: &mut Closed) {
+    fn correct(&mut self, account: &mut Account, month: &mut Month) {
+        let charged = account.charge_again(self.tariffs, month);
+        let last_day = month.month.last_day();
+        let Some(closed) = month.closed.as_mut() else { return };
         let affected = closed.affected.take().unwrap_or(closed.first_day);
-        let Some(version) = closed.version.and_then(|id| self.tariffs.version(id)) else { return };
         let start = closed.first_day.previous();
-        if start < account.energy.base_day {
-            return;
-        }
+        let Some((tariff, charge)) = charged.filter(|_| start >= account.energy.base_day) else { return };
         closed.start_wh = account.energy.at_end_of(start);
-        closed.end_wh = account.energy.at_end_of(month.last_day());
+        closed.end_wh = account.energy.at_end_of(last_day);
         let energy_wh = closed.end_wh.saturating_sub(closed.start_wh);
-        let days = days_between(closed.first_day, month.last_day());
-        let charge = charge_to_date(&version.tariff, month, days, energy_wh, demand_w, closed.sanctioned_w);
         let difference = Difference {
             charge: charge.since(&closed.charge),
             energy_wh: energy_wh.saturating_sub(closed.charged_wh),
         };
         closed.charge = charge;
         closed.charged_wh = energy_wh;
-        self.post_correction(account, affected, &difference, version.fact.digest);
+        self.post_correction(account, affected, &difference, tariff);
     }
 
     fn post_correction(
@@ -224,15 +221,4 @@ impl Books<'_> {
 struct Difference {
     charge: Charge,
     energy_wh: i64,
-}
-
-fn charge_of_open(
-    account: &Account,
-    version: &crate::tariffs::Version,
-    month: CivilMonth,
-    day: CivilDay,
-    energy_wh: i64,
-) -> Charge {
-    let days = days_between(account.first_day_of(month), day);
-    charge_to_date(&version.tariff, month, days, energy_wh, account.open_demand_w(), account.sanctioned_w)
 }

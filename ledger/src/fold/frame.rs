@@ -15,7 +15,7 @@ use crate::meter::Meter;
 use crate::slot::{Grid, SlotVerdict};
 
 /// How far a reading may lie ahead of its receipt before it is no data but a wrong clock, seconds.
-const FUTURE_AFTER_S: i64 = 15 * 60;
+pub(super) const FUTURE_AFTER_S: i64 = 15 * 60;
 
 /// How far a stamp may be off its grid, or ahead of its receipt, before the clock is said to run wrong, seconds.
 const DRIFT_AFTER_S: u32 = 60;
@@ -143,8 +143,9 @@ impl Fold {
 
     /// Hands the reading a meter waits for to the resolver.
     pub(super) fn hand_out(&self, meter: MeterId, out: &mut Effects) {
-        let from = self.paying_account(meter).map(|account| account.from);
-        out.contested.extend(self.open.first(meter).map(|open| open.hand_out(meter, from, &self.calendar)));
+        let account = self.paying_account(meter);
+        let open = self.open.first(meter);
+        out.contested.extend(open.map(|open| open.hand_out(meter, account, &self.calendar)));
     }
 
     /// Rows for the flags that differ from the last fresh word. True when the state changed.
@@ -308,9 +309,9 @@ impl Household<'_> {
         let rank = rank_of(frame, &reading);
         let is_first = self.open.push(self.id, Open { position, index, rank, reading, since_w: 0 });
         if is_first {
-            let from = self.account.as_ref().map(|account| account.from);
+            let account = self.account.as_deref();
             let open = self.open.first(self.id);
-            out.contested.extend(open.map(|open| open.hand_out(self.id, from, self.calendar)));
+            out.contested.extend(open.map(|open| open.hand_out(self.id, account, self.calendar)));
         }
     }
 }

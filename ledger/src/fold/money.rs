@@ -8,8 +8,8 @@ use crate::account::{Account, demand_w};
 use crate::outcome::MAX_REGISTER_WH;
 
 impl Household<'_> {
-    /// Moves energy and demand from the values that were in force to those that are. `without_w` is the month's highest
-    /// demand without the reading's interval, where a value is replaced. True when a register went back and moved
+    /// Moves energy and demand from the values that were in force to those that are. `without_w` is the highest
+    /// demand of its terms and month without the reading's interval, where a value is replaced. True when a register went back and moved
     /// nothing.
     pub(super) fn count(
         &mut self,
@@ -39,14 +39,13 @@ impl Household<'_> {
             return;
         }
         let &Reading { kind, ref values, .. } = placed.reading;
-        let is_charged = self.account.as_ref().is_some_and(|account| account.is_charged(placed.day));
+        let account = self.account.as_ref().filter(|account| account.is_charged(placed.day));
         let is_kept_out = placed.quality.has(Quality::TOO_LATE) || placed.quality.has(Quality::FUTURE);
-        if kind != ReadingKind::Interval || !is_charged || is_kept_out {
-            return;
-        }
+        let Some(account) = account.filter(|_| kind == ReadingKind::Interval && !is_kept_out) else { return };
+        let days = account.days_of_terms(placed.day);
         if let Some(wh) = values.get(Channel::ImportWh) {
             let demand_w = demand_w(wh, self.meter.period_s());
-            self.open.note_demand(self.id, placed.day.month(), demand_w, self.calendar);
+            self.open.note_demand(self.id, days, demand_w, self.calendar);
         }
     }
 
@@ -81,7 +80,7 @@ impl Household<'_> {
             return true;
         };
         if changed {
-            account.energy.forget_hidden(account.booked_until.next());
+            account.forget_hidden_energy();
             account.touch(placed.day);
         }
         false

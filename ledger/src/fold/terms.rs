@@ -1,8 +1,11 @@
 //! Control facts: terms of meters and accounts, tariff versions.
 
 use model::row::{Head, PostingKind};
-use model::{AccountId, AccountTerms, CivilDay, MeterTerms, OutboxId, Paise, Record, TariffVersion};
+use model::{
+    AccountId, AccountTerms, CivilDay, Fact, Instant, MeterTerms, OutboxId, Paise, Record, TariffVersion,
+};
 
+use super::frame::FUTURE_AFTER_S;
 use super::{Effects, Fold, postings};
 use crate::Outcome;
 use crate::account::{Account, PendingTerms};
@@ -39,7 +42,16 @@ impl Fold {
             return exists;
         }
         let known = self.accounts.get(terms.account.0).is_some();
-        answer(if known { self.change_account(terms) } else { self.open_account(record, terms, out) })
+        answer(if known { self.change_account(record, terms) } else { self.open_account(record, terms, out) })
+    }
+
+    /// What would come of terms if they were received now; nothing comes of this.
+    #[must_use]
+    pub fn would_take(&self, terms: &AccountTerms, received_at: Instant) -> Outcome {
+        let terms = AccountTerms { outbox: OutboxId(self.last_outbox.0 + 1), ..terms.clone() };
+        let record =
+            Record { position: self.position.next(), received_at, fact: Fact::AccountTerms(terms.clone()) };
+        self.clone().account_terms(&record, &terms, &mut Effects::default())
     }
 
     pub(super) fn tariff_version(&mut self, version: &TariffVersion) -> Outcome {
@@ -148,26 +160,37 @@ impl Fold {
         }
     }
 
-    /// Later terms of a known account: load and tariff, from a first of month that is not closed.
-    fn change_account(&mut self, terms: &AccountTerms) -> Result<(), TermsRefusal> {
+    /// Later terms of a known account: load and tariff, from a first of month that is not closed or from a later day than
+    /// the present one. The highest demand of days that have passed is not known by days, so that a month cannot be cut
+    /// where data has come.
+    fn change_account(&mut self, record: &Record, terms: &AccountTerms) -> Result<(), TermsRefusal> {
         let tariff = self.check_terms(terms)?;
         let limits = self.limits;
+        let today = self.calendar.day_of(record.received_at);
+        // Data may be as far ahead and still count.
+        let known = self.calendar.day_of(record.received_at.plus_seconds(FUTURE_AFTER_S));
         let Some(account) = self.accounts.get_mut(terms.account.0) else { return Ok(()) };
-        let earliest = account.open_month().first_day();
+        let open = account.open_month();
+        let earliest = if account.has_ended_terms() { open.next() } else { open }.first_day();
         if terms.connection != account.connection {
             return Err(TermsRefusal::ConnectionChanged);
         }
         if terms.opening_balance != Paise::ZERO {
             return Err(TermsRefusal::OpeningTwice);
         }
-        if terms.from.day_of_month() != 1 {
-            return Err(TermsRefusal::NotFirstOfMonth);
+        let last = today.plus(MAX_DAYS_AHEAD);
+        if terms.from > last {
+            return Err(TermsRefusal::From { first: earliest, last });
         }
-        if terms.from < earliest {
+        let unknown = known.max(account.booked_until.next()).next();
+        if terms.from.day_of_month() != 1 && terms.from < unknown {
+            return Err(TermsRefusal::InsideOfMonth(unknown));
+        }
+        if terms.from.day_of_month() == 1 && terms.from < earliest {
             return Err(TermsRefusal::Closed(earliest));
         }
-        let later = PendingTerms { from: terms.from, sanctioned_w: terms.sanctioned_w, tariff };
-        if later.from == earliest {
+        let later = PendingTerms { from: terms.from, sanctioned_w: terms.sanctioned_w, tariff, demand_w: 0 };
+        if later.from == open.first_day() {
             account.sanctioned_w = later.sanctioned_w;
             account.tariff = later.tariff;
             return Ok(());
@@ -190,7 +213,7 @@ impl Fold {
         }
         let limits = self.limits;
         let name = self.tariffs.name_id(&terms.tariff, &limits).ok_or(TermsRefusal::TariffNames)?;
-        if let Some((_, version)) = self.tariffs.in_force(name, terms.from.month()) {
+        if let Some(version) = self.tariffs.in_force(name, terms.from.month()) {
             let load_w = terms.sanctioned_w;
             if let Some(most) = version.tariff.max_load_w.filter(|most| load_w > *most) {
                 return Err(TermsRefusal::LoadAboveTariff(most));

@@ -1,6 +1,6 @@
 //! What the fold shows of itself, at its position.
 
-use model::view::{AccountView, DayEnergy, Gap, MeterView, Standing, Tally};
+use model::view::{AccountView, DayEnergy, Gap, MeterView, Standing, Tally, TermsView};
 use model::{AccountId, CivilDay, CivilMonth, Instant, MeterId, OutboxId, Paise, ReadingKind, TariffVersion};
 
 use super::Fold;
@@ -24,6 +24,25 @@ impl Fold {
     /// All accounts, by id.
     pub fn accounts(&self) -> impl Iterator<Item = AccountView> + '_ {
         self.accounts.iter().map(|(_, account)| self.account_view(account))
+    }
+
+    /// Terms of an account that begin later, by their days.
+    #[must_use]
+    pub fn later_terms(&self, account: AccountId) -> Vec<TermsView> {
+        let Some(account) = self.accounts.get(account.0) else { return Vec::new() };
+        account.pending.iter().map(|later| self.terms_view(account, later.from)).collect()
+    }
+
+    /// Terms of an account on a day that is not closed, from that day on.
+    #[must_use]
+    pub fn terms_on(&self, account: AccountId, day: CivilDay) -> Option<TermsView> {
+        self.accounts.get(account.0).map(|account| self.terms_view(account, day))
+    }
+
+    fn terms_view(&self, account: &Account, from: CivilDay) -> TermsView {
+        let (sanctioned_w, tariff) = account.terms_on(from);
+        let tariff = self.tariffs.name(tariff).to_owned();
+        TermsView { from, connection: account.connection, tariff, sanctioned_w }
     }
 
     /// A meter as the fold knows it.
@@ -146,7 +165,7 @@ impl Fold {
     fn account_view(&self, account: &Account) -> AccountView {
         let as_of = self.today().max(account.booked_until);
         let month = as_of.month();
-        let (sanctioned_w, tariff) = account.terms_of(month);
+        let (sanctioned_w, tariff) = account.terms_on(as_of);
         let payment = account.last_payment().and_then(|number| self.payments.get(number));
         let has_begun = as_of >= account.from;
         AccountView {
@@ -179,8 +198,8 @@ impl Fold {
     /// Charge of an open month to the end of a day.
     fn charge_upto(&self, account: &Account, day: CivilDay) -> Paise {
         let month = day.month();
-        let version = self.tariffs.in_force(account.terms_of(month).1, month);
-        version.map_or(Paise::ZERO, |(_, version)| account.charge_of(&version.tariff, month, day).total())
+        let charged = account.charge_of(&self.tariffs, month, day);
+        charged.map_or(Paise::ZERO, |(_, charge)| charge.total())
     }
 
     fn recent(&self, account: &Account, as_of: CivilDay) -> Vec<DayEnergy> {

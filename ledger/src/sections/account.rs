@@ -1,4 +1,4 @@
-//! Sections `account`, `day_energy`, `closed_month` and `terms`.
+//! Sections `account`, `day_energy`, `closed_month`, `ended_terms` and `terms`.
 
 use model::{
     AccountId, AccountTerms, CivilDay, CivilMonth, ConnectionType, MeterId, OutboxId, Paise, Section,
@@ -6,10 +6,10 @@ use model::{
 
 use super::bytes::{Reader, Writer};
 use super::{Known, section};
-use crate::account::{Account, Books, Closed, Month, PendingTerms};
+use crate::account::{Account, Books, Closed, EndedTerms, Month, PendingTerms};
 use crate::energy::{Energy, Figure, Point};
 use crate::rating::Charge;
-use crate::tariffs::{NameId, VersionId};
+use crate::tariffs::NameId;
 use crate::thin::Thin;
 use crate::{Fold, FoldError};
 
@@ -20,7 +20,9 @@ pub(super) const DAY_ENERGY_SIZE: u32 = 24;
 pub(super) const CLOSED_MONTH: &str = "closed_month";
 pub(super) const CLOSED_MONTH_SIZE: u32 = 120;
 pub(super) const TERMS: &str = "terms";
-pub(super) const TERMS_SIZE: u32 = 16;
+pub(super) const TERMS_SIZE: u32 = 24;
+pub(super) const ENDED_TERMS: &str = "ended_terms";
+pub(super) const ENDED_TERMS_SIZE: u32 = 24;
 
 const BASE_IS_REGISTER: u8 = 1;
 const LATE: u8 = 1 << 1;
@@ -30,21 +32,25 @@ const CLOSED: u8 = 1;
 const RATED: u8 = 1 << 1;
 const AFFECTED: u8 = 1 << 2;
 
-pub(super) fn write(fold: &Fold) -> [Section; 4] {
+pub(super) fn write(fold: &Fold) -> [Section; 5] {
     let mut accounts = Writer::default();
     let mut days = Writer::default();
     let mut months = Writer::default();
+    let mut ended = Writer::default();
     let mut terms = Writer::default();
     for (id, account) in fold.accounts.iter() {
         write_account(&mut accounts, account);
         account.energy.points.iter().for_each(|point| write_point(&mut days, id, *point));
         account.months.iter().for_each(|month| write_month(&mut months, id, month));
+        let of_months = account.months.iter().flat_map(|month| month.ended.iter());
+        of_months.for_each(|terms| write_ended(&mut ended, id, *terms));
         account.pending.iter().for_each(|pending| write_terms(&mut terms, id, *pending));
     }
     [
         section(ACCOUNT, ACCOUNT_SIZE, accounts),
         section(DAY_ENERGY, DAY_ENERGY_SIZE, days),
         section(CLOSED_MONTH, CLOSED_MONTH_SIZE, months),
+        section(ENDED_TERMS, ENDED_TERMS_SIZE, ended),
         section(TERMS, TERMS_SIZE, terms),
     ]
 }
@@ -57,6 +63,7 @@ pub(super) fn read(fold: &mut Fold, known: &Known<'_>) -> Result<(), FoldError> 
     }
     read_each(fold, known, DAY_ENERGY, read_point, |account, point| account.energy.points.push(point))?;
     read_each(fold, known, CLOSED_MONTH, read_month, |account, month| account.months.push(month))?;
+    read_ended(fold, known)?;
     read_each(fold, known, TERMS, read_terms, |account, terms| account.pending.push(terms))
 }
 
@@ -192,11 +199,11 @@ fn write_month(w: &mut Writer, account: u32, month: &Month) {
         w.zeros(CLOSED_MONTH_SIZE as usize - 16);
         return;
     };
-    let rated = if closed.version.is_some() { RATED } else { 0 };
+    let rated = if closed.is_rated { RATED } else { 0 };
     let affected = if closed.affected.is_some() { AFFECTED } else { 0 };
     w.u8(CLOSED | rated | affected);
     w.zeros(1);
-    w.u16(closed.version.map_or(0, |version| version.0));
+    w.u16(closed.tariff.0);
     w.u32(closed.sanctioned_w);
     write_charge(w, &closed.charge);
     w.i64(closed.charged_wh);
@@ -211,7 +218,7 @@ fn read_month(r: &mut Reader<'_>) -> Result<Month, FoldError> {
     let demand_w = r.i64("demand")?;
     let flags = r.u8("flags")?;
     r.raw(1, "padding")?;
-    let version = VersionId(r.u16("tariff version")?);
+    let tariff = NameId(r.u16("tariff")?);
     let sanctioned_w = r.u32("sanctioned load")?;
     let charge = read_charge(r)?;
     let charged_wh = r.i64("charged energy")?;
@@ -224,12 +231,41 @@ fn read_month(r: &mut Reader<'_>) -> Result<Month, FoldError> {
         charged_wh,
         start_wh,
         end_wh,
-        version: (flags & RATED != 0).then_some(version),
+        is_rated: flags & RATED != 0,
+        tariff,
         sanctioned_w,
         first_day,
         affected: (flags & AFFECTED != 0).then_some(affected),
     };
-    Ok(Month { month, demand_w, closed: (flags & CLOSED != 0).then_some(closed) })
+    let closed = (flags & CLOSED != 0).then_some(closed);
+    Ok(Month { month, demand_w, closed, ended: Thin::default() })
+}
+
+fn write_ended(w: &mut Writer, account: u32, terms: EndedTerms) {
+    w.u32(account);
+    w.i32(terms.until.0);
+    w.u32(terms.sanctioned_w);
+    w.u16(terms.tariff.0);
+    w.zeros(2);
+    w.i64(terms.demand_w);
+}
+
+/// Puts terms into their months, which were read before.
+fn read_ended(fold: &mut Fold, known: &Known<'_>) -> Result<(), FoldError> {
+    let mut r = known.reader(ENDED_TERMS)?;
+    while !r.is_empty() {
+        let account = r.u32("account")?;
+        let until = CivilDay(r.i32("until")?);
+        let sanctioned_w = r.u32("sanctioned load")?;
+        let tariff = NameId(r.u16("tariff")?);
+        r.raw(2, "padding")?;
+        let demand_w = r.i64("demand")?;
+        let account = fold.accounts.get_mut(account).ok_or_else(|| r.malformed("account"))?;
+        let mut months = account.months.iter_mut();
+        let month = months.find(|known| known.month == until.month()).ok_or_else(|| r.malformed("until"))?;
+        month.ended.push(EndedTerms { until, sanctioned_w, tariff, demand_w });
+    }
+    Ok(())
 }
 
 fn write_terms(w: &mut Writer, account: u32, terms: PendingTerms) {
@@ -238,6 +274,7 @@ fn write_terms(w: &mut Writer, account: u32, terms: PendingTerms) {
     w.u32(terms.sanctioned_w);
     w.u16(terms.tariff.0);
     w.zeros(2);
+    w.i64(terms.demand_w);
 }
 
 fn read_terms(r: &mut Reader<'_>) -> Result<PendingTerms, FoldError> {
@@ -245,5 +282,6 @@ fn read_terms(r: &mut Reader<'_>) -> Result<PendingTerms, FoldError> {
     let sanctioned_w = r.u32("sanctioned load")?;
     let tariff = NameId(r.u16("tariff")?);
     r.raw(2, "padding")?;
-    Ok(PendingTerms { from, sanctioned_w, tariff })
+    let demand_w = r.i64("demand")?;
+    Ok(PendingTerms { from, sanctioned_w, tariff, demand_w })
 }

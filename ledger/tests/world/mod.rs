@@ -164,7 +164,7 @@ impl World {
     }
 
     pub(crate) fn look_up(&self, contested: &Contested) -> Resolution {
-        let Contested { position, index, meter, rank, ref reading, month_first, month_end } = *contested;
+        let Contested { position, index, meter, rank, ref reading, demand_after, demand_upto } = *contested;
         let versions = self.keys.get(&(meter, reading.kind, reading.end)).cloned().unwrap_or_default();
         let verdict = if versions.is_empty() {
             Verdict::Absent
@@ -173,7 +173,7 @@ impl World {
         } else {
             let before = in_force(&versions);
             let after = in_force(&[versions, vec![(rank, reading.values.clone())]].concat());
-            let demand = self.demand_w(meter, month_first, month_end, reading.end);
+            let demand = self.demand_w(meter, demand_after, demand_upto, reading.end);
             Verdict::Revised { before, after, demand_without_w: demand }
         };
         Resolution { contested: position, index, verdict }

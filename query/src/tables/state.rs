@@ -201,7 +201,7 @@ fn account_columns() -> Vec<Column> {
     vec![
         account_id(),
         always("account_number", DataType::Utf8, "number on the consumer's bill"),
-        always("category", DataType::Utf8, "category, which is the name of its tariff at the registry"),
+        always("category", DataType::Utf8, "category it was registered with, which is the name of a tariff"),
         maybe("tariff", DataType::Utf8, "name of the tariff it is charged under"),
         with_unit("W", maybe("sanctioned_w", DataType::Int64, "sanctioned load")),
     ]

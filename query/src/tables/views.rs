@@ -12,13 +12,16 @@ use crate::QueryError;
 use crate::gate::{self, Mentions};
 
 /// Name and text, each after those it refers to.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 10] = [
     ("interval", include_str!("../../views/interval.sql")),
     ("daily_register", include_str!("../../views/daily_register.sql")),
     ("daily_usage", include_str!("../../views/daily_usage.sql")),
     ("monthly_usage", include_str!("../../views/monthly_usage.sql")),
     ("balance", include_str!("../../views/balance.sql")),
     ("trial_balance", include_str!("../../views/trial_balance.sql")),
+    ("journal_voucher", include_str!("../../views/journal_voucher.sql")),
+    ("statement", include_str!("../../views/statement.sql")),
+    ("receipt", include_str!("../../views/receipt.sql")),
     ("conservation", include_str!("../../views/conservation.sql")),
 ];
 

@@ -17,7 +17,7 @@ fn config() -> Config {
 }
 
 /// Statements over every kind of table and view, each with an order that leaves nothing open.
-const STATEMENTS: [&str; 15] = [
+const STATEMENTS: [&str; 18] = [
     "SELECT * FROM frame ORDER BY position",
     "SELECT * FROM interval_reading ORDER BY position",
     "SELECT * FROM interval_revision ORDER BY position",
@@ -28,6 +28,9 @@ const STATEMENTS: [&str; 15] = [
     "SELECT * FROM daily_usage ORDER BY meter_id, usage_date",
     "SELECT * FROM monthly_usage ORDER BY meter_id, month",
     "SELECT * FROM trial_balance ORDER BY head",
+    "SELECT * FROM journal_voucher ORDER BY booked_on, kind, head",
+    "SELECT * FROM statement ORDER BY account_id, position",
+    "SELECT * FROM receipt ORDER BY position, reading, read_at",
     "SELECT meter_id, count(*), sum(import_wh), max(voltage_dv) FROM interval \
      WHERE usage_date = DATE '2026-06-02' AND meter_id IN (1, 3) GROUP BY meter_id ORDER BY 1",
     "SELECT meter_id, import_wh FROM interval WHERE usage_date = (SELECT max(usage_date) FROM interval) ORDER BY 1, 2",

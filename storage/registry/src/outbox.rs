@@ -1,6 +1,6 @@
 //! The outbox: facts on their way into the journal.
 
-use model::{Fact, Instant, OutboxId, Position, Record};
+use model::{AccountTerms, Fact, Instant, OutboxId, Position, Record};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::database::{counter, number, set_counter, sql_limit};
@@ -38,6 +38,20 @@ impl Registry {
     pub async fn outbox_last(&self) -> Result<OutboxId, Error> {
         let mut connection = self.pool.acquire().await?;
         counter(&mut connection, "outbox").await.map(OutboxId)
+    }
+
+    /// Puts later terms of an account under the next number; gives them with it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn add_terms(&self, terms: AccountTerms) -> Result<AccountTerms, Error> {
+        let mut tx = self.begin().await?;
+        let next = counter(&mut tx, "outbox").await? + 1;
+        let terms = AccountTerms { outbox: OutboxId(next), ..terms };
+        write_outbox(&mut tx, next, &[Fact::AccountTerms(terms.clone())]).await?;
+        set_counter(&mut tx, "outbox", next).await?;
+        tx.commit().await?;
+        Ok(terms)
     }
 
     /// Notes that all entries up to `upto` are durable in the journal and applied. Never goes back.

@@ -8,6 +8,7 @@ use axum::http::Method;
 use model::Paise;
 use serde_json::{Value, json};
 
+use super::tariff::load_w;
 use super::{print, read_input};
 use crate::cli;
 use crate::config::Config;
@@ -39,6 +40,31 @@ pub(super) async fn import_accounts(config: &Config, file: &Path, as_json: bool)
     let answer = import(config, "/admin/accounts", file).await?;
     print(as_json, &answer, || {
         format!("accounts: {} added, {} unchanged", answer["added"], answer["unchanged"])
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn change_account(
+    config: &Config,
+    args: &cli::ChangeAccount,
+    as_json: bool,
+) -> Result<ExitCode> {
+    let sanctioned_w = args.load_kw.as_deref().map(load_w).transpose()?;
+    let body = json!({
+        "account": args.account, "from": args.from, "category": args.category, "sanctioned_w": sanctioned_w,
+    });
+    let body = body.to_string().into_bytes();
+    let answer = request(config, Method::POST, "/admin/accounts/terms", body).await?;
+    print(as_json, &answer, || {
+        let load_w = answer["sanctioned_w"].as_u64().unwrap_or_default();
+        format!(
+            "{}: {}, {}.{:03} kW, from {} on",
+            text(&answer, "account"),
+            text(&answer, "category"),
+            load_w / 1000,
+            load_w % 1000,
+            text(&answer, "from")
+        )
     });
     Ok(ExitCode::SUCCESS)
 }

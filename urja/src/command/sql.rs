@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use axum::http::Method;
+use serde_json::Value;
 
 use crate::cli::Sql;
 use crate::config::Config;
@@ -20,12 +21,8 @@ pub(super) async fn run(config: &Config, args: &Sql, as_json: bool) -> Result<Ex
         (_, true) => "csv",
         _ => "table",
     };
-    let query: String = form_urlencoded::Serializer::new(String::new())
-        .append_pair("format", format)
-        .append_pair("q", &statement)
-        .finish();
     let owner = Owner::find(config).await?;
-    let answer = owner.send(Method::GET, &format!("/v1/sql?{query}"), Vec::new()).await;
+    let answer = owner.send(Method::GET, &path(&statement, format), Vec::new()).await;
     owner.close().await?;
     let answer = answer?;
     if !answer.status.is_success() {
@@ -36,4 +33,21 @@ pub(super) async fn run(config: &Config, args: &Sql, as_json: bool) -> Result<Ex
         println!();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rows of a statement, each an object.
+pub(super) async fn rows(owner: &Owner, statement: &str) -> Result<Vec<Value>> {
+    let answer = owner.send(Method::GET, &path(statement, "json"), Vec::new()).await?.json()?;
+    match answer {
+        Value::Array(rows) => Ok(rows),
+        other => bail!("no rows: {other}"),
+    }
+}
+
+fn path(statement: &str, format: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("format", format)
+        .append_pair("q", statement)
+        .finish();
+    format!("/v1/sql?{query}")
 }

@@ -397,7 +397,8 @@ fn table_of(value: &Value) -> String {
     out
 }
 
-fn load_w(load_kw: &str) -> Result<u32> {
+/// Watts of `--load-kw`.
+pub(super) fn load_w(load_kw: &str) -> Result<u32> {
     Ok(u32::try_from(milli("--load-kw", load_kw)?)?)
 }
 

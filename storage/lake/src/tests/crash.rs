@@ -76,14 +76,25 @@ impl Stand {
     }
 }
 
+/// Every step of the first table, which has no partitions, and of the beginning of the second, which has.
 #[test]
 fn replay_after_a_crash_between_any_two_steps_of_a_commit_gives_each_row_once() {
+    crash_at(|_| (0..20).collect());
+}
+
+/// The rest of the second table at every step, the others here and there.
+#[test]
+fn replay_after_a_crash_late_in_a_commit_gives_each_row_once() {
+    crash_at(|steps| (20..36).chain((36..steps).step_by(13)).chain([steps - 1]).collect());
+}
+
+/// Crashes a commit at each of these of its steps.
+fn crash_at(chosen: impl Fn(usize) -> Vec<usize>) {
     let stand = Stand::new();
     let dir = folder();
     let steps = stand.commit(&dir.path().join("whole"), usize::MAX).1.unwrap();
     assert!(steps > 9 * 8, "every table syncs its files, folders, log entry and sidecar");
-    // The first two tables at every step, without partitions and with; the others here and there.
-    for step in (0..36).chain((36..steps).step_by(13)).chain([steps - 1]) {
+    for step in chosen(steps) {
         let crashed = dir.path().join(format!("{step}"));
         let (lake, result) = stand.commit(&crashed, step);
         assert!(matches!(result, Err(Error::Sync { .. })), "step {step}");
