@@ -329,7 +329,7 @@ fn opening(node: &Node, plan: &Plan, doors: &Doors, fresh: bool, args: &Demo) ->
 fn describe(report: &Value, node: &Node, doors: &Doors, args: &Demo) -> String {
     let rupees = |key: &str| model::Paise(report[key].as_i64().unwrap_or_default()).to_string();
     let mut out = format!(
-        "\n{} days loaded in {} s: {} frames sent, {} interval rows, {} postings\n\
+        "\n{} days loaded, the last of them today so far, in {} s: {} frames sent, {} interval rows, {} postings\n\
          charged ₹{}, recharged ₹{} in {} payments; the sum of all postings is {} paise\n\
          conservation: received less stored, repeated, quarantined, refused and contested is {}\n",
         report["days"],
