@@ -188,6 +188,9 @@ fn terms_changed_by_command_inside_of_a_month_are_charged_from_their_day_on_as_b
     let change = |args: &[&'static str]| [&["account", "change", account], args].concat();
     let changed = urja_ok(&data, &change(&["--from", "2026-04-11", "--load-kw", "2"]));
     assert_eq!((&changed["category"], &changed["sanctioned_w"]), (&"lmv1-urban".into(), &2000.into()));
+    assert_eq!(changed["later"], serde_json::json!([]));
+    let later = urja_ok(&data, &change(&["--from", "2026-04-11", "--load-kw", "2"]));
+    assert_eq!(later, changed, "the same again is the same");
     let changed = urja_ok(&data, &change(&["--from", "2026-04-21", "--category", "lmv1-rural"]));
     assert_eq!((&changed["category"], &changed["sanctioned_w"]), (&"lmv1-rural".into(), &2000.into()));
 
@@ -201,6 +204,7 @@ fn terms_changed_by_command_inside_of_a_month_are_charged_from_their_day_on_as_b
     refused(&change(&["--from", "2026-06-01", "--category", "lmv9"]), "no tariff is named \"lmv9\"");
     refused(&change(&["--from", "2026-06-01", "--category", "lmv1-lifeline"]), "up to 1000 W");
     refused(&change(&["--from", "2026-06-01"]), "--load-kw");
+    refused(&change(&["--from", "2026-06-01", "--load-kw", "0"]), "must lie above 0");
     let nobody = ["account", "change", "PUVVNL9999999999", "--from", "2026-06-01", "--load-kw", "3"];
     refused(&nobody, "PUVVNL9999999999 is not registered");
 

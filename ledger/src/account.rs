@@ -91,7 +91,8 @@ impl Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Month {
     pub(crate) month: CivilMonth,
-    /// Highest demand under its last terms, W; that of the open month is kept elsewhere.
+    /// Highest demand, W: of a closed month under its last terms, of one ahead under those it begins with. That of the open
+    /// month is kept elsewhere.
     pub(crate) demand_w: i64,
     /// The books of a closed month; others have none.
     pub(crate) closed: Option<Closed>,
@@ -152,7 +153,7 @@ pub(crate) struct Stretch {
 #[derive(Clone)]
 pub(crate) struct Stretches<'a> {
     ended: &'a [EndedTerms],
-    last: EndedTerms,
+    present: EndedTerms,
     later: &'a [PendingTerms],
     /// First day that is not given out.
     first: CivilDay,
@@ -169,7 +170,7 @@ impl Iterator for Stretches<'_> {
             self.next += 1;
             let EndedTerms { until, sanctioned_w, tariff, demand_w } = match self.ended.get(place) {
                 Some(ended) => *ended,
-                None => self.last_or_later(place - self.ended.len())?,
+                None => self.present_or_later(place - self.ended.len())?,
             };
             let last = until.min(self.upto);
             if last >= self.first {
@@ -182,9 +183,9 @@ impl Iterator for Stretches<'_> {
 }
 
 impl Stretches<'_> {
-    fn last_or_later(&self, place: usize) -> Option<EndedTerms> {
+    fn present_or_later(&self, place: usize) -> Option<EndedTerms> {
         let until = self.later.get(place).map_or(self.upto, |terms| terms.from.previous());
-        let Some(place) = place.checked_sub(1) else { return Some(EndedTerms { until, ..self.last }) };
+        let Some(place) = place.checked_sub(1) else { return Some(EndedTerms { until, ..self.present }) };
         let &PendingTerms { sanctioned_w, tariff, demand_w, .. } = self.later.get(place)?;
         Some(EndedTerms { until, sanctioned_w, tariff, demand_w })
     }
@@ -268,7 +269,7 @@ impl Account {
         self.energy.between(self.first_day_of(month).previous(), upto)
     }
 
-    /// The charge of a month that is not closed, up to the end of a day, and the digest of its last tariff; none where
+    /// The charge of a month that is not closed, up to the end of a day, and the digest of that day's tariff; none where
     /// one of its tariffs is not in force.
     pub(crate) fn charge_of(
         &self,
@@ -276,16 +277,21 @@ impl Account {
         month: CivilMonth,
         upto: CivilDay,
     ) -> Option<(Digest, Charge)> {
-        self.rate(tariffs, month, self.stretches(month, upto), |day| self.energy_of(month, day))
+        rate(tariffs, month, self.stretches(month, upto), upto, |day| self.energy_of(month, day))
     }
 
-    /// The charge of a closed month as it is known now, and the digest of its last tariff; none where it is not charged.
-    pub(crate) fn charge_again(&self, tariffs: &Tariffs, month: &Month) -> Option<(Digest, Charge)> {
+    /// The charge of a closed month as it is known now, and the digest of a day's tariff; none where it is not charged.
+    pub(crate) fn charge_again(
+        &self,
+        tariffs: &Tariffs,
+        month: &Month,
+        of_day: CivilDay,
+    ) -> Option<(Digest, Charge)> {
         let closed = month.closed.as_ref().filter(|closed| closed.is_rated)?;
         let start_wh = self.energy.at_end_of(closed.first_day.previous());
         let stretches = Stretches {
             ended: &month.ended,
-            last: EndedTerms {
+            present: EndedTerms {
                 until: month.month.last_day(),
                 sanctioned_w: closed.sanctioned_w,
                 tariff: closed.tariff,
@@ -296,34 +302,9 @@ impl Account {
             upto: month.month.last_day(),
             next: 0,
         };
-        self.rate(tariffs, month.month, stretches, |day| self.energy.at_end_of(day).saturating_sub(start_wh))
-    }
-
-    fn rate(
-        &self,
-        tariffs: &Tariffs,
-        month: CivilMonth,
-        mut stretches: Stretches<'_>,
-        energy_to: impl Fn(CivilDay) -> i64,
-    ) -> Option<(Digest, Charge)> {
-        let mut bill = Bill::of(month);
-        let (mut days, mut energy_wh, mut last) = (0, 0, None);
-        while let Some(stretch) = stretches.next() {
-            let version = tariffs.in_force(stretch.tariff, month)?;
-            let upto_days = days + days_between(stretch.first, stretch.last);
-            // What was counted too high before a register told is nobody's energy: no more than what is there later.
-            let upto_wh =
-                stretches.clone().map(|later| energy_to(later.last)).fold(energy_to(stretch.last), i64::min);
-            bill.add(&Part {
-                tariff: &version.tariff,
-                sanctioned_w: stretch.sanctioned_w,
-                demand_w: stretch.demand_w,
-                days: (days, upto_days),
-                energy_wh: (energy_wh, upto_wh),
-            });
-            (days, energy_wh, last) = (upto_days, upto_wh, Some(version.fact.digest));
-        }
-        last.map(|digest| (digest, bill.charge()))
+        rate(tariffs, month.month, stretches, of_day, |day| {
+            self.energy.at_end_of(day).saturating_sub(start_wh)
+        })
     }
 
     /// The days of a month that is not closed to the end of a day, by terms.
@@ -341,7 +322,7 @@ impl Account {
         let end = self.pending.partition_point(|terms| terms.from <= month.last_day());
         Stretches {
             ended,
-            last: EndedTerms { until: month.last_day(), sanctioned_w, tariff, demand_w },
+            present: EndedTerms { until: month.last_day(), sanctioned_w, tariff, demand_w },
             later: &self.pending[first..end],
             first: self.first_day_of(month),
             upto: upto.min(month.last_day()),
@@ -532,6 +513,37 @@ impl Account {
         }
         self.pending.drop_first(..begun);
     }
+}
+
+/// The charge of a month's stretches, and the digest of the tariff that a day is under.
+fn rate(
+    tariffs: &Tariffs,
+    month: CivilMonth,
+    mut stretches: Stretches<'_>,
+    of_day: CivilDay,
+    energy_to: impl Fn(CivilDay) -> i64,
+) -> Option<(Digest, Charge)> {
+    let mut bill = Bill::of(month);
+    let (mut days, mut energy_wh, mut digest) = (0, 0, None);
+    while let Some(stretch) = stretches.next() {
+        let version = tariffs.in_force(stretch.tariff, month)?;
+        let upto_days = days + days_between(stretch.first, stretch.last);
+        // What was counted too high before a register told is nobody's energy: no more than what is there later.
+        let upto_wh =
+            stretches.clone().map(|later| energy_to(later.last)).fold(energy_to(stretch.last), i64::min);
+        bill.add(&Part {
+            tariff: &version.tariff,
+            sanctioned_w: stretch.sanctioned_w,
+            demand_w: stretch.demand_w,
+            days: (days, upto_days),
+            energy_wh: (energy_wh, upto_wh),
+        });
+        (days, energy_wh) = (upto_days, upto_wh);
+        if digest.is_none() || stretch.first <= of_day {
+            digest = Some(version.fact.digest);
+        }
+    }
+    digest.map(|digest| (digest, bill.charge()))
 }
 
 /// Days from one to another, both counted; none when the second lies before the first.

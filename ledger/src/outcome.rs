@@ -1,6 +1,6 @@
 //! What became of a fact: an exhaustive list, because a fact in the journal always gets an answer.
 
-use model::{AccountId, CivilDay, Digest, OutboxId, Paise, Position};
+use model::{AccountId, CivilDay, CivilMonth, Digest, OutboxId, Paise, Position};
 
 /// The answer to one fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,8 +230,8 @@ pub enum TermsRefusal {
     /// Below what the tariff is for.
     #[error("the tariff is for a sanctioned load from {0} W on")]
     LoadBelowTariff(u32),
-    /// Above what is rated.
-    #[error("the sanctioned load is too large")]
+    /// None, or above what is rated.
+    #[error("the sanctioned load must lie above 0 and within 100 MW")]
     Load,
     /// Below zero or absurd.
     #[error("the opening register must lie between 0 and {MAX_REGISTER_WH} Wh")]
@@ -253,6 +253,22 @@ pub enum TermsRefusal {
     /// Later terms cannot change a month that is closed.
     #[error("later terms may start on {0} at the earliest")]
     Closed(CivilDay),
+    /// Terms ended inside of the open month, whose first day then keeps what it had.
+    #[error(
+        "terms changed inside of this month before: others may start on {inside} at the earliest, or on {month}"
+    )]
+    MonthHasParts {
+        /// First day inside of the month on which others may start.
+        inside: CivilDay,
+        /// First day of the next month.
+        month: CivilDay,
+    },
+    /// Nobody could be charged by it.
+    #[error("no version of the tariff is in force in {0}")]
+    NoTariffVersion(CivilMonth),
+    /// A look-up under way asks for the days of the terms as they are.
+    #[error("a reading of its meter is being looked up; try again in a moment")]
+    LookUp,
     /// Conversion is not a matter of terms alone.
     #[error("the connection type of an account in use cannot be changed by terms")]
     ConnectionChanged,

@@ -100,7 +100,8 @@ impl Tariffs {
         self.names.get(usize::from(id.0)).map_or("", String::as_str)
     }
 
-    /// The version of a name in force in a month. That of a month with closed days stays the same.
+    /// The version of a name in force in a month. That of a closed month that was rated stays the same: a name that has
+    /// versions takes none for months before the first that is open.
     pub(crate) fn in_force(&self, name: NameId, month: CivilMonth) -> Option<&Version> {
         let (_, number) = self.by_name.get(&name)?.range(..=month).next_back()?;
         self.versions.get(usize::from(number.0))

@@ -227,6 +227,10 @@ fn terms_that_change_inside_of_a_month_charge_the_days_that_they_are_in_force() 
     let corrected = world.charged(1, month("2026-06"));
     assert_eq!(corrected[&Head::Fixed] - charged[&Head::Fixed], 14_667 - 8_250);
     assert_eq!(corrected[&Head::Energy], charged[&Head::Energy]);
+    let correction =
+        world.postings().find(|line| line.kind == PostingKind::Correction && line.tariff.is_some());
+    let correction = correction.unwrap();
+    assert_eq!((correction.usage_date, correction.tariff), (day("2026-06-05"), low));
 }
 
 /// Intervals say 30 kWh by the day on which the tariff changes, the register five days later 20 kWh: no more than what is

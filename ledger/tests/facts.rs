@@ -101,6 +101,7 @@ fn terms_that_can_not_be_are_refused_with_a_reason() {
     refused(&|terms| terms.account = AccountId(u32::MAX), TermsRefusal::Id(max));
     refused(&|terms| terms.tariff = String::new(), TermsRefusal::TariffName);
     refused(&|terms| terms.sanctioned_w = u32::MAX, TermsRefusal::Load);
+    refused(&|terms| terms.sanctioned_w = 0, TermsRefusal::Load);
     refused(&|terms| terms.opening_register_wh = -1, TermsRefusal::OpeningRegister);
     refused(&|terms| terms.opening_balance = Paise(i64::MIN), TermsRefusal::OpeningBalance);
     let range = TermsRefusal::From { first: day("2025-04-01"), last: day("2026-06-15").plus(400) };
@@ -186,6 +187,23 @@ fn later_terms_begin_with_a_month_that_is_not_closed() {
 }
 
 #[test]
+fn nobody_comes_under_a_tariff_before_its_first_version_nor_while_a_look_up_is_under_way() {
+    let mut world = World::with_account("2026-06-15T10:00:00");
+    world.apply(Fact::TariffVersion(flat("new", "2026-08-01", "5.00")));
+    let refused = Outcome::TermsRefused;
+    let none = refused(TermsRefusal::NoTariffVersion(month("2026-07")));
+    assert_eq!(world.account(1, "new", "2026-07-15", 0), none);
+    assert_eq!(world.account(1, "new", "2026-08-15", 0), Outcome::TermsApplied);
+
+    world.answers_at_once = false;
+    world.until("2026-06-15T11:00:00").push(1, vec![interval("2026-06-15T10:30:00", 500)]);
+    world.push(1, vec![interval("2026-06-15T10:30:00", 700)]);
+    assert_eq!(world.account(1, "lmv1-urban", "2026-06-20", 0), refused(TermsRefusal::LookUp));
+    world.answer(0);
+    assert_eq!(world.account(1, "lmv1-urban", "2026-06-20", 0), Outcome::TermsApplied);
+}
+
+#[test]
 fn terms_inside_of_a_month_begin_ahead_of_its_data_and_its_first_day_keeps_what_it_had() {
     let mut world = World::with_account("2026-06-15T10:00:00");
     let later = |world: &mut World, from: &str, sanctioned_w: u32| {
@@ -207,8 +225,8 @@ fn terms_inside_of_a_month_begin_ahead_of_its_data_and_its_first_day_keeps_what_
     assert_eq!(world.view(1).sanctioned_w, 5000);
     world.close_until("2026-07-06");
     assert_eq!(world.view(1).sanctioned_w, 3000);
-    let closed = refused(TermsRefusal::Closed(day("2026-08-01")));
-    assert_eq!(later(&mut world, "2026-07-01", 4000), closed);
+    let parts = TermsRefusal::MonthHasParts { inside: day("2026-07-08"), month: day("2026-08-01") };
+    assert_eq!(later(&mut world, "2026-07-01", 4000), refused(parts));
     world.close_until("2026-07-09");
     assert_eq!(world.view(1).sanctioned_w, 7000);
 }

@@ -29,7 +29,7 @@ enum Step {
     Close,
     HalfClose,
     Tariff(u8),
-    Terms { account: u32, months: i32 },
+    Terms { account: u32, months: i32, days: i32 },
     Keys { meter: u32 },
     Wait { minutes: i64 },
 }
@@ -52,7 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Close),
         1 => Just(Step::HalfClose),
         1 => (0_u8..4).prop_map(Step::Tariff),
-        1 => (1_u32..5, -2_i32..3).prop_map(|(account, months)| Step::Terms { account, months }),
+        1 => (1_u32..5, -2_i32..3, prop_oneof![Just(0), 0..40])
+            .prop_map(|(account, months, days)| Step::Terms { account, months, days }),
         1 => meter().prop_map(|meter| Step::Keys { meter }),
         4 => (1_i64..2_000).prop_map(|minutes| Step::Wait { minutes }),
     ]
@@ -154,10 +155,9 @@ fn play(world: &mut World, step: &Step) {
             };
             world.apply(Fact::TariffVersion(version));
         }
-        Step::Terms { account, months } => {
+        Step::Terms { account, months, days } => {
             let first = CivilMonth(world.fold.next_close().month().0 + months).first_day();
-            // Those of this month begin inside of it, those of months ahead with it or inside of it.
-            let from = first.plus(if account % 2 == 0 { 0 } else { 9 }).to_string();
+            let from = first.plus(days).to_string();
             let mut terms = world.account_terms(account, "other", &from, 0);
             terms.sanctioned_w = 2000;
             world.apply(Fact::AccountTerms(terms));
@@ -338,6 +338,39 @@ fn records_of_accounts_and_meters_have_their_written_size() {
     };
     assert_eq!(size("account"), (144, 2 * 144));
     assert_eq!(size("meter"), (96, 4 * 96));
+}
+
+#[test]
+fn parts_of_a_closed_month_of_the_open_one_and_of_days_to_come_are_in_a_checkpoint() {
+    let mut world = World::with_account("2026-03-20T10:00:00");
+    let change = |world: &mut World, from: &str, sanctioned_w: u32| {
+        let mut terms = world.account_terms(1, "lmv1-urban", from, 0);
+        terms.sanctioned_w = sanctioned_w;
+        assert!(world.apply(Fact::AccountTerms(terms)).is_success());
+    };
+    change(&mut world, "2026-03-25", 2000);
+    world.until("2026-03-22T21:00:00").push(1, vec![interval("2026-03-22T20:00:00", 900)]);
+    world.close_until("2026-04-02");
+    change(&mut world, "2026-04-05", 3000);
+    change(&mut world, "2026-04-08", 5000);
+    world.close_until("2026-04-05");
+    world.until("2026-04-08T12:00:00").push(1, vec![interval("2026-04-08T11:00:00", 1_100)]);
+
+    let sections = world.fold.sections();
+    let of = |name: &str| sections.iter().find(|section| section.name == name).unwrap().bytes.clone();
+    let demand = |bytes: &[u8]| i64::from_le_bytes(bytes[16..24].try_into().unwrap());
+    let (ended, later) = (of("ended_terms"), of("terms"));
+    assert_eq!(ended.chunks(24).map(demand).collect::<Vec<_>>(), [1_800, 0]);
+    assert_eq!(later.chunks(24).map(demand).collect::<Vec<_>>(), [2_200]);
+    let mut again = reloaded(&world.fold);
+    assert_eq!(again.sections(), sections);
+
+    let records = world.records.len();
+    world.close_until("2026-05-02");
+    for record in &world.records[records..] {
+        again.apply(record, &mut Effects::default()).unwrap();
+    }
+    assert_eq!(again.sections(), world.fold.sections());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
+use model::view::TermsView;
 use model::{AccountId, AccountNumber, CivilDay, Instant, Paise};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -150,22 +151,29 @@ async fn change_account(State(node): State<Node>, Json(request): Json<ChangeRequ
     if let Some(name) = &request.category {
         let tariffs = node.pipeline.look(|fold| fold.tariffs()).await.map_err(Problem::internal)?;
         if !tariffs.iter().any(|tariff| tariff.name == *name) {
-            let detail = format!("no tariff is named {name:?}; `urja tariff list` has those in force");
+            let detail =
+                format!("no tariff is named {name:?}; `urja tariff list` has those that are applied");
             return Err(Problem::refused("no such tariff", detail));
         }
     }
     let change = TermsChange { tariff: request.category, sanctioned_w: request.sanctioned_w };
     let changed = node.change_account(account, from, change).await;
-    let (terms, outcome) = changed.map_err(|error| Problem::internal(format!("{error:#}")))?;
+    let (terms, outcome, later) = changed.map_err(|error| Problem::internal(format!("{error:#}")))?;
     if !outcome.is_success() {
         return Err(Problem::conflict("the terms were refused", outcome.to_string()));
     }
-    Ok(Json(json!({
-        "account": number.to_string(),
-        "from": terms.from.to_string(),
-        "category": terms.tariff,
-        "sanctioned_w": terms.sanctioned_w,
-    })))
+    let said = |terms: &TermsView| {
+        json!({
+            "from": terms.from.to_string(),
+            "category": terms.tariff,
+            "sanctioned_w": terms.sanctioned_w,
+        })
+    };
+    let later: Vec<Value> = later.iter().map(said).collect();
+    let mut answer = said(&terms);
+    answer["account"] = number.to_string().into();
+    answer["later"] = later.into();
+    Ok(Json(answer))
 }
 
 /// The account of that number.

@@ -149,7 +149,8 @@ impl Node {
     }
 
     /// Changes tariff or sanctioned load of a registered account from a day on; what is not said stays as it is on that day.
-    /// The fact is durable and folded when this returns. An outcome other than applied changed nothing.
+    /// The fact is durable and folded when this returns. An outcome other than applied changed nothing. Gives the terms, what
+    /// came of them, and those that begin after them.
     ///
     /// # Errors
     /// When the ledger does not know the account, the registry or the journal fails.
@@ -158,7 +159,7 @@ impl Node {
         account: AccountId,
         from: CivilDay,
         change: TermsChange,
-    ) -> Result<(TermsView, Outcome)> {
+    ) -> Result<(TermsView, Outcome, Vec<TermsView>)> {
         let _turn = self.turn.lock().await;
         self.pipeline.drain_outbox().await?;
         let received_at = self.pipeline.clock().now();
@@ -175,10 +176,11 @@ impl Node {
                 opening_balance: Paise::ZERO,
             };
             let outcome = fold.would_take(&terms, received_at);
-            Some((terms, outcome))
+            let later = fold.later_terms(account).into_iter().filter(|later| later.from > from).collect();
+            Some((terms, outcome, later))
         };
-        let (terms, would) =
-            self.pipeline.look(look).await?.context("the ledger does not know the account")?;
+        let looked = self.pipeline.study(look).await?;
+        let (terms, would, later) = looked.context("the ledger does not know the account")?;
         let view = TermsView {
             from,
             connection: terms.connection,
@@ -186,13 +188,13 @@ impl Node {
             sanctioned_w: terms.sanctioned_w,
         };
         if !would.is_success() {
-            return Ok((view, would));
+            return Ok((view, would, later));
         }
         let terms = self.registry.add_terms(terms).await?;
         let outbox = terms.outbox;
         let applied = self.pipeline.append(Fact::AccountTerms(terms)).await?;
         self.registry.outbox_drained(outbox).await?;
-        Ok((view, applied.outcome))
+        Ok((view, applied.outcome, later))
     }
 
     /// The ledger has its own bounds on terms; what it did not take must not look registered.

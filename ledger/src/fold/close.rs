@@ -173,10 +173,11 @@ impl Books<'_> {
     }
 
     fn correct(&mut self, account: &mut Account, month: &mut Month) {
-        let charged = account.charge_again(self.tariffs, month);
         let last_day = month.month.last_day();
         let Some(closed) = month.closed.as_mut() else { return };
         let affected = closed.affected.take().unwrap_or(closed.first_day);
+        let charged = account.charge_again(self.tariffs, month, affected);
+        let Some(closed) = month.closed.as_mut() else { return };
         let start = closed.first_day.previous();
         let Some((tariff, charge)) = charged.filter(|_| start >= account.energy.base_day) else { return };
         closed.start_wh = account.energy.at_end_of(start);

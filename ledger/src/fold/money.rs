@@ -35,7 +35,7 @@ impl Household<'_> {
 
     /// Notes the demand of an interval that has just come, for the look-up that may be under way for its meter.
     pub(super) fn note_demand(&mut self, placed: &Placed<'_>) {
-        if self.open.queues.is_empty() {
+        if !self.open.queues.contains_key(&self.id) {
             return;
         }
         let &Reading { kind, ref values, .. } = placed.reading;

@@ -165,13 +165,16 @@ impl Fold {
     /// where data has come.
     fn change_account(&mut self, record: &Record, terms: &AccountTerms) -> Result<(), TermsRefusal> {
         let tariff = self.check_terms(terms)?;
+        if self.tariffs.in_force(tariff, terms.from.month()).is_none() {
+            return Err(TermsRefusal::NoTariffVersion(terms.from.month()));
+        }
         let limits = self.limits;
         let today = self.calendar.day_of(record.received_at);
         // Data may be as far ahead and still count.
         let known = self.calendar.day_of(record.received_at.plus_seconds(FUTURE_AFTER_S));
         let Some(account) = self.accounts.get_mut(terms.account.0) else { return Ok(()) };
         let open = account.open_month();
-        let earliest = if account.has_ended_terms() { open.next() } else { open }.first_day();
+        let earliest = open.first_day();
         if terms.connection != account.connection {
             return Err(TermsRefusal::ConnectionChanged);
         }
@@ -183,20 +186,32 @@ impl Fold {
             return Err(TermsRefusal::From { first: earliest, last });
         }
         let unknown = known.max(account.booked_until.next()).next();
-        if terms.from.day_of_month() != 1 && terms.from < unknown {
+        let is_inside = terms.from.day_of_month() != 1;
+        if is_inside && terms.from < unknown {
             return Err(TermsRefusal::InsideOfMonth(unknown));
         }
-        if terms.from.day_of_month() == 1 && terms.from < earliest {
+        // The days that it was handed out with would no longer be those of one part.
+        if is_inside && account.meter().is_some_and(|meter| self.open.queues.contains_key(&meter)) {
+            return Err(TermsRefusal::LookUp);
+        }
+        if terms.from < earliest {
             return Err(TermsRefusal::Closed(earliest));
         }
-        let later = PendingTerms { from: terms.from, sanctioned_w: terms.sanctioned_w, tariff, demand_w: 0 };
-        if later.from == open.first_day() {
+        let mut later =
+            PendingTerms { from: terms.from, sanctioned_w: terms.sanctioned_w, tariff, demand_w: 0 };
+        if later.from == earliest {
+            if account.has_ended_terms() {
+                return Err(TermsRefusal::MonthHasParts { inside: unknown, month: open.next().first_day() });
+            }
             account.sanctioned_w = later.sanctioned_w;
             account.tariff = later.tariff;
             return Ok(());
         }
         match account.pending.binary_search_by_key(&terms.from, |known| known.from) {
-            Ok(place) => account.pending[place] = later,
+            Ok(place) => {
+                later.demand_w = account.pending[place].demand_w;
+                account.pending[place] = later;
+            }
             Err(_) if account.pending.len() >= limits.max_pending_terms => return Err(TermsRefusal::Full),
             Err(place) => account.pending.insert(place, later),
         }
@@ -205,7 +220,7 @@ impl Fold {
 
     /// What first and later terms have in common; gives the number of the tariff's name.
     fn check_terms(&mut self, terms: &AccountTerms) -> Result<NameId, TermsRefusal> {
-        if i64::from(terms.sanctioned_w) > MAX_DEMAND_W {
+        if !(1..=MAX_DEMAND_W).contains(&i64::from(terms.sanctioned_w)) {
             return Err(TermsRefusal::Load);
         }
         if !(1..=64).contains(&terms.tariff.len()) {

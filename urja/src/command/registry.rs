@@ -56,15 +56,14 @@ pub(super) async fn change_account(
     let body = body.to_string().into_bytes();
     let answer = request(config, Method::POST, "/admin/accounts/terms", body).await?;
     print(as_json, &answer, || {
-        let load_w = answer["sanctioned_w"].as_u64().unwrap_or_default();
-        format!(
-            "{}: {}, {}.{:03} kW, from {} on",
-            text(&answer, "account"),
-            text(&answer, "category"),
-            load_w / 1000,
-            load_w % 1000,
-            text(&answer, "from")
-        )
+        let words = |terms: &Value| {
+            let load_w = terms["sanctioned_w"].as_u64().unwrap_or_default();
+            let (whole, rest) = (load_w / 1000, load_w % 1000);
+            format!("{}, {whole}.{rest:03} kW, from {} on", text(terms, "category"), text(terms, "from"))
+        };
+        let later = answer["later"].as_array().into_iter().flatten();
+        let after = later.map(|terms| format!("\nsaid before for after that: {}", words(terms)));
+        format!("{}: {}{}", text(&answer, "account"), words(&answer), after.collect::<String>())
     });
     Ok(ExitCode::SUCCESS)
 }
