@@ -5,7 +5,6 @@
 //! run one after the other. `./test` runs them with nothing beside them (`URJA_ALONE`) and asserts the ratio; a plain
 //! `cargo test` runs other tests beside them and asserts counts and bounds only.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
