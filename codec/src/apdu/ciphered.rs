@@ -126,6 +126,30 @@ services! {
     ActionResponse = 0xc7, 0xcf, 0xd7, "action-response";
 }
 
+impl Service {
+    /// Whether a peer says this because it was asked: an error may stand in its place.
+    pub(crate) const fn is_answer(self) -> bool {
+        match self {
+            Self::InitiateResponse
+            | Self::ReadResponse
+            | Self::WriteResponse
+            | Self::ConfirmedServiceError
+            | Self::GetResponse
+            | Self::SetResponse
+            | Self::ActionResponse => true,
+            Self::InitiateRequest
+            | Self::ReadRequest
+            | Self::WriteRequest
+            | Self::UnconfirmedWriteRequest
+            | Self::InformationReportRequest
+            | Self::GetRequest
+            | Self::SetRequest
+            | Self::EventNotificationRequest
+            | Self::ActionRequest => false,
+        }
+    }
+}
+
 /// Whether this is the tag of a service-specific ciphered APDU.
 pub(super) const fn is_service(tag: u8) -> bool {
     Service::from_ciphered_tag(tag).is_some()

@@ -428,7 +428,8 @@ impl<'a> Message<'a> {
         open_covered(provider, encryption, &iv, covered, self.content.payload, encrypted, scratch)
     }
 
-    /// The tag outside is not covered by the one that was verified, so it must say what the content says.
+    /// The tag outside is not covered by the one that was verified, so it must say what the content says,
+    /// or announce an answer in whose place an error may stand.
     fn expect(&self, plain: &[u8]) -> Result<(), Refusal> {
         let Some(announced) = self.announced else {
             return Ok(());
@@ -436,7 +437,8 @@ impl<'a> Message<'a> {
         let found = plain.first().copied();
         let errors = [EXCEPTION_RESPONSE, Service::ConfirmedServiceError.tag()];
         match found {
-            Some(tag) if tag == announced.tag() || errors.contains(&tag) => Ok(()),
+            Some(tag) if tag == announced.tag() => Ok(()),
+            Some(tag) if errors.contains(&tag) && announced.is_answer() => Ok(()),
             _ => Err(Refusal::Content { announced, found }),
         }
     }
