@@ -139,6 +139,21 @@ fn what_a_meter_leaves_out_of_its_profiles_is_what_its_own_model_says() {
     }
 }
 
+/// A meter that opens a line to the head-end again and again, with a vendor's greeting, and pushes as it is told.
+fn dials_in(served: &Served, script: &Path, pushes: &[&str]) -> Meter {
+    let to = served.address("tcp").to_string();
+    let hello = hex::encode("IMEI 860000000000000\r\n");
+    let child = python()
+        .arg(script)
+        .args(["0", TITLE, GUEK, GAK, "--serial", SERIAL, "--now", "2026-06-20T14:07:00", "--dial", &to])
+        .args(["--dial-count", "0", "--dial-interval", "1", "--hello", &hello])
+        .args(pushes)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    Meter(child)
+}
+
 #[test]
 fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_line() {
     let Some(script) = shared("peers/gurux_meter.py") else { return };
@@ -149,16 +164,7 @@ fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_
     let served = Served::start(&dir.path().join("data"), &[]);
     urja_ok(&served.data, &["clock", "2026-06-20T14:07:00+05:30"]);
     import(&served.data, dir.path(), "", "2");
-    let to = served.address("tcp").to_string();
-    let hello = hex::encode("IMEI 860000000000000\r\n");
-    let child = python()
-        .arg(&script)
-        .args(["0", TITLE, GUEK, GAK, "--serial", SERIAL, "--now", "2026-06-20T14:07:00", "--dial", &to])
-        .args(["--dial-push", "block,esw", "--dial-count", "0", "--dial-interval", "1", "--hello", &hello])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _meter = Meter(child);
+    let _meter = dials_in(&served, &script, &["--dial-push", "block,esw"]);
     let daily = wait_for("the meter is read over the line that it opened", || {
         let out = urja(&served.data, &["--json", "read", SERIAL, "daily"]);
         out.status.success().then(|| serde_json::from_slice::<Value>(&out.stdout).unwrap())
@@ -175,6 +181,56 @@ fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_
         0,
         "neither greeting nor answers are pushes"
     );
+}
+
+#[test]
+fn pushes_with_less_protection_than_agreed_are_evidence_and_their_line_is_read_all_the_same() {
+    let Some(script) = shared("peers/gurux_meter.py") else { return };
+    if !packages() {
+        return;
+    }
+    for control in ["0", "32"] {
+        let dir = tempfile::tempdir().unwrap();
+        let served = Served::start(&dir.path().join("data"), &[]);
+        urja_ok(&served.data, &["clock", "2026-06-20T14:07:00+05:30"]);
+        import(&served.data, dir.path(), "", "2");
+        let _meter = dials_in(&served, &script, &["--dial-push", "block", "--push-sc", control]);
+        served.wait_number("SELECT count(*) FROM quarantine WHERE reason = 'insufficient_protection'", 1);
+        let daily = wait_for("the meter is read over the line on which it pushed so", || {
+            let out = urja(&served.data, &["--json", "read", SERIAL, "daily"]);
+            out.status.success().then(|| serde_json::from_slice::<Value>(&out.stdout).unwrap())
+        });
+        let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
+        assert_eq!(numbers(&daily["rows"]), held.iter().map(expected).collect::<Vec<_>>());
+        assert_eq!(served.number("SELECT count(*) FROM interval_reading"), 0, "control {control}");
+    }
+}
+
+#[test]
+fn of_answers_with_any_bit_turned_in_frame_or_content_no_wrong_value_is_ever_told() {
+    let Some(script) = shared("peers/gurux_meter.py") else { return };
+    let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
+    let held: Vec<_> = held.iter().map(expected).collect();
+    let (mut right, mut told) = (0, 0);
+    for seed in ["1", "2", "3"] {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let garbled = ["--garble-every", "6", "--garble-where", "any", "--seed", seed];
+        let args = [&["--now", "2026-06-20T14:07:00", "--days", "3"], &garbled[..]].concat();
+        let Some(_meter) = start(&data, dir.path(), &script, "2", &args) else { return };
+        for _ in 0..4 {
+            let out = urja(&data, &["--json", "read", SERIAL, "daily"]);
+            if out.status.success() {
+                let read: Value = serde_json::from_slice(&out.stdout).unwrap();
+                assert_eq!(numbers(&read["rows"]), held, "seed {seed}");
+                right += 1;
+            } else {
+                assert_eq!(out.status.code(), Some(1), "{out:?}");
+                told += 1;
+            }
+        }
+    }
+    assert!(right > 0 && right + told == 12, "{right} read, {told} told");
 }
 
 #[test]

@@ -29,6 +29,7 @@ use codec::axdr::{Data, DateTime, Writer};
 use codec::cosem::profile_generic::{CaptureObject, EntryDescriptor, RangeDescriptor, Selection};
 use codec::cosem::{ClassId, LogicalName};
 use codec::security::association::{Envelope, Outgoing, Protect};
+use codec::security::ciphering::{self, Head, MessageKey};
 use codec::security::counter::SendCounter;
 use codec::security::keys::{AssociationKeys, Key, KeyUse};
 use codec::security::{Keys, RustCrypto, SecurityControl, seal};
@@ -333,12 +334,19 @@ fn initiates_events_and_refusals() -> Vec<Kind> {
     let fields: &[Field] = &[("dlms.state_error", Some("1")), ("dlms.service_error", Some("4"))];
     let exception =
         ExceptionResponse { state: StateError::ServiceNotAllowed, service: ServiceError::PduTooLong };
+    let counted = ExceptionResponse {
+        state: StateError::ServiceUnknown,
+        service: ServiceError::InvocationCounter(258),
+    };
+    // The counter behind them has no field.
+    let refused: &[Field] = &[("dlms.state_error", Some("2")), ("dlms.service_error", Some("6"))];
     let event = EventNotification { time: None, attribute: ENERGY, value: Data::new(&number).unwrap() };
     vec![
         Kind::new("initiate-request", initiate, &[CONFORMANCE, REQUESTED]),
         Kind::new("initiate-response", initiated, &[CONFORMANCE, GRANTED]),
         Kind::new("event-notification-request", written(|out| event.emit(out)), &[ATTRIBUTE, READ]),
         Kind::new("exception-response", written(|out| exception.emit(out)), &[fields]),
+        Kind::new("exception-response with a counter", written(|out| counted.emit(out)), &[refused]),
     ]
 }
 
@@ -367,6 +375,18 @@ fn tag_alone() -> Vec<Kind> {
     let pushed = written(|out| {
         seal(&RustCrypto, SecurityControl::AUTHENTICATED_ENCRYPTED, &TITLE, 7, &keys, &push, out);
     });
+    let head = Head {
+        transaction_id: &[7],
+        originator: &TITLE,
+        recipient: &[],
+        date_time: &[],
+        other_information: &[],
+    };
+    let (named, invocation) = (MessageKey::Unicast, SendCounter::of_session().take().unwrap());
+    let ciphering = written(|out| {
+        let protect = Protect::AuthenticatedEncrypted;
+        ciphering::seal(&RustCrypto, protect, &head, named, &held, invocation, &push, out).unwrap();
+    });
     let service = Envelope::Service;
     // The first byte is all that ciphering looks at.
     let services: [(u8, &str, &str); 7] = [
@@ -389,6 +409,7 @@ fn tag_alone() -> Vec<Kind> {
         ("glo-initiate-response", sealed(KeyUse::Unicast, service, &initiated)),
         ("general-glo-ciphering of a push", pushed),
         ("general-ded-ciphering", sealed(KeyUse::Dedicated, Envelope::General, &[0xc0, 1, 0xc1])),
+        ("general-ciphering", ciphering),
         ("general-block-transfer", written(|out| block.emit(&number, out))),
         ("data-notification", push),
         ("data-notification-confirm", written(|out| emit_data_notification_confirm(PUSH.invoke_id, out))),
