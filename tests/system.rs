@@ -10,6 +10,7 @@ mod browser;
 mod command;
 mod counters;
 mod crash;
+mod credit;
 mod demo;
 mod fleet_faults;
 mod flips;

@@ -11,6 +11,7 @@
 //! | time for a frame that has begun | `frame_timeout` | closed |
 //! | silence between frames | `idle_timeout` | closed |
 //! | room for long frames that are not whole, of all connections | 8 MiB | not read on until others are whole |
+//! | bytes of long frames from who has proved nothing, of all connections | 4 MiB a second | not read on until their turn |
 //! | frames in a row that prove nothing, of a connection or of an address | 8 | read one a second |
 //! | bytes of the frames of a push that comes in several | `max_apdu` and 64 KiB | what is there is quarantined |
 //! | a vendor's message before a frame | 256 bytes | what was received is quarantined, the connection closed |
@@ -59,6 +60,9 @@ const UNPROVEN_READ: usize = 1024;
 /// Bytes of frames longer than [`READ`] that may be on their way at once, over all connections: a length that a peer
 /// claims takes no memory that others could fill too.
 const PARTIAL_BYTES: usize = 8 << 20;
+/// How far long frames from who has proved nothing may be ahead of their pace: a meter's first push is not to wait for its
+/// turn while there is no crowd.
+const UNPROVEN_AHEAD: Duration = Duration::from_secs(1);
 /// So many frames in a row that prove nothing, over a connection or from an address, and the connection that brings the
 /// next one is read slowly: it has no meter of ours behind it, or none whose keys we have.
 const UNPROVEN_ROW: u32 = 8;
@@ -90,6 +94,9 @@ pub struct TcpOptions {
     pub idle_timeout: Duration,
     /// Frames of one connection that may wait for their sync.
     pub max_unacknowledged: usize,
+    /// Bytes a second of long frames, those above 4 KiB, that are read over connections behind which nobody has proved to be, all
+    /// together: to read and to judge them takes time that genuine frames are to have.
+    pub unproven_bytes_per_second: u32,
     /// Pause after a frame that proves nothing, once there were eight of them in a row.
     pub unproven_pause: Duration,
 }
@@ -105,6 +112,7 @@ impl Default for TcpOptions {
             frame_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(600),
             max_unacknowledged: 1024,
+            unproven_bytes_per_second: 4 << 20,
             unproven_pause: Duration::from_secs(1),
         }
     }
@@ -121,6 +129,7 @@ pub async fn serve_tcp(
 ) {
     let door = Admission::new(options.max_connections, options.max_connections_per_address);
     let partial = Arc::new(Semaphore::new(PARTIAL_BYTES));
+    let unproven_long = Arc::new(Pace::new(options.unproven_bytes_per_second));
     let identifying = Arc::new(Semaphore::new(IDENTIFYING));
     let options = Arc::new(options);
     let connections = TaskTracker::new();
@@ -149,6 +158,7 @@ pub async fn serve_tcp(
                     behind: Behind::Nobody,
                     options: Arc::clone(&options),
                     partial: Arc::clone(&partial),
+                    unproven_long: Arc::clone(&unproven_long),
                     identifying: Arc::clone(&identifying),
                     unacknowledged: Arc::new(Semaphore::new(options.max_unacknowledged.max(1))),
                     room: None,
@@ -226,6 +236,8 @@ struct Connection {
     options: Arc<TcpOptions>,
     /// Room for long frames of all connections.
     partial: Arc<Semaphore>,
+    /// Turns of all connections to read long frames before anything is proven.
+    unproven_long: Arc<Pace>,
     /// Turns of all connections to be asked who they are.
     identifying: Arc<Semaphore>,
     /// Places for its frames that wait for their sync.
@@ -255,6 +267,27 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         gauge!(telemetry::TCP_PARTIAL_BYTES).decrement(self.bytes as f64);
+    }
+}
+
+/// Turns for so many bytes a second, in the order in which they are asked for. Who gives up waiting takes none.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: f64,
+    /// When everything that had its turn is through.
+    through: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: u32) -> Pace {
+        Pace { bytes_per_second: f64::from(bytes_per_second.max(1)), through: tokio::sync::Mutex::new(None) }
+    }
+
+    async fn turn(&self, bytes: usize) {
+        let mut through = self.through.lock().await;
+        let begun = through.map_or_else(Instant::now, |through| through.max(Instant::now()));
+        tokio::time::sleep_until(begun.checked_sub(UNPROVEN_AHEAD).unwrap_or(begun)).await;
+        *through = Some(begun + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second));
     }
 }
 
@@ -418,6 +451,9 @@ impl Connection {
     /// Waits for room for the frame that has begun, if it is a long one and has none yet.
     async fn make_room(&mut self, begun: Option<usize>) {
         let Some(bytes) = begun.filter(|length| *length > READ && self.room.is_none()) else { return };
+        if self.behind == Behind::Nobody {
+            self.unproven_long.turn(bytes).await;
+        }
         let permits = u32::try_from(bytes.min(PARTIAL_BYTES)).unwrap_or(u32::MAX);
         // It is never closed; if it were, no bound could be kept, and the connection times out.
         match Arc::clone(&self.partial).acquire_many_owned(permits).await {

@@ -72,6 +72,11 @@ impl Energy {
         })
     }
 
+    /// Whether there is data of a day or of one after it.
+    pub(crate) fn reaches(&self, day: CivilDay) -> bool {
+        self.base_day >= day || self.points.last().is_some_and(|point| point.day >= day)
+    }
+
     /// Energy from the end of one day to the end of another.
     pub(crate) fn between(&self, start: CivilDay, end: CivilDay) -> i64 {
         self.at_end_of(end).saturating_sub(self.at_end_of(start))

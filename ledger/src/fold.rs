@@ -4,6 +4,7 @@
 //! same journal gives the same rows, the same postings and, byte for byte, the same checkpoint sections.
 
 mod close;
+mod control;
 mod frame;
 mod household;
 mod money;
@@ -23,6 +24,7 @@ use model::{
 
 use crate::account::Account;
 use crate::contested::{Contested, OpenTable};
+use crate::credit::CreditTable;
 use crate::dense::Dense;
 use crate::meter::Meter;
 use crate::payments::Payments;
@@ -107,6 +109,7 @@ pub struct Fold {
     pub(crate) unclaimed: BTreeMap<AccountId, MeterId>,
     pub(crate) tariffs: Tariffs,
     pub(crate) payments: Payments,
+    pub(crate) credit: CreditTable,
     pub(crate) open: OpenTable,
     pub(crate) totals: Totals,
     pub(crate) tallies: [Tally; 4],
@@ -143,6 +146,7 @@ impl Fold {
             unclaimed: BTreeMap::new(),
             tariffs: Tariffs::default(),
             payments: Payments::default(),
+            credit: CreditTable::default(),
             open: OpenTable::default(),
             totals: Totals::default(),
             tallies: [Tally::default(); 4],
@@ -204,6 +208,8 @@ impl Fold {
             Fact::TariffVersion(version) => self.tariff_version(version),
             Fact::DayClosed(closed) => self.day_closed(record, *closed, out),
             Fact::Recharge(recharge) => self.recharge(record, recharge, out),
+            Fact::CreditPolicy(version) => self.credit_policy(record, version),
+            Fact::NoticeSent(notice) => self.notice_sent(record, *notice),
         };
         out.outcome = Some(outcome);
         Ok(())

@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_payments: usize,
     /// Tariff versions kept. When full, further ones are refused.
     pub max_tariffs: usize,
+    /// Policies of credit control kept. When full, further ones are refused.
+    pub max_policies: usize,
     /// Later terms of an account that are not in force yet. When full, further ones are refused.
     pub max_pending_terms: usize,
 }
@@ -38,6 +40,7 @@ impl Default for Limits {
             max_accounts: 1 << 24,
             max_payments: 1 << 28,
             max_tariffs: 1 << 10,
+            max_policies: 1 << 8,
             max_pending_terms: 4,
         }
     }

@@ -60,6 +60,16 @@ pub enum Outcome {
     },
     /// The terms are not taken; the outbox entry counts as drained.
     TermsRefused(TermsRefusal),
+    /// The policy is in force from its day on.
+    PolicyApplied,
+    /// The same policy is there already.
+    PolicyExists,
+    /// The policy is not taken.
+    PolicyRefused(PolicyRefusal),
+    /// The consumer counts as told.
+    NoticeTaken,
+    /// The notice changes nothing.
+    NoticeRefused(NoticeRefusal),
 }
 
 impl Outcome {
@@ -74,14 +84,19 @@ impl Outcome {
             | Outcome::TariffExists
             | Outcome::DayClosed { .. }
             | Outcome::TermsApplied
-            | Outcome::TermsExists { .. } => true,
+            | Outcome::TermsExists { .. }
+            | Outcome::PolicyApplied
+            | Outcome::PolicyExists
+            | Outcome::NoticeTaken => true,
             Outcome::NotOpen
             | Outcome::RechargeDiffers { .. }
             | Outcome::UnknownAccount
             | Outcome::RechargeRefused(_)
             | Outcome::TariffRefused(_)
             | Outcome::DayRefused(_)
-            | Outcome::TermsRefused(_) => false,
+            | Outcome::TermsRefused(_)
+            | Outcome::PolicyRefused(_)
+            | Outcome::NoticeRefused(_) => false,
         }
     }
 
@@ -124,6 +139,11 @@ impl std::fmt::Display for Outcome {
             Outcome::TermsApplied => f.write_str("terms applied"),
             Outcome::TermsExists { last } => write!(f, "outbox entries up to {last} were drained before"),
             Outcome::TermsRefused(reason) => reason.fmt(f),
+            Outcome::PolicyApplied => f.write_str("credit policy applied"),
+            Outcome::PolicyExists => f.write_str("the credit policy is there already"),
+            Outcome::PolicyRefused(reason) => reason.fmt(f),
+            Outcome::NoticeTaken => f.write_str("the consumer counts as told"),
+            Outcome::NoticeRefused(reason) => reason.fmt(f),
         }
     }
 }
@@ -153,7 +173,7 @@ pub const MAX_PAYMENT_ID_BYTES: usize = 128;
 pub enum TariffRefusal {
     /// The text is no tariff.
     #[error("the text is no tariff: {0}")]
-    Body(#[from] crate::tariff::TariffError),
+    Body(#[from] crate::rules::RuleError),
     /// The fact's name is not the text's.
     #[error("the text is of tariff {0:?}")]
     OtherName(String),
@@ -172,6 +192,37 @@ pub enum TariffRefusal {
     /// The table of tariffs is full.
     #[error("no more tariff versions can be kept")]
     Full,
+}
+
+/// Why a policy of credit control is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyRefusal {
+    /// The text is no policy.
+    #[error("the text is no credit policy: {0}")]
+    Body(#[from] crate::rules::RuleError),
+    /// The fact's day is not the text's.
+    #[error("the text is in force from {0}")]
+    OtherFrom(CivilDay),
+    /// The fact's digest is not the text's.
+    #[error("the text has digest {0}")]
+    OtherDigest(Digest),
+    /// Another text is in force from the same day.
+    #[error("another policy is in force from the same day: digest {0}")]
+    OtherVersion(Digest),
+    /// It would change what was decided.
+    #[error("a policy after the first may start on {0} at the earliest")]
+    Begun(CivilDay),
+    /// The table of policies is full.
+    #[error("no more credit policies can be kept")]
+    Full,
+}
+
+/// Why a notice changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoticeRefusal {
+    /// Nothing of the kind was to be told: it was told before, or the balance has moved since.
+    #[error("no such notice is due: it was told before, or the balance has moved since")]
+    NotDue,
 }
 
 /// Why a slice of a day is not closed.

@@ -11,6 +11,8 @@
 //! | `closed_month` | 120 B | months of an account besides the open one, and that if terms ended in it |
 //! | `ended_terms` | 24 B | terms of an account that ended inside of a month |
 //! | `terms` | 24 B | terms of an account that begin later |
+//! | `credit` | 16 B | how far an account's balance is down, and what its consumer was told |
+//! | `credit_policy` | blob | policies of credit control with their text |
 //! | `payment` | blob | payments by id |
 //! | `contested` | blob | readings without an answer and their frames |
 //!
@@ -19,6 +21,7 @@
 mod account;
 mod blobs;
 mod bytes;
+mod credit;
 mod meter;
 
 use model::{Calendar, Section};
@@ -26,7 +29,7 @@ use model::{Calendar, Section};
 use self::bytes::{Reader, Writer};
 use crate::{Fold, FoldError, Limits};
 
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// Size of a record of a section that is one blob.
 const BLOB: u32 = 1;
 
@@ -40,6 +43,8 @@ impl Fold {
         ];
         sections.extend(meter::write(self));
         sections.extend(account::write(self));
+        sections.push(section(credit::CREDIT, credit::CREDIT_SIZE, credit::write(&self.credit)));
+        sections.push(section(credit::POLICY, BLOB, credit::write_policies(&self.credit)));
         sections.push(section(blobs::PAYMENT, BLOB, blobs::write_payments(&self.payments)));
         sections.push(section(blobs::CONTESTED, BLOB, blobs::write_contested(&self.open)));
         sections
@@ -60,6 +65,8 @@ impl Fold {
         blobs::read_tariffs(&mut fold, known.reader(blobs::TARIFF)?)?;
         meter::read(&mut fold, &known)?;
         account::read(&mut fold, &known)?;
+        credit::read_policies(&mut fold, known.reader(credit::POLICY)?)?;
+        credit::read(&mut fold, known.reader(credit::CREDIT)?)?;
         blobs::read_payments(&mut fold, known.reader(blobs::PAYMENT)?)?;
         blobs::read_contested(&mut fold, known.reader(blobs::CONTESTED)?)?;
         fold.find_unclaimed();
@@ -78,7 +85,7 @@ impl Fold {
 }
 
 /// Names and record sizes of all sections.
-const LAYOUT: [(&str, u32); 11] = [
+const LAYOUT: [(&str, u32); 13] = [
     (blobs::META, BLOB),
     (blobs::TARIFF, BLOB),
     (meter::METER, meter::METER_SIZE),
@@ -88,6 +95,8 @@ const LAYOUT: [(&str, u32); 11] = [
     (account::CLOSED_MONTH, account::CLOSED_MONTH_SIZE),
     (account::ENDED_TERMS, account::ENDED_TERMS_SIZE),
     (account::TERMS, account::TERMS_SIZE),
+    (credit::CREDIT, credit::CREDIT_SIZE),
+    (credit::POLICY, BLOB),
     (blobs::PAYMENT, BLOB),
     (blobs::CONTESTED, BLOB),
 ];

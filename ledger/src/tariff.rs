@@ -45,6 +45,8 @@ use std::collections::BTreeMap;
 
 use model::{CivilDay, CivilMonth, MicroRupees, Ppm};
 
+use crate::rules::RuleError;
+
 /// A validated tariff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tariff {
@@ -133,7 +135,7 @@ impl Tariff {
     ///
     /// # Errors
     /// With key and line of the first fault.
-    pub fn parse(body: &str) -> Result<Tariff, TariffError> {
+    pub fn parse(body: &str) -> Result<Tariff, RuleError> {
         read::tariff(body)
     }
 
@@ -148,65 +150,6 @@ impl Tariff {
     pub fn surcharge_of(&self, month: CivilMonth) -> Ppm {
         self.surcharge.get(&month).copied().unwrap_or(Ppm(0))
     }
-}
-
-/// The fault of a tariff's text, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, {key}: {fault}")]
-pub struct TariffError {
-    /// The key at fault, as far as it can be told.
-    pub key: String,
-    /// Line of the text, from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub fault: TariffFault,
-}
-
-/// What can be wrong with a tariff's text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TariffFault {
-    /// Not TOML, a key that is unknown, missing or given twice, or a value of the wrong kind.
-    #[error("{0}")]
-    Syntax(String),
-    /// Not a number written as it must be.
-    #[error("{0}")]
-    Number(#[from] crate::decimal::DecimalError),
-    /// Not a date.
-    #[error("not a date such as \"2026-04-01\"")]
-    Date,
-    /// A date that is no first of month: so far a month is charged under one version of a tariff.
-    #[error("a tariff starts on a first of month, not on {0}")]
-    NotFirstOfMonth(CivilDay),
-    /// Not a month.
-    #[error("not a month such as \"2026-01\"")]
-    Month,
-    /// Letters, digits and hyphens only, 64 at most.
-    #[error("a name has 1 to 64 small letters, digits and hyphens")]
-    Name,
-    /// Out of the range in which charges are exact.
-    #[error("must lie between {0} and {1}")]
-    Range(&'static str, &'static str),
-    /// More subsidy than the gross rate.
-    #[error("the subsidy is higher than the gross rate")]
-    SubsidyAboveGross,
-    /// Upper ends that do not rise.
-    #[error("the upper ends of slabs must rise")]
-    SlabOrder,
-    /// The last slab has an upper end, or one before it has none.
-    #[error("every slab but the last has upto_kwh, the last has none")]
-    SlabEnd,
-    /// None, or more than is kept.
-    #[error("a tariff has 1 to {MAX_SLABS} slabs")]
-    SlabCount,
-    /// Not one of the words that the key knows.
-    #[error("not one of {0}")]
-    Word(String),
-    /// The smallest load is above the largest.
-    #[error("the smallest sanctioned load is above the largest")]
-    Loads,
-    /// A month of the year that is none, or that has a minimum already.
-    #[error("months are numbers from 1 to 12, each with one minimum at most")]
-    MonthOfYear,
 }
 
 /// Most slabs of a tariff.

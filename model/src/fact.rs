@@ -45,6 +45,10 @@ pub enum Fact {
     DayClosed(DayClosed),
     /// Money received.
     Recharge(Recharge),
+    /// A policy of credit control from a day on.
+    CreditPolicy(CreditPolicyVersion),
+    /// A consumer was told how far the balance is down.
+    NoticeSent(NoticeSent),
 }
 
 /// A push taken in: counter and what it brought are one record.
@@ -234,6 +238,17 @@ pub enum ConnectionType {
     Postpaid = 2,
 }
 
+impl ConnectionType {
+    /// The word used in files and SQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnectionType::Prepaid => "prepaid",
+            ConnectionType::Postpaid => "postpaid",
+        }
+    }
+}
+
 /// Terms of an account. No name, number or mobile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountTerms {
@@ -293,6 +308,39 @@ pub struct Recharge {
     pub payment_id: String,
 }
 
+/// One version of a policy of credit control, whole: a file on disk changes nothing by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreditPolicyVersion {
+    /// First civil day it is in force.
+    pub from: CivilDay,
+    /// Digest of `body`.
+    pub digest: Digest,
+    /// The validated TOML text.
+    pub body: String,
+}
+
+/// How far a prepaid balance has come down. Alerts of the policy in force count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NoticeLevel(pub u8);
+
+impl NoticeLevel {
+    /// Not as far as any alert.
+    pub const NONE: NoticeLevel = NoticeLevel(0);
+    /// Used up: zero or below.
+    pub const USED_UP: NoticeLevel = NoticeLevel(u8::MAX);
+}
+
+/// A notice that was sent: emergency credit begins with that of a balance that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeSent {
+    /// The account.
+    pub account: AccountId,
+    /// What it said.
+    pub level: NoticeLevel,
+    /// Round of the account's notices that it belongs to: one that was overtaken by a recharge starts nothing.
+    pub round: u16,
+}
+
 const VERSION: u8 = 1;
 
 /// Numbers of the kinds in the journal; never reused.
@@ -308,6 +356,8 @@ enum Kind {
     TariffVersion = 7,
     DayClosed = 8,
     Recharge = 9,
+    CreditPolicy = 10,
+    NoticeSent = 11,
 }
 
 impl Fact {
@@ -324,6 +374,8 @@ impl Fact {
             Fact::TariffVersion(_) => "tariff_version",
             Fact::DayClosed(_) => "day_closed",
             Fact::Recharge(_) => "recharge",
+            Fact::CreditPolicy(_) => "credit_policy",
+            Fact::NoticeSent(_) => "notice_sent",
         }
     }
 
@@ -338,6 +390,8 @@ impl Fact {
                 | Fact::TariffVersion(_)
                 | Fact::DayClosed(_)
                 | Fact::Recharge(_)
+                | Fact::CreditPolicy(_)
+                | Fact::NoticeSent(_)
         )
     }
 
@@ -357,6 +411,8 @@ impl Fact {
             Fact::TariffVersion(version) => write_tariff_version(&mut w, version),
             Fact::DayClosed(closed) => write_day_closed(&mut w, *closed),
             Fact::Recharge(recharge) => write_recharge(&mut w, recharge),
+            Fact::CreditPolicy(version) => write_credit_policy(&mut w, version),
+            Fact::NoticeSent(notice) => write_notice_sent(&mut w, *notice),
         }
     }
 
@@ -371,6 +427,8 @@ impl Fact {
             Fact::TariffVersion(_) => Kind::TariffVersion,
             Fact::DayClosed(_) => Kind::DayClosed,
             Fact::Recharge(_) => Kind::Recharge,
+            Fact::CreditPolicy(_) => Kind::CreditPolicy,
+            Fact::NoticeSent(_) => Kind::NoticeSent,
         }
     }
 }
@@ -398,6 +456,8 @@ impl Record {
             Kind::TariffVersion => Fact::TariffVersion(read_tariff_version(&mut r)?),
             Kind::DayClosed => Fact::DayClosed(read_day_closed(&mut r)?),
             Kind::Recharge => Fact::Recharge(read_recharge(&mut r)?),
+            Kind::CreditPolicy => Fact::CreditPolicy(read_credit_policy(&mut r)?),
+            Kind::NoticeSent => Fact::NoticeSent(read_notice_sent(&mut r)?),
         };
         r.finish()?;
         Ok(Record { position, received_at, fact })
@@ -415,6 +475,8 @@ fn kind_of(number: u8) -> Result<Kind, DecodeError> {
         Kind::TariffVersion,
         Kind::DayClosed,
         Kind::Recharge,
+        Kind::CreditPolicy,
+        Kind::NoticeSent,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == number)
@@ -432,6 +494,8 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::TariffVersion => "tariff_version",
         Kind::DayClosed => "day_closed",
         Kind::Recharge => "recharge",
+        Kind::CreditPolicy => "credit_policy",
+        Kind::NoticeSent => "notice_sent",
     }
 }
 
@@ -669,6 +733,34 @@ fn read_recharge(r: &mut Reader<'_>) -> Result<Recharge, DecodeError> {
         account: AccountId(r.u32("account")?),
         amount: Paise(r.i64("amount")?),
         payment_id: r.text("payment_id")?,
+    })
+}
+
+fn write_credit_policy(w: &mut Writer<'_>, version: &CreditPolicyVersion) {
+    w.day(version.from);
+    w.raw(&version.digest.0);
+    w.blob(version.body.as_bytes());
+}
+
+fn read_credit_policy(r: &mut Reader<'_>) -> Result<CreditPolicyVersion, DecodeError> {
+    Ok(CreditPolicyVersion {
+        from: r.day("from")?,
+        digest: Digest(r.array("digest")?),
+        body: r.text("body")?,
+    })
+}
+
+fn write_notice_sent(w: &mut Writer<'_>, notice: NoticeSent) {
+    w.u32(notice.account.0);
+    w.u8(notice.level.0);
+    w.u16(notice.round);
+}
+
+fn read_notice_sent(r: &mut Reader<'_>) -> Result<NoticeSent, DecodeError> {
+    Ok(NoticeSent {
+        account: AccountId(r.u32("account")?),
+        level: NoticeLevel(r.u8("level")?),
+        round: r.u16("round")?,
     })
 }
 

@@ -22,8 +22,9 @@ pub mod view;
 pub use bytes::DecodeError;
 pub use channel::{Channel, Values};
 pub use fact::{
-    AcceptedFrame, AccountTerms, ConnectionType, DayClosed, Fact, MeterTerms, QuarantineReason,
-    QuarantinedFrame, Recharge, Record, RepeatedFrame, Resolution, TariffVersion, Verdict,
+    AcceptedFrame, AccountTerms, ConnectionType, CreditPolicyVersion, DayClosed, Fact, MeterTerms,
+    NoticeLevel, NoticeSent, QuarantineReason, QuarantinedFrame, Recharge, Record, RepeatedFrame, Resolution,
+    TariffVersion, Verdict,
 };
 pub use ids::{AccountId, AccountNumber, Digest, MeterId, ObisCode, OutboxId, Position, SystemTitle};
 pub use money::{MicroRupees, Paise, Ppm};

@@ -1,12 +1,18 @@
 //! What the fold shows of its state: plain values for SQL, the app and the operators, taken at one position.
 
-use crate::{AccountId, CivilDay, ConnectionType, Digest, Instant, MeterId, Paise, Position, ReadingKind};
+use crate::{
+    AccountId, CivilDay, ConnectionType, Digest, Instant, MeterId, NoticeLevel, Paise, Position, ReadingKind,
+};
 
 /// An account's money and energy at one position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountView {
     /// The account.
     pub account: AccountId,
+    /// How it pays.
+    pub connection: ConnectionType,
+    /// First civil day that is charged.
+    pub from: CivilDay,
     /// Every posting so far: recharges, openings, closed days, corrections.
     pub booked: Paise,
     /// Charge of the days that are not closed yet, to date.
@@ -29,6 +35,34 @@ pub struct AccountView {
     pub sanctioned_w: u32,
     /// When its meter was last heard with fresh data.
     pub heard_at: Option<Instant>,
+    /// How far the balance is down, and what the consumer knows of it.
+    pub credit: CreditView,
+}
+
+/// How far a prepaid balance is down as posted, and what the consumer knows of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CreditView {
+    /// How far it came down.
+    pub reached: NoticeLevel,
+    /// How far the consumer was told.
+    pub told: NoticeLevel,
+    /// When the consumer was told that it is used up: emergency credit counts from then.
+    pub used_up_told_at: Option<Instant>,
+    /// Days posted in a row for which the meter sent no data.
+    pub silent_days: u8,
+}
+
+/// A notice that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeDue {
+    /// The account.
+    pub account: AccountId,
+    /// How far the balance is down.
+    pub level: NoticeLevel,
+    /// Round of the account's notices, which the fact that it was sent has to name.
+    pub round: u16,
+    /// Days of silence that were posted at once and that the notice has to explain day by day; mostly none.
+    pub caught_up_days: u8,
 }
 
 impl AccountView {
@@ -112,6 +146,8 @@ pub struct MeterView {
     pub complete_until: Option<Instant>,
     /// Capture period of its intervals, seconds.
     pub period_s: u32,
+    /// Whether its pushes must have an authentication tag.
+    pub authenticated: bool,
 }
 
 /// Where the fold stands.

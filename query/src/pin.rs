@@ -55,6 +55,8 @@ pub struct AccountEntry {
     pub number: String,
     /// Category, which is the name of its tariff.
     pub category: String,
+    /// Part of the distribution company that supplies it; the company where none was said.
+    pub division: String,
 }
 
 /// Which of the larger parts of a [`Pinned`] a statement refers to, so that only these are copied.

@@ -39,6 +39,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/relay", post(switch_relay))
         .route("/admin/status", get(status))
         .route("/admin/lake", get(lake))
+        .merge(crate::credit::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(node.clone());
     #[cfg(feature = "query")]
@@ -69,7 +70,8 @@ pub fn bind(dir: &Path) -> Result<UnixListener> {
         .with_context(|| format!("cannot listen on {} (a path of 107 bytes at most)", path.display()))
 }
 
-type Answer = Result<Json<Value>, Problem>;
+/// What a route answers.
+pub type Answer = Result<Json<Value>, Problem>;
 
 async fn import_meters(State(node): State<Node>, body: axum::body::Bytes) -> Answer {
     imported("added", node.import_meters(&body).await)
@@ -110,7 +112,7 @@ fn imported(what: &str, result: Result<registry::Imported, ImportError>) -> Answ
 async fn apply_tariff(State(node): State<Node>, body: String) -> Answer {
     let applied = match node.apply_tariff(body).await {
         Ok(applied) => applied,
-        Err(error) => match error.downcast_ref::<ledger::tariff::TariffError>() {
+        Err(error) => match error.downcast_ref::<ledger::RuleError>() {
             Some(fault) => return Err(Problem::refused("the tariff was refused", fault.to_string())),
             None => return Err(Problem::internal(format!("{error:#}"))),
         },
@@ -177,7 +179,10 @@ async fn change_account(State(node): State<Node>, Json(request): Json<ChangeRequ
 }
 
 /// The account of that number.
-async fn registered(node: &Node, number: &str) -> Result<(AccountNumber, AccountId), Problem> {
+///
+/// # Errors
+/// Where none is registered.
+pub async fn registered(node: &Node, number: &str) -> Result<(AccountNumber, AccountId), Problem> {
     let number: AccountNumber = number
         .parse()
         .map_err(|error: model::ids::IdError| Problem::refused("no such account", error.to_string()))?;

@@ -50,6 +50,9 @@ pub enum Command {
     /// Tariffs: those in force, and files before they are
     #[command(subcommand)]
     Tariff(Tariff),
+    /// Credit control: policies, notices, and whose supply may be cut when and why not
+    #[command(subcommand)]
+    Credit(Credit),
     /// Move a driven clock; days that are due by then are closed
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
@@ -286,7 +289,8 @@ pub enum Meter {
 pub enum Account {
     /// Import accounts from CSV: all lines or none
     ///
-    /// Columns: account_number, category, sanctioned_kw, from, opening_register_kwh, opening_balance_rupees, connection
+    /// Columns: account_number, category, sanctioned_kw, from, opening_register_kwh, opening_balance_rupees, connection, and
+    /// division, which may be left out
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
@@ -323,6 +327,118 @@ pub struct ChangeAccount {
     /// Sanctioned load, kW
     #[arg(long, value_name = "KW")]
     pub load_kw: Option<String>,
+}
+
+/// `urja credit`
+#[derive(Debug, Subcommand)]
+pub enum Credit {
+    /// Put a policy in force, from its day on
+    Apply {
+        /// TOML file, or `builtin`
+        file: String,
+    },
+    /// List the policies
+    List,
+    /// Print the built-in policy, to start a file of one's own from
+    Builtin,
+    /// Read a file and say whether it is good, or line and key of the first fault; changes nothing
+    Check {
+        /// TOML file; `-` is standard input
+        file: String,
+    },
+    /// Whose supply may be cut, as a dry run: those who are due, and how many each reason holds. Nothing is cut by this
+    Due(Due),
+    /// What consumers are to be told of their balance
+    Notices {
+        /// Notices at most
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Note that a consumer was told: emergency credit counts from the notice that the balance is used up
+    Told {
+        /// Number of the account
+        account: String,
+        /// Level of the notice, as `urja credit notices` gave it
+        #[arg(long)]
+        level: u8,
+        /// Its round
+        #[arg(long)]
+        round: u16,
+    },
+    /// Ask that supply may be cut in a division; another person has to approve it
+    Enable(CutsBy),
+    /// Approve what another person asked for: from now on supply may be cut there
+    Approve(CutsBy),
+    /// End cuts in a division, at once
+    Disable(CutsBy),
+    /// Divisions where cuts are enabled or asked for
+    Divisions,
+    /// Hold cuts of an account
+    Hold(Hold),
+    /// End a hold of an account
+    Release(Release),
+}
+
+/// `urja credit due`
+#[derive(Debug, Args)]
+pub struct Due {
+    /// The moment, as 2026-06-10T11:00:00+05:30; without it, now
+    #[arg(long, value_name = "INSTANT")]
+    pub at: Option<String>,
+    /// One account, whatever its balance
+    #[arg(long, value_name = "NUMBER")]
+    pub account: Option<String>,
+    /// List those below zero that are not due as well, with every reason
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A division, and who says so.
+#[derive(Debug, Args)]
+pub struct CutsBy {
+    /// The division as accounts have it; accounts without one are of their distribution company
+    pub division: String,
+    /// Who says so; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
+}
+
+/// `urja credit hold`
+#[derive(Debug, Args)]
+pub struct Hold {
+    /// Number of the account
+    pub account: String,
+    /// protected: never cut by balance; disputed: a complaint is open or a sum is deposited under protest
+    #[arg(value_enum)]
+    pub kind: HoldKind,
+    /// Why
+    #[arg(long)]
+    pub reason: String,
+    /// Who says so; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
+}
+
+/// `urja credit release`
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Number of the account
+    pub account: String,
+    /// The hold that ends
+    #[arg(value_enum)]
+    pub kind: HoldKind,
+    /// Who says so; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
+}
+
+/// Why cuts of an account are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HoldKind {
+    /// Never cut by balance
+    Protected,
+    /// A complaint is open or a sum is deposited under protest
+    Disputed,
 }
 
 /// `urja tariff`

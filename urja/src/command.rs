@@ -1,5 +1,6 @@
 //! The commands. Each prints for people, or one JSON value with `--json`.
 
+mod credit;
 mod decode;
 #[cfg(feature = "query")]
 mod demo;
@@ -43,6 +44,11 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     {
         return result;
     }
+    if let Command::Credit(args) = &cli.command
+        && let Some(result) = credit::without_data(args, cli.json)
+    {
+        return result;
+    }
     let config = load(&cli)?;
     telemetry::start_logs(&config.log, !matches!(cli.command, Command::Serve(_)))?;
     match &cli.command {
@@ -63,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             registry::change_account(&config, args, cli.json).await
         }
         Command::Tariff(args) => tariff::run(&config, args, cli.json).await,
+        Command::Credit(args) => credit::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
         Command::Read(args) => session::read(&config, args, cli.json).await,

@@ -11,6 +11,7 @@ mod cli;
 mod clock;
 mod command;
 mod config;
+mod credit;
 mod driver;
 mod health;
 mod listener;

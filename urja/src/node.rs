@@ -27,7 +27,6 @@ pub struct Node {
     /// What it was opened with.
     pub config: Arc<Config>,
     /// The utility's zone.
-    #[cfg(feature = "query")]
     pub calendar: Calendar,
     /// Its "now".
     pub clock: Arc<Clock>,
@@ -89,7 +88,6 @@ impl Node {
         let sessions = Sessions::new(registry.clone(), Some(pipeline.clone()), config.session_options());
         Ok(Node {
             config: Arc::new(config),
-            #[cfg(feature = "query")]
             calendar,
             clock,
             lake,

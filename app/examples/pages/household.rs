@@ -110,6 +110,8 @@ impl Consumers for Households {
         drop(paid);
         let view = AccountView {
             account: AccountId(u32::try_from(index).unwrap_or(0)),
+            connection: model::ConnectionType::Prepaid,
+            from: self.today().plus(-400),
             booked: self.booked(number, index),
             accrued: recent.last().map_or(Paise::ZERO, |day| day.charge),
             month_energy_wh: 98_000,
@@ -121,6 +123,7 @@ impl Consumers for Households {
             tariff_digest: None,
             sanctioned_w: 4_000,
             heard_at: Some(now.plus_seconds(-180)),
+            credit: model::view::CreditView::default(),
         };
         Ok(Some(Card {
             view,

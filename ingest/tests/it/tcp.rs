@@ -310,3 +310,33 @@ async fn a_connection_that_proves_nothing_is_read_slowly_and_one_with_a_few_wron
     assert_eq!(taken, 3, "the slow one's waits");
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_frames_from_who_proved_nothing_wait_for_their_turn_and_those_of_a_meter_do_not() {
+    let meter = Meter::new(1);
+    let world = World::of(&[&meter]).await;
+    // The first goes at once; the next would be read in an hour.
+    let options = TcpOptions { unproven_bytes_per_second: 1, ..TcpOptions::default() };
+    let served = Served::new(&world, options).await;
+    let junk = wrap(&[0xee; 5_000]);
+    let quarantined = |world: &World| {
+        let kept = |fact: &Fact| matches!(fact, Fact::Quarantined(_));
+        world.journaled().iter().filter(|(fact, _)| kept(fact)).count()
+    };
+    let mut known = served.connect().await;
+    known.write_all(&meter.frame(1, &meter.block(june(5, 11, 30), 1))).await.unwrap();
+    exactly(&mut known, meter.receipt().len()).await;
+    let mut strangers = Vec::new();
+    for _ in 0..5 {
+        let mut stream = served.connect().await;
+        stream.write_all(&junk).await.unwrap();
+        strangers.push(stream);
+    }
+    world.until("the first is read", |fold| fold.tallies()[Source::Tcp.index()].received >= 2).await;
+    // Over a connection whose meter proved itself a long frame is read, though it proves nothing itself.
+    known.write_all(&wrap(&[0xef; 5_000])).await.unwrap();
+    known.write_all(&meter.frame(2, &meter.block(june(5, 12, 0), 2))).await.unwrap();
+    exactly(&mut known, meter.receipt().len()).await;
+    assert_eq!(quarantined(&world), 2, "one of the strangers' and the meter's");
+    served.stop().await;
+}

@@ -3,11 +3,14 @@
 use model::row::PostingKind;
 use model::{AccountId, Calendar, CivilDay, DayClosed, Digest, ReadingKind, Record};
 
+use super::control::last_recharge;
 use super::{Effects, Fold, postings};
 use crate::account::{Account, Books as Figures, Month};
 use crate::contested::OpenTable;
+use crate::credit::CreditTable;
 use crate::meter::Meter;
 use crate::outcome::DayRefusal;
+use crate::payments::Payments;
 use crate::posting::{Postings, Subject};
 use crate::rating::Charge;
 use crate::slot::Grid;
@@ -35,6 +38,9 @@ impl Fold {
             limits: &self.limits,
             calendar: &self.calendar,
             open: &self.open,
+            payments: &self.payments,
+            credit: &mut self.credit,
+            today,
             still_changes,
             postings: postings(record, &mut self.totals, &mut out.rows),
             count: Count::default(),
@@ -102,6 +108,10 @@ struct Books<'a> {
     limits: &'a Limits,
     calendar: &'a Calendar,
     open: &'a OpenTable,
+    payments: &'a Payments,
+    credit: &'a mut CreditTable,
+    /// The day of the record.
+    today: CivilDay,
     /// First day for which data may still come.
     still_changes: CivilDay,
     postings: Postings<'a>,
@@ -119,7 +129,9 @@ impl Books<'_> {
             let is_rated = self.book(account, PostingKind::Correction, last);
             account.roll_over(is_rated, self.limits);
         }
+        let has_data = account.energy.reaches(day);
         let is_rated = self.book(account, PostingKind::Usage, day);
+        self.credit.day_booked(account, last_recharge(self.payments, account), self.today, has_data);
         *(if is_rated { &mut self.count.charged } else { &mut self.count.unrated }) += 1;
         if day == day.month().last_day() {
             account.roll_over(is_rated, self.limits);

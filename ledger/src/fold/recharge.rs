@@ -48,6 +48,7 @@ impl Fold {
             recharge.amount,
             reference,
         );
+        self.balance_moved(record, recharge.account);
         let balance = self.account(recharge.account).map_or(Paise::ZERO, |view| view.balance());
         Outcome::RechargePosted { balance }
     }

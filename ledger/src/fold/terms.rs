@@ -158,6 +158,7 @@ impl Fold {
         if let Some(account) = self.accounts.get_mut(terms.account.0) {
             account.booked += terms.opening_balance;
         }
+        self.balance_moved(record, terms.account);
     }
 
     /// Later terms of a known account: load and tariff, from a first of month that is not closed or from a later day than

@@ -1,12 +1,16 @@
 //! What the fold shows of itself, at its position.
 
-use model::view::{AccountView, DayEnergy, Gap, MeterView, Standing, Tally, TermsView};
-use model::{AccountId, CivilDay, CivilMonth, Instant, MeterId, OutboxId, Paise, ReadingKind, TariffVersion};
+use model::view::{AccountView, DayEnergy, Gap, MeterView, NoticeDue, Standing, Tally, TermsView};
+use model::{
+    AccountId, CivilDay, CivilMonth, CreditPolicyVersion, Instant, MeterId, OutboxId, Paise, ReadingKind,
+    TariffVersion,
+};
 
 use super::Fold;
 use crate::account::Account;
 use crate::contested::Contested;
 use crate::counter::CounterWindow;
+use crate::credit::CreditPolicy;
 use crate::meter::Meter;
 use crate::payments::Payment;
 use crate::slot::{Owner, SlotRange};
@@ -24,6 +28,12 @@ impl Fold {
     /// All accounts, by id.
     pub fn accounts(&self) -> impl Iterator<Item = AccountView> + '_ {
         self.accounts.iter().map(|(_, account)| self.account_view(account))
+    }
+
+    /// Accounts of which more is posted than was paid, by id.
+    pub fn accounts_below_zero(&self) -> impl Iterator<Item = AccountView> + '_ {
+        let below = self.accounts.iter().filter(|(_, account)| account.booked < Paise::ZERO);
+        below.map(|(_, account)| self.account_view(account))
     }
 
     /// Terms of an account that begin later, by their days.
@@ -103,6 +113,24 @@ impl Fold {
         self.tariffs.versions.iter().map(|version| version.fact.clone()).collect()
     }
 
+    /// What consumers are to be told, by account from one on, at most `limit`.
+    #[must_use]
+    pub fn notices_due(&self, from: AccountId, limit: usize) -> Vec<NoticeDue> {
+        self.credit.due(from).take(limit).collect()
+    }
+
+    /// The policy of credit control in force on a day.
+    #[must_use]
+    pub fn credit_policy_on(&self, day: CivilDay) -> Option<&CreditPolicy> {
+        self.credit.in_force(day).map(|version| &version.policy)
+    }
+
+    /// All policies of credit control, by the day they are in force from.
+    #[must_use]
+    pub fn credit_policies(&self) -> Vec<CreditPolicyVersion> {
+        self.credit.policies.values().map(|version| version.fact.clone()).collect()
+    }
+
     /// The payment of that id, if it was booked.
     #[must_use]
     pub fn has_payment(&self, id: &str) -> Option<&Payment> {
@@ -170,6 +198,8 @@ impl Fold {
         let has_begun = as_of >= account.from;
         AccountView {
             account: account.id,
+            connection: account.connection,
+            from: account.from,
             booked: account.booked,
             accrued: if has_begun { self.accrued(account, as_of) } else { Paise::ZERO },
             month_energy_wh: if has_begun { account.energy_of(month, as_of) } else { 0 },
@@ -181,6 +211,7 @@ impl Fold {
             tariff_digest: self.tariffs.digest_in_force(tariff, month),
             sanctioned_w,
             heard_at: account.meter().and_then(|meter| self.meters.get(meter.0)).and_then(Meter::heard_at),
+            credit: self.credit.of(account.id).view(),
         }
     }
 
@@ -240,6 +271,7 @@ impl Fold {
                 self.grid_of(meter).end_of(first - 1)
             }),
             period_s: meter.period_s(),
+            authenticated: meter.authenticated,
         }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::decimal::DecimalError;
+use crate::rules::RuleFault;
 
 const GOOD: &str = r#"name = "lmv1-test"
 title = "Test"
@@ -25,7 +26,7 @@ subsidy = "0.85"
 "2026-02" = "1.24 %"
 "#;
 
-fn check(from: &str, to: &str, key: &str, line: usize, fault: impl Fn(&TariffFault) -> bool) {
+fn check(from: &str, to: &str, key: &str, line: usize, fault: impl Fn(&RuleFault) -> bool) {
     assert!(GOOD.contains(from), "{from}");
     let error = Tariff::parse(&GOOD.replacen(from, to, 1)).unwrap_err();
     assert_eq!((error.key.as_str(), error.line), (key, line), "{to}: {error}");
@@ -80,35 +81,35 @@ fn minimum_charges_are_by_month_of_the_year() {
 
 #[test]
 fn every_fault_names_key_and_line() {
-    let syntax = |fault: &TariffFault| matches!(fault, TariffFault::Syntax(_));
+    let syntax = |fault: &RuleFault| matches!(fault, RuleFault::Syntax(_));
     check("duty = \"5 %\"", "duty = 5", "duty", 7, syntax);
     check("duty = \"5 %\"", "dutty = \"5 %\"", "dutty", 7, syntax);
     check("rebate = \"0.02\"\n", "", "rebate", 1, syntax);
     check("duty = \"5 %\"", "duty = ", "duty", 7, syntax);
     check("gross = \"6.85\"", "gros = \"6.85\"", "gros", 13, syntax);
     check("title = \"Test\"", "name = \"twice\"", "name", 2, syntax);
-    check("2026-04-01", "2026-04-31", "from", 3, |fault| *fault == TariffFault::Date);
-    check("2026-04-01", "2026-04-15", "from", 3, |fault| matches!(fault, TariffFault::NotFirstOfMonth(_)));
-    check("lmv1-test", "LMV 1", "name", 1, |fault| *fault == TariffFault::Name);
+    check("2026-04-01", "2026-04-31", "from", 3, |fault| *fault == RuleFault::Date);
+    check("2026-04-01", "2026-04-15", "from", 3, |fault| matches!(fault, RuleFault::NotFirstOfMonth(_)));
+    check("lmv1-test", "LMV 1", "name", 1, |fault| *fault == RuleFault::Name);
     check("\"110\"", "\"110,00\"", "fixed_per_kw", 4, |fault| {
-        *fault == TariffFault::Number(DecimalError::NotDecimal)
+        *fault == RuleFault::Number(DecimalError::NotDecimal)
     });
-    check("\"110\"", "\"-1\"", "fixed_per_kw", 4, |fault| matches!(fault, TariffFault::Range(..)));
-    check("75 %", "101 %", "demand_floor", 5, |fault| matches!(fault, TariffFault::Range(..)));
-    check("0.02", "0.0000001", "rebate", 8, |fault| *fault == TariffFault::Number(DecimalError::TooPrecise));
-    check("\"150\"", "\"0\"", "upto_kwh", 12, |fault| matches!(fault, TariffFault::Range(..)));
-    check("upto_kwh = \"150\"\n", "", "upto_kwh", 12, |fault| *fault == TariffFault::SlabEnd);
+    check("\"110\"", "\"-1\"", "fixed_per_kw", 4, |fault| matches!(fault, RuleFault::Range(..)));
+    check("75 %", "101 %", "demand_floor", 5, |fault| matches!(fault, RuleFault::Range(..)));
+    check("0.02", "0.0000001", "rebate", 8, |fault| *fault == RuleFault::Number(DecimalError::TooPrecise));
+    check("\"150\"", "\"0\"", "upto_kwh", 12, |fault| matches!(fault, RuleFault::Range(..)));
+    check("upto_kwh = \"150\"\n", "", "upto_kwh", 12, |fault| *fault == RuleFault::SlabEnd);
     check("[[slab]]\ngross", "[[slab]]\nupto_kwh = \"300\"\ngross", "upto_kwh", 17, |fault| {
-        *fault == TariffFault::SlabEnd
+        *fault == RuleFault::SlabEnd
     });
     check(
         "[[slab]]\ngross",
         "[[slab]]\nupto_kwh = \"150\"\ngross = \"1\"\nsubsidy = \"0\"\n[[slab]]\ngross",
         "upto_kwh",
         17,
-        |fault| *fault == TariffFault::SlabOrder,
+        |fault| *fault == RuleFault::SlabOrder,
     );
-    check("1.35", "6.86", "subsidy", 14, |fault| *fault == TariffFault::SubsidyAboveGross);
+    check("1.35", "6.86", "subsidy", 14, |fault| *fault == RuleFault::SubsidyAboveGross);
     let optional = |from: &str, to: &str| GOOD.replacen(from, to, 1);
     let fails = |body: String, key: &str, line: usize| {
         let error = Tariff::parse(&body).unwrap_err();
@@ -122,31 +123,31 @@ fn every_fault_names_key_and_line() {
         ("surcharge_on", "\"net\", \"gross\""),
     ] {
         let fault = fails(optional(load, &format!("{key} = \"sometimes\"")), key, 9);
-        assert_eq!(fault, TariffFault::Word(words.into()));
+        assert_eq!(fault, RuleFault::Word(words.into()));
     }
     let fault = fails(optional(load, "base_with = [\"green\", \"duty\"]"), "base_with", 9);
-    assert_eq!(fault, TariffFault::Word("\"minimum\", \"green\"".into()));
+    assert_eq!(fault, RuleFault::Word("\"minimum\", \"green\"".into()));
     let fault = fails(optional(load, "min_load_kw = \"1.001\"\nmax_load_kw = \"1\""), "max_load_kw", 10);
-    assert_eq!(fault, TariffFault::Loads);
+    assert_eq!(fault, RuleFault::Loads);
     for months in ["[0]", "[13]", "[4, 4]", "[-9223372036854775808]"] {
         let minimum = format!("minimum = [{{ months = {months}, per_kw = \"1\" }}]");
-        assert_eq!(fails(optional(load, &minimum), "months", 9), TariffFault::MonthOfYear, "{months}");
+        assert_eq!(fails(optional(load, &minimum), "months", 9), RuleFault::MonthOfYear, "{months}");
     }
-    check("\"2026-01\"", "\"2026-13\"", "2026-13", 21, |fault| *fault == TariffFault::Month);
-    check("\"2026-01\"", "\"2026-1\"", "2026-1", 21, |fault| *fault == TariffFault::Month);
-    check("-0.0233", "0.51", "2026-01", 21, |fault| matches!(fault, TariffFault::Range(..)));
+    check("\"2026-01\"", "\"2026-13\"", "2026-13", 21, |fault| *fault == RuleFault::Month);
+    check("\"2026-01\"", "\"2026-1\"", "2026-1", 21, |fault| *fault == RuleFault::Month);
+    check("-0.0233", "0.51", "2026-01", 21, |fault| matches!(fault, RuleFault::Range(..)));
 }
 
 #[test]
 fn a_tariff_without_slabs_or_with_too_many_is_refused() {
     let head = GOOD.split("[[slab]]").next().unwrap();
     let error = Tariff::parse(&format!("{head}slab = []")).unwrap_err();
-    assert_eq!((error.key.as_str(), error.fault), ("slab", TariffFault::SlabCount));
+    assert_eq!((error.key.as_str(), error.fault), ("slab", RuleFault::Count(MAX_SLABS)));
     let slabs: String = (1..20)
         .map(|end| format!("[[slab]]\nupto_kwh = \"{end}\"\ngross = \"1\"\nsubsidy = \"0\"\n"))
         .collect();
     let error = Tariff::parse(&format!("{head}{slabs}[[slab]]\ngross = \"1\"\nsubsidy = \"0\"")).unwrap_err();
-    assert_eq!(error.fault, TariffFault::SlabCount);
+    assert_eq!(error.fault, RuleFault::Count(MAX_SLABS));
 }
 
 #[test]

@@ -121,6 +121,18 @@ fn samples() -> Vec<(Fact, &'static str)> {
             }),
             "09010900000000000000 09000000 50c3000000000000 020000007031",
         ),
+        (
+            Fact::CreditPolicy(CreditPolicyVersion {
+                from: CivilDay(20_000),
+                digest: Digest([0xcd; 16]),
+                body: "x".into(),
+            }),
+            "0a010900000000000000 204e0000 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd 0100000078",
+        ),
+        (
+            Fact::NoticeSent(NoticeSent { account: AccountId(9), level: NoticeLevel::USED_UP, round: 258 }),
+            "0b010900000000000000 09000000 ff 0201",
+        ),
     ]
 }
 

@@ -202,6 +202,12 @@ fn account_columns() -> Vec<Column> {
         account_id(),
         always("account_number", DataType::Utf8, "number on the consumer's bill"),
         always("category", DataType::Utf8, "category it was registered with, which is the name of a tariff"),
+        always(
+            "division",
+            DataType::Utf8,
+            "part of the distribution company; the company where none was said",
+        ),
+        maybe("connection", DataType::Utf8, "prepaid or postpaid"),
         maybe("tariff", DataType::Utf8, "name of the tariff it is charged under"),
         with_unit("W", maybe("sanctioned_w", DataType::Int64, "sanctioned load")),
     ]
@@ -219,6 +225,8 @@ fn accounts(pinned: &Pinned) -> Vec<ArrayRef> {
         integers(all().map(|entry| Some(entry.account.0))),
         texts(all().map(|entry| Some(&entry.number))),
         texts(all().map(|entry| Some(&entry.category))),
+        texts(all().map(|entry| Some(&entry.division))),
+        texts(all().map(|entry| view(entry.account).map(|view| view.connection.name()))),
         texts(all().map(|entry| view(entry.account).map(|view| &view.tariff))),
         integers(all().map(|entry| view(entry.account).map(|view| view.sanctioned_w))),
     ]
@@ -248,6 +256,17 @@ fn account_state_columns() -> Vec<Column> {
         always("tariff", DataType::Utf8, "tariff it is charged under"),
         maybe("tariff_digest", DataType::Utf8, "version of the tariff in force, hexadecimal"),
         with_unit("UTC", maybe("heard_at", instant_type(), "when its meter was last heard with fresh data")),
+        always(
+            "notice_reached",
+            DataType::Int64,
+            "how far the booked balance is down: 0, an alert's number, 255 used up",
+        ),
+        always("notice_told", DataType::Int64, "how far the consumer was told, in the same numbers"),
+        with_unit(
+            "UTC",
+            maybe("used_up_told_at", instant_type(), "when the consumer was told that it is used up"),
+        ),
+        always("silent_days", DataType::Int64, "days booked in a row without data of its meter"),
         always("as_of_position", DataType::Int64, "position of the last record in these figures"),
         with_unit("UTC", always("as_of", instant_type(), "when these figures were taken")),
     ]
@@ -268,6 +287,10 @@ fn account_states(pinned: &Pinned) -> Vec<ArrayRef> {
         texts(all().map(|view| Some(&view.tariff))),
         texts(all().map(|view| view.tariff_digest.map(|digest| digest.to_string()))),
         instants(all().map(|view| view.heard_at)),
+        integers(all().map(|view| Some(view.credit.reached.0))),
+        integers(all().map(|view| Some(view.credit.told.0))),
+        instants(all().map(|view| view.credit.used_up_told_at)),
+        integers(all().map(|view| Some(view.credit.silent_days))),
         integers(all().map(|_| Some(pinned.position.0))),
         instants(all().map(|_| Some(pinned.taken_at))),
     ]

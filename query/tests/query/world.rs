@@ -131,6 +131,7 @@ impl World {
                 counter: Some(7),
                 complete_until: None,
                 period_s,
+                authenticated: true,
             },
             title: SystemTitle([b'U', b'R', b'J', 0, 0, 0, 0, u8::try_from(meter).unwrap()]),
             serial: format!("S{meter}"),
@@ -146,9 +147,12 @@ impl World {
             account: AccountId(account),
             number,
             category: "lmv1-urban".to_owned(),
+            division: "EUDD-IV".to_owned(),
         });
         state.accounts.push(AccountView {
             account: AccountId(account),
+            connection: model::ConnectionType::Prepaid,
+            from: "2026-01-01".parse().unwrap(),
             booked: Paise(booked),
             accrued: Paise(accrued),
             month_energy_wh: 12_345,
@@ -160,6 +164,12 @@ impl World {
             tariff_digest: None,
             sanctioned_w: 2_000,
             heard_at: None,
+            credit: model::view::CreditView {
+                reached: model::NoticeLevel::USED_UP,
+                told: model::NoticeLevel(2),
+                used_up_told_at: None,
+                silent_days: 1,
+            },
         });
     }
 

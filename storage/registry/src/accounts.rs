@@ -22,6 +22,8 @@ pub struct AccountInfo {
     pub sanctioned_w: u32,
     /// First civil day that is charged.
     pub from: CivilDay,
+    /// Part of the distribution company that supplies it; empty where none was said.
+    pub division: String,
 }
 
 impl AccountInfo {
@@ -29,6 +31,12 @@ impl AccountInfo {
     #[must_use]
     pub fn discom(&self) -> &str {
         self.number.as_str().trim_end_matches(|letter: char| letter.is_ascii_digit())
+    }
+
+    /// The division; the distribution company where none was said.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        if self.division.is_empty() { self.discom() } else { &self.division }
     }
 }
 
@@ -39,7 +47,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn accounts(&self, after: AccountId, limit: usize) -> Result<Vec<AccountInfo>, Error> {
         let rows = sqlx::query(
-            "SELECT id, number, tariff, connection, sanctioned_w, from_day FROM account WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, number, tariff, connection, sanctioned_w, from_day, division FROM account WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(i64::from(after.0))
         .bind(sql_limit(limit))
@@ -81,18 +89,12 @@ fn account_info(row: &SqliteRow) -> Result<AccountInfo, Error> {
             .ok_or_else(|| Error::Damaged(format!("connection {connection:?}")))?,
         sanctioned_w: number(row.try_get("sanctioned_w")?, "sanctioned load")?,
         from: CivilDay(number(row.try_get("from_day")?, "first day")?),
+        division: row.try_get("division")?,
     })
-}
-
-pub(crate) fn connection_name(connection: ConnectionType) -> &'static str {
-    match connection {
-        ConnectionType::Prepaid => "prepaid",
-        ConnectionType::Postpaid => "postpaid",
-    }
 }
 
 pub(crate) fn connection_of(name: &str) -> Option<ConnectionType> {
     [ConnectionType::Prepaid, ConnectionType::Postpaid]
         .into_iter()
-        .find(|connection| connection_name(*connection) == name)
+        .find(|connection| connection.name() == name)
 }

@@ -85,6 +85,7 @@ fn migrations() -> Migrator {
         migration(2, "replaced_keys", include_str!("../migrations/0002_replaced_keys.sql")),
         migration(3, "access", include_str!("../migrations/0003_access.sql")),
         migration(4, "asking", include_str!("../migrations/0004_asking.sql")),
+        migration(5, "credit", include_str!("../migrations/0005_credit.sql")),
     ])
 }
 

@@ -17,6 +17,7 @@
 mod access;
 mod accounts;
 mod asking;
+mod credit;
 mod database;
 mod import;
 mod kek;
@@ -34,6 +35,7 @@ use sqlx::SqlitePool;
 pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
 pub use asking::{Asking, HdlcAddress, Mechanism, MeterFraming, Reader};
+pub use credit::{Approval, By, CutHolds, CutSwitch, HoldKind};
 pub use import::{
     BadLine, BadLines, ImportError, Imported, Known, MAX_IMPORT_BYTES, MAX_IMPORT_LINES, MAX_LISTED_FAULTS,
 };

@@ -119,6 +119,7 @@ impl NodePins {
             entries.extend(page.into_iter().map(|info| AccountEntry {
                 account: info.account,
                 number: info.number.to_string(),
+                division: info.place().to_owned(),
                 category: info.category,
             }));
         }

@@ -9,12 +9,12 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::decimal::scaled;
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError, Imported, known_names};
-use crate::accounts::{connection_name, connection_of};
+use crate::accounts::connection_of;
 use crate::database::{counter, set_counter};
 use crate::outbox::write_outbox;
 use crate::{Error, Registry};
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     required("account_number"),
     required("category"),
     required("sanctioned_kw"),
@@ -22,6 +22,7 @@ const COLUMNS: [Column; 7] = [
     required("opening_register_kwh"),
     required("opening_balance_rupees"),
     required("connection"),
+    Column { name: "division", header: Header::Optional },
 ];
 const NUMBER: usize = 0;
 const CATEGORY: usize = 1;
@@ -30,6 +31,7 @@ const FROM: usize = 3;
 const REGISTER: usize = 4;
 const BALANCE: usize = 5;
 const CONNECTION: usize = 6;
+const DIVISION: usize = 7;
 
 /// Largest sanctioned load, W: 100 MW.
 const MAX_SANCTIONED_W: i64 = 100_000_000;
@@ -39,6 +41,9 @@ const MAX_REGISTER_WH: i64 = 1_000_000_000_000;
 const MAX_BALANCE_PAISE: i64 = 100_000_000_000;
 /// First and last day an account may be charged from: 2000-01-01 and 2099-12-31.
 const DAYS: std::ops::RangeInclusive<i32> = 10_957..=47_481;
+
+/// Longest name of a division, bytes.
+const MAX_DIVISION_BYTES: usize = 64;
 
 const fn required(name: &'static str) -> Column {
     Column { name, header: Header::Required }
@@ -55,12 +60,14 @@ struct Account {
     from: CivilDay,
     opening_register_wh: i64,
     opening_balance: Paise,
+    division: String,
 }
 
 impl Registry {
     /// Registers the accounts of a CSV file, all or none. Columns, in any order: `account_number`, `category` (one of
     /// `tariffs`), `sanctioned_kw`, `from` (first civil day charged), `opening_register_kwh`,
-    /// `opening_balance_rupees` (negative: the consumer owes), `connection` (`prepaid` or `postpaid`).
+    /// `opening_balance_rupees` (negative: the consumer owes), `connection` (`prepaid` or `postpaid`); and
+    /// `division`, the part of the distribution company, which may be left out.
     ///
     /// `csv` is read on the caller's thread: give a file or bytes, not a pipe.
     ///
@@ -124,7 +131,7 @@ impl Next {
     }
 }
 
-fn parse(line: &Line<7>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
+fn parse(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
     let number = parse_number(line, faults);
     let tariff = parse_tariff(line, tariffs, faults);
     let sanctioned_w = quantity(line, SANCTIONED, 3, 1..=MAX_SANCTIONED_W, faults);
@@ -132,6 +139,7 @@ fn parse(line: &Line<7>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
     let opening_register_wh = quantity(line, REGISTER, 3, 0..=MAX_REGISTER_WH, faults);
     let opening_balance = quantity(line, BALANCE, 2, -MAX_BALANCE_PAISE..=MAX_BALANCE_PAISE, faults);
     let connection = parse_connection(line, faults);
+    let division = parse_division(line, faults);
     Some(Account {
         line: line.number,
         number: number?,
@@ -141,15 +149,26 @@ fn parse(line: &Line<7>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
         from: from?,
         opening_register_wh: opening_register_wh?,
         opening_balance: Paise(opening_balance?),
+        division: division?,
     })
 }
 
-fn parse_number(line: &Line<7>, faults: &mut BadLines) -> Option<AccountNumber> {
+fn parse_division(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
+    let division = line.field(DIVISION);
+    if division.len() > MAX_DIVISION_BYTES || division.chars().any(char::is_control) {
+        let reason = format_args!("a division has {MAX_DIVISION_BYTES} bytes at most, all of them printed");
+        faults.add(line.number, COLUMNS[DIVISION].name, reason);
+        return None;
+    }
+    Some(division.to_owned())
+}
+
+fn parse_number(line: &Line<8>, faults: &mut BadLines) -> Option<AccountNumber> {
     let number = line.field(NUMBER).parse();
     number.map_err(|reason| faults.add(line.number, COLUMNS[NUMBER].name, reason)).ok()
 }
 
-fn parse_tariff(line: &Line<7>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
+fn parse_tariff(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
     let name = line.field(CATEGORY);
     if !tariffs.contains(&name) {
         let known = known_names(tariffs.iter().copied(), tariffs.len());
@@ -159,7 +178,7 @@ fn parse_tariff(line: &Line<7>, tariffs: &[&str], faults: &mut BadLines) -> Opti
     Some(name.to_owned())
 }
 
-fn parse_from(line: &Line<7>, faults: &mut BadLines) -> Option<CivilDay> {
+fn parse_from(line: &Line<8>, faults: &mut BadLines) -> Option<CivilDay> {
     let column = COLUMNS[FROM].name;
     let day: CivilDay =
         line.field(FROM).parse().map_err(|reason| faults.add(line.number, column, reason)).ok()?;
@@ -170,7 +189,7 @@ fn parse_from(line: &Line<7>, faults: &mut BadLines) -> Option<CivilDay> {
     Some(day)
 }
 
-fn parse_connection(line: &Line<7>, faults: &mut BadLines) -> Option<ConnectionType> {
+fn parse_connection(line: &Line<8>, faults: &mut BadLines) -> Option<ConnectionType> {
     let connection = connection_of(line.field(CONNECTION));
     if connection.is_none() {
         faults.add(line.number, COLUMNS[CONNECTION].name, "neither prepaid nor postpaid");
@@ -179,7 +198,7 @@ fn parse_connection(line: &Line<7>, faults: &mut BadLines) -> Option<ConnectionT
 }
 
 fn quantity(
-    line: &Line<7>,
+    line: &Line<8>,
     column: usize,
     decimals: usize,
     range: std::ops::RangeInclusive<i64>,
@@ -242,8 +261,8 @@ async fn registered(
         return Ok(HashMap::new());
     }
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT number, tariff, sanctioned_w, from_day, opening_register_wh, opening_balance_paise, connection \
-         FROM account WHERE number IN ",
+        "SELECT number, tariff, sanctioned_w, from_day, opening_register_wh, opening_balance_paise, connection, \
+         division FROM account WHERE number IN ",
     );
     query.push_tuples(accounts, |mut tuple, account| {
         tuple.push_bind(account.number.as_str());
@@ -255,6 +274,7 @@ async fn registered(
                 tariff: row.try_get(1)?,
                 numbers: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?],
                 connection: row.try_get(6)?,
+                division: row.try_get(7)?,
             };
             Ok((row.try_get(0)?, fields))
         })
@@ -267,6 +287,7 @@ struct Fields {
     /// Sanctioned load in W, first day, register in Wh, balance in paise.
     numbers: [i64; 4],
     connection: String,
+    division: String,
 }
 
 fn numbers(account: &Account) -> [i64; 4] {
@@ -296,7 +317,8 @@ fn differences(before: &Fields, account: &Account) -> Vec<(&'static str, String)
         };
         differ(column, print(before), print(now));
     }
-    differ(CONNECTION, before.connection.clone(), connection_name(account.connection).to_owned());
+    differ(CONNECTION, before.connection.clone(), account.connection.name().to_owned());
+    differ(DIVISION, before.division.clone(), account.division.clone());
     found
 }
 
@@ -310,7 +332,7 @@ async fn insert(tx: &mut SqliteConnection, accounts: &[Account], next: &mut Next
     let first = next.account - accounts.len() as u64;
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO account (id, number, tariff, sanctioned_w, from_day, opening_register_wh, \
-         opening_balance_paise, connection) ",
+         opening_balance_paise, connection, division) ",
     );
     query.push_values((first + 1..).zip(accounts), |mut values, (id, account)| {
         values
@@ -320,7 +342,7 @@ async fn insert(tx: &mut SqliteConnection, accounts: &[Account], next: &mut Next
         for number in numbers(account) {
             values.push_bind(number);
         }
-        values.push_bind(connection_name(account.connection));
+        values.push_bind(account.connection.name()).push_bind(account.division.as_str());
     });
     query.build().execute(&mut *tx).await?;
     write_outbox(tx, next.outbox, &facts).await

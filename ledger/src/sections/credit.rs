@@ -1,0 +1,68 @@
+//! Sections `credit` and `credit_policy`.
+
+use model::{AccountId, CivilDay, CreditPolicyVersion, Digest, NoticeLevel};
+
+use super::bytes::{Reader, Writer};
+use crate::credit::{Credit, CreditTable};
+use crate::{Fold, FoldError};
+
+pub(super) const CREDIT: &str = "credit";
+pub(super) const CREDIT_SIZE: u32 = 16;
+pub(super) const POLICY: &str = "credit_policy";
+
+pub(super) fn write(table: &CreditTable) -> Writer {
+    let mut w = Writer::default();
+    for (account, credit) in table.accounts.iter() {
+        let Credit { round, reached, told, silent_days, caught_up, used_up_told_s } = *credit;
+        w.u32(account);
+        w.u32(used_up_told_s);
+        w.u16(round);
+        [reached.0, told.0, silent_days, caught_up].into_iter().for_each(|byte| w.u8(byte));
+        w.zeros(2);
+    }
+    w
+}
+
+pub(super) fn read(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> {
+    while !r.is_empty() {
+        let account = AccountId(r.u32("account")?);
+        let used_up_told_s = r.u32("used up told")?;
+        let round = r.u16("round")?;
+        let credit = Credit {
+            round,
+            reached: NoticeLevel(r.u8("reached")?),
+            told: NoticeLevel(r.u8("told")?),
+            silent_days: r.u8("silent days")?,
+            caught_up: r.u8("caught up")?,
+            used_up_told_s,
+        };
+        let _: [u8; 2] = r.array("padding")?;
+        if fold.accounts.get(account.0).is_none() {
+            return Err(r.malformed("account"));
+        }
+        fold.credit.keep(account, credit);
+    }
+    Ok(())
+}
+
+pub(super) fn write_policies(table: &CreditTable) -> Writer {
+    let mut w = Writer::default();
+    for version in table.policies.values() {
+        w.i32(version.fact.from.0);
+        w.raw(&version.fact.digest.0);
+        w.text(&version.fact.body);
+    }
+    w
+}
+
+pub(super) fn read_policies(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> {
+    while !r.is_empty() {
+        let fact = CreditPolicyVersion {
+            from: CivilDay(r.i32("from")?),
+            digest: Digest(r.array("digest")?),
+            body: r.text("body")?.to_owned(),
+        };
+        fold.credit.restore(fact).ok_or_else(|| r.malformed("body"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! Credit control over the admin socket: policies, notices, where cuts are enabled, what holds one, and who is due.
+
+use axum::extract::{Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ledger::Outcome;
+use ledger::credit::{CreditPolicy, Decision, Hindrance, Holds, amount_to_keep, decide};
+use model::view::AccountView;
+use model::{AccountId, AccountNumber, CreditPolicyVersion, Fact, Instant, NoticeLevel, NoticeSent};
+use registry::{AccountInfo, Approval, By, CutHolds, HoldKind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use crate::admin::{Answer, registered};
+use crate::node::{Node, digest_of};
+use crate::problem::Problem;
+
+/// Most accounts of one answer.
+const MAX_LISTED: usize = 10_000;
+/// Accounts of the registry that are read at once.
+const PAGE: usize = 10_000;
+/// Longest name of a person or a division, bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+/// The routes.
+pub fn router() -> Router<Node> {
+    Router::new()
+        .route("/admin/credit/policies", post(apply_policy).get(list_policies))
+        .route("/admin/credit/due", get(due))
+        .route("/admin/credit/notices", get(notices))
+        .route("/admin/credit/told", post(told))
+        .route("/admin/credit/cuts", post(switch_cuts).get(list_cuts))
+        .route("/admin/credit/holds", post(hold))
+}
+
+async fn apply_policy(State(node): State<Node>, body: String) -> Answer {
+    let policy = CreditPolicy::parse(&body)
+        .map_err(|fault| Problem::refused("the credit policy was refused", fault.to_string()))?;
+    let digest = digest_of(body.as_bytes());
+    let version = CreditPolicyVersion { from: policy.from, digest, body };
+    let applied = node.pipeline.append(Fact::CreditPolicy(version)).await.map_err(Problem::internal)?;
+    let word = match applied.outcome {
+        Outcome::PolicyApplied => "applied",
+        Outcome::PolicyExists => "exists",
+        other => return Err(Problem::conflict("the credit policy was refused", other.to_string())),
+    };
+    let (name, from) = (policy.name, policy.from.to_string());
+    Ok(Json(json!({ "outcome": word, "name": name, "from": from, "position": applied.position.0 })))
+}
+
+async fn list_policies(State(node): State<Node>) -> Answer {
+    let policies = node.pipeline.look(|fold| fold.credit_policies()).await.map_err(Problem::internal)?;
+    let rows: Vec<Value> = policies
+        .iter()
+        .map(|version| {
+            let name = CreditPolicy::parse(&version.body).map(|policy| policy.name).unwrap_or_default();
+            json!({ "name": name, "from": version.from.to_string(), "digest": version.digest.to_string() })
+        })
+        .collect();
+    Ok(Json(json!({ "policies": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DueRequest {
+    /// The moment; without it, now.
+    at: Option<String>,
+    /// One account, whatever its balance.
+    account: Option<String>,
+    /// Those below zero that are not due as well.
+    #[serde(default)]
+    all: bool,
+}
+
+/// An account that is decided on, with whether its meter's data is authenticated.
+type Candidate = (AccountView, bool);
+
+async fn due(State(node): State<Node>, Query(request): Query<DueRequest>) -> Answer {
+    let now = node.pipeline.clock().now();
+    let at = match &request.at {
+        None => now,
+        Some(text) => text.parse::<Instant>().map_err(|error| {
+            Problem::refused("not an instant such as 2026-06-10T11:00:00+05:30", error.to_string())
+        })?,
+    };
+    let only = match &request.account {
+        None => None,
+        Some(number) => Some(registered(&node, number).await?.1),
+    };
+    let day = node.calendar.day_of(at);
+    let look = move |fold: &ledger::Fold| {
+        let policy = fold.credit_policy_on(day).cloned();
+        let with_meter = |view: AccountView| {
+            let authenticated = fold.meter_of(view.account).is_some_and(|meter| meter.authenticated);
+            (view, authenticated)
+        };
+        let candidates: Vec<Candidate> = match only {
+            Some(account) => fold.account(account).map(with_meter).into_iter().collect(),
+            None => fold.accounts_below_zero().map(with_meter).collect(),
+        };
+        (policy, candidates)
+    };
+    let (policy, candidates) = node.pipeline.study(look).await.map_err(Problem::internal)?;
+    let holds = node.registry.cut_holds().await.map_err(Problem::internal)?;
+    let infos = infos_of(&node, candidates.iter().map(|(view, _)| view.account).collect()).await?;
+    let mut counts = Counts::default();
+    let mut listed = Vec::new();
+    for (view, authenticated) in &candidates {
+        let Some(info) = infos.get(&view.account) else { continue };
+        let held = holds_of(&holds, info, *authenticated);
+        let decision = decide(policy.as_ref(), &node.calendar, view, &held, at, now);
+        counts.take(&decision);
+        let is_listed = only.is_some() || request.all || decision.is_due();
+        if is_listed && listed.len() < MAX_LISTED {
+            listed.push(account_row(view, info, &decision));
+        }
+    }
+    Ok(Json(json!({
+        "at": at.to_string(),
+        "policy": policy.map(|policy| json!({ "name": policy.name, "from": policy.from.to_string() })),
+        "decided": candidates.len(),
+        "due": counts.due,
+        "held": counts.held,
+        "accounts": listed,
+        "listed_at_most": MAX_LISTED,
+    })))
+}
+
+/// How many are due, and how many each reason holds.
+#[derive(Default)]
+struct Counts {
+    due: u64,
+    held: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    fn take(&mut self, decision: &Decision) {
+        self.due += u64::from(decision.is_due());
+        for hindrance in &decision.hindrances {
+            *self.held.entry(hindrance.name()).or_default() += 1;
+        }
+    }
+}
+
+/// What the registry says of accounts that are given by rising id.
+async fn infos_of(
+    node: &Node,
+    accounts: Vec<AccountId>,
+) -> Result<BTreeMap<AccountId, AccountInfo>, Problem> {
+    let mut infos = BTreeMap::new();
+    let mut wanted = accounts.into_iter().peekable();
+    while let Some(first) = wanted.peek().copied() {
+        let page = node.registry.accounts(AccountId(first.0.saturating_sub(1)), PAGE).await.map_err(Problem::internal)?;
+        let Some(last) = page.last().map(|info| info.account) else { break };
+        while wanted.next_if(|account| *account <= last).is_some() {}
+        infos.extend(page.into_iter().map(|info| (info.account, info)));
+    }
+    Ok(infos)
+}
+
+fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds {
+    let has = |kind| holds.accounts.get(&info.account).is_some_and(|kinds| kinds.contains(&kind));
+    Holds {
+        enabled: holds.enabled.contains(info.place()),
+        protected: has(HoldKind::Protected),
+        disputed: has(HoldKind::Disputed),
+        // A recharge is booked in the moment in which it is received.
+        payment_in_flight: false,
+        authenticated,
+    }
+}
+
+fn account_row(view: &AccountView, info: &AccountInfo, decision: &Decision) -> Value {
+    let reason = |hindrance: &Hindrance| {
+        json!({
+            "reason": hindrance.name(),
+            "words": hindrance.to_string(),
+            "until": hindrance.until().map(|until| until.to_string()),
+        })
+    };
+    json!({
+        "account": info.number.to_string(),
+        "division": info.place(),
+        "booked_paise": view.booked.0,
+        "balance_paise": view.balance().0,
+        "amount_to_keep_paise": amount_to_keep(view).0,
+        "told_at": view.credit.used_up_told_at.map(|at| at.to_string()),
+        "due": decision.is_due(),
+        "reasons": decision.hindrances.iter().map(reason).collect::<Vec<_>>(),
+        "earliest": decision.earliest.map(|at| at.to_string()),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoticesRequest {
+    /// Number of notices at most.
+    limit: usize,
+}
+
+async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>) -> Answer {
+    let limit = request.limit.min(MAX_LISTED);
+    let look = move |fold: &ledger::Fold| {
+        let due = fold.notices_due(AccountId(0), limit);
+        due.into_iter().filter_map(|notice| Some((notice, fold.account(notice.account)?))).collect::<Vec<_>>()
+    };
+    let found = node.pipeline.study(look).await.map_err(Problem::internal)?;
+    let infos = infos_of(&node, found.iter().map(|(notice, _)| notice.account).collect()).await?;
+    let rows: Vec<Value> = found
+        .iter()
+        .filter_map(|(notice, view)| {
+            let number = &infos.get(&notice.account)?.number;
+            Some(json!({
+                "account": number.to_string(),
+                "level": notice.level.0,
+                "used_up": notice.level == NoticeLevel::USED_UP,
+                "round": notice.round,
+                "days_posted_at_once": notice.caught_up_days,
+                "balance_paise": view.balance().0,
+                "amount_to_keep_paise": amount_to_keep(view).0,
+            }))
+        })
+        .collect();
+    Ok(Json(json!({ "notices": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToldRequest {
+    account: String,
+    level: u8,
+    round: u16,
+}
+
+async fn told(State(node): State<Node>, Json(request): Json<ToldRequest>) -> Answer {
+    let (number, account) = registered(&node, &request.account).await?;
+    let notice = NoticeSent { account, level: NoticeLevel(request.level), round: request.round };
+    let applied = node.pipeline.append(Fact::NoticeSent(notice)).await.map_err(Problem::internal)?;
+    if !applied.outcome.is_success() {
+        return Err(Problem::conflict("the notice changes nothing", applied.outcome.to_string()));
+    }
+    let view = node.pipeline.look(move |fold| fold.account(account)).await.map_err(Problem::internal)?;
+    let told_at = view.and_then(|view| view.credit.used_up_told_at).map(|at| at.to_string());
+    Ok(Json(json!({ "account": number.to_string(), "level": request.level, "used_up_told_at": told_at })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CutStep {
+    Ask,
+    Approve,
+    End,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CutsRequest {
+    division: String,
+    step: CutStep,
+    by: String,
+}
+
+async fn switch_cuts(State(node): State<Node>, Json(request): Json<CutsRequest>) -> Answer {
+    let division = named("division", &request.division)?;
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let state = match request.step {
+        CutStep::Ask => {
+            let switch = node.registry.ask_for_cuts(division, by).await.map_err(Problem::internal)?;
+            if switch.approved.is_some() { "enabled" } else { "asked" }
+        }
+        CutStep::Approve => {
+            match node.registry.approve_cuts(division, by).await.map_err(Problem::internal)? {
+                Approval::Approved | Approval::Already => "enabled",
+                Approval::NotAsked => {
+                    let detail =
+                        format!("nobody has asked for cuts in {division}: `urja credit enable` first");
+                    return Err(Problem::conflict("cuts are not enabled", detail));
+                }
+                Approval::SamePerson => {
+                    let detail = "who asked for it cannot approve it: another person has to";
+                    return Err(Problem::conflict("cuts are not enabled", detail));
+                }
+            }
+        }
+        CutStep::End => {
+            node.registry.end_cuts(division, by).await.map_err(Problem::internal)?;
+            "off"
+        }
+    };
+    Ok(Json(json!({ "division": division, "cuts": state })))
+}
+
+async fn list_cuts(State(node): State<Node>) -> Answer {
+    let switches = node.registry.cut_switches().await.map_err(Problem::internal)?;
+    let step = |(person, at): &(String, Instant)| json!({ "by": person, "at": at.to_string() });
+    let rows: Vec<Value> = switches
+        .iter()
+        .map(|switch| {
+            json!({
+                "division": switch.division,
+                "cuts": if switch.approved.is_some() { "enabled" } else { "asked" },
+                "asked": step(&switch.asked),
+                "approved": switch.approved.as_ref().map(step),
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "divisions": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldRequest {
+    account: String,
+    kind: HoldWord,
+    /// Why; without one the hold ends.
+    reason: Option<String>,
+    by: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HoldWord {
+    Protected,
+    Disputed,
+}
+
+async fn hold(State(node): State<Node>, Json(request): Json<HoldRequest>) -> Answer {
+    let (number, account): (AccountNumber, AccountId) = registered(&node, &request.account).await?;
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let kind = match request.kind {
+        HoldWord::Protected => HoldKind::Protected,
+        HoldWord::Disputed => HoldKind::Disputed,
+    };
+    let held = match &request.reason {
+        Some(reason) => {
+            let reason = named("reason", reason)?;
+            node.registry.hold_cuts(account, kind, reason, by).await.map_err(Problem::internal)?;
+            true
+        }
+        None => {
+            node.registry.release_cuts(account, kind, by).await.map_err(Problem::internal)?;
+            false
+        }
+    };
+    Ok(Json(json!({ "account": number.to_string(), "kind": kind.name(), "held": held })))
+}
+
+/// A name that says something.
+fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Problem> {
+    let name = name.trim();
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let detail = format!("a {what} has 1 to {MAX_NAME_BYTES} bytes, all of them printed");
+        return Err(Problem::refused(format!("no such {what}"), detail));
+    }
+    Ok(name)
+}
