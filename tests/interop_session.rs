@@ -184,7 +184,7 @@ fn a_meter_that_dials_in_with_a_greeting_and_pushes_is_booked_and_read_over_its_
 }
 
 #[test]
-fn pushes_with_less_protection_than_agreed_are_evidence_and_their_line_is_read_all_the_same() {
+fn pushes_with_less_protection_than_agreed_are_evidence_and_open_no_line_to_their_meter() {
     let Some(script) = shared("peers/gurux_meter.py") else { return };
     if !packages() {
         return;
@@ -197,12 +197,11 @@ fn pushes_with_less_protection_than_agreed_are_evidence_and_their_line_is_read_a
         let _meter = dials_in(&served, &script, &["--dial-push", "block", "--push-sc", control]);
         let refused = "SELECT count(*) FROM quarantine WHERE reason = 'policy_refused'";
         wait_for("the push is kept as evidence", || (served.number(refused) > 0).then_some(()));
-        let daily = wait_for("the meter is read over the line on which it pushed so", || {
-            let out = urja(&served.data, &["--json", "read", SERIAL, "daily"]);
-            out.status.success().then(|| serde_json::from_slice::<Value>(&out.stdout).unwrap())
-        });
-        let held = truth("daily", "2026-06-17T00:00:00", "2026-06-20T00:00:00");
-        assert_eq!(numbers(&daily["rows"]), held.iter().map(expected).collect::<Vec<_>>());
+        // Who proved nothing is not asked either: the line may be anybody's.
+        let out = urja(&served.data, &["read", SERIAL, "daily"]);
+        assert!(!out.status.success());
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(text.contains(SERIAL) && text.contains("no address"), "{text}");
         assert_eq!(served.number("SELECT count(*) FROM interval_reading"), 0, "control {control}");
         let other = "SELECT count(*) FROM quarantine WHERE reason <> 'policy_refused'";
         assert_eq!(served.number(other), 0, "control {control}");
