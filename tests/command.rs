@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use crate::harness::{Served, shared, urja, urja_ok, written};
 
-const ACCOUNTS: &str = "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection\n\
-    PUVVNL1000000001,lmv1-urban,4,2026-04-01,1000.5,500,prepaid\n\
-    PUVVNL1000000002,lmv1-rural,2,2026-04-01,0,-12.50,prepaid\n";
+const ACCOUNTS: &str = "account_number,category,sanctioned_kw,from,opening_register_kwh,opening_balance_rupees,connection,\
+    division,opening_arrears_rupees\n\
+    PUVVNL1000000001,lmv1-urban,4,2026-04-01,1000.5,500,prepaid,,\n\
+    PUVVNL1000000002,lmv1-rural,2,2026-04-01,0,-12.50,prepaid,,2500\n";
 const METERS: &str = "system_title,serial,guek,gak,profile,policy,account_number,policy_reason\n\
     55524a0000000001,URJ0001,7a1f93c2e85b06d4419ce2f07b3d8a56,0b94d7e2316fa85cc4e01b7f92d6385a,is15959-d1,authenticated,PUVVNL1000000001,\n\
     55524a0000000002,URJ0002,c1e6027fb39d54a8ee1b70c95f2a4d83,91d3f0b8247c6ae55d0b4e1cf7386a29,is15959-d1,authenticated,PUVVNL1000000002,\n";

@@ -6,9 +6,9 @@ use std::path::Path;
 use ledger::credit::{CreditPolicy, Holds, amount_to_keep, builtin_policy, decide};
 use ledger::{Effects, Fold, Limits, Outcome};
 use model::{
-    AcceptedFrame, AccountId, AccountTerms, Calendar, Channel, CivilDay, ConnectionType, CreditPolicyVersion,
-    DayClosed, Digest, Fact, Instant, MeterId, MeterTerms, NoticeSent, OutboxId, Paise, Quality, Reading,
-    ReadingKind, Recharge, Record, Source, SystemTitle, TariffVersion,
+    AcceptedFrame, AccountId, AccountTerms, Arrears, Calendar, Channel, CivilDay, ConnectionType,
+    CreditPolicyVersion, DayClosed, Digest, Fact, Instant, MeterId, MeterTerms, NoticeSent, OutboxId, Paise,
+    Quality, Reading, ReadingKind, Recharge, Record, Source, SystemTitle, TariffVersion,
 };
 use serde_json::{Value, json};
 
@@ -182,6 +182,14 @@ impl Year {
                 "from": from.to_string(),
             }),
         );
+        // Some have old dues.
+        let owed = [0, 0, 30_000, 1_200_000][random() as usize % 4];
+        if owed > 0 {
+            self.outbox += 1;
+            let arrears = Arrears { outbox: OutboxId(self.outbox), account, amount: Paise(owed) };
+            assert_eq!(self.apply(Fact::Arrears(arrears)), Outcome::TermsApplied);
+            self.event("arrears", account, json!({ "amount": owed }));
+        }
         let wh_a_day = 500 + (random() % 6_000) as i64;
         self.households.push(Household {
             account,
@@ -297,7 +305,7 @@ impl Year {
     /// Some pay what they please, some what the page shows them: that always suffices.
     fn pay(&mut self, index: usize, random: &mut impl FnMut() -> u64) {
         let account = self.households[index].account;
-        let shown = amount_to_keep(&self.fold.account(account).unwrap());
+        let shown = amount_to_keep(Some(&self.policy), &self.fold.account(account).unwrap());
         let pays_shown = shown > Paise::ZERO && random().is_multiple_of(2);
         let amount = if pays_shown { shown } else { Paise(10_000 + (random() % 60_000) as i64) };
         self.payments += 1;
@@ -344,6 +352,7 @@ impl Year {
         self.answers.push(json!({
             "reasons": decision.hindrances.iter().map(ledger::credit::Hindrance::name).collect::<Vec<_>>(),
             "earliest": decision.earliest.map(Instant::seconds),
+            "arrears": view.arrears.0,
             "notice": notice.map(|notice| [notice.level.0, notice.caught_up_days]),
         }));
     }
@@ -445,7 +454,21 @@ fn who_is_told_who_is_due_and_why_not_is_asked_and_answered_on_the_command_line(
 
     let amount = answer["accounts"][0]["amount_to_keep_paise"].as_i64().unwrap();
     let rupees = (amount / 100).to_string();
-    urja_ok(&data, &["recharge", SECOND, &rupees, "--payment-id", "exactly"]);
+    let shown = urja_ok(&data, &["recharge", SECOND, &rupees, "--preview"]);
+    assert_eq!(shown["paid_off_paise"], amount / 10, "a tenth pays old dues off: {shown}");
+    assert_eq!(shown["amount_to_keep_paise"], amount);
+    let paid = urja_ok(&data, &["recharge", SECOND, &rupees, "--payment-id", "exactly"]);
+    for key in ["paid_off_paise", "arrears_paise", "balance_paise"] {
+        assert_eq!(paid[key], shown[key], "{key} was shown before");
+    }
+    let heads =
+        "SELECT head, sum(amount_paise) AS paise FROM ledger_posting WHERE head = 'arrears' GROUP BY 1";
+    assert_eq!(
+        urja_ok(&data, &["sql", heads])[0]["paise"],
+        amount / 10 - 250_000,
+        "taken over less paid off"
+    );
+    assert_eq!(served.number("SELECT sum(amount_paise) FROM ledger_posting"), 0);
     let kept = ask(&["due", "--account", SECOND]);
     assert!(reasons(&kept, SECOND).contains(&"not_below_zero".to_owned()), "{kept}");
     assert_eq!(kept["accounts"][0]["amount_to_keep_paise"], 0);

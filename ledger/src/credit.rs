@@ -15,7 +15,7 @@ use std::fmt;
 use model::view::AccountView;
 use model::{Calendar, CivilDay, ConnectionType, Instant, NoticeLevel, Paise};
 
-pub use policy::{Alert, CreditPolicy, Hours, Longer, MAX_ALERTS};
+pub use policy::{Alert, ArrearsShare, CreditPolicy, Hours, Longer, MAX_ALERTS};
 pub(crate) use state::{Added, Credit, CreditTable};
 
 /// The policy that comes with Urja.
@@ -204,15 +204,27 @@ pub fn decide(
 }
 
 /// What it takes to keep supply on, or to have it back, in whole rupees: after it the balance is above zero, with
-/// everything used so far.
+/// everything used so far, and with what of it pays old dues off. It is the least such amount.
 #[must_use]
-pub fn amount_to_keep(account: &AccountView) -> Paise {
+pub fn amount_to_keep(policy: Option<&CreditPolicy>, account: &AccountView) -> Paise {
     const PAISE_A_RUPEE: i64 = 100;
     let missing = account.accrued.0.saturating_sub(account.booked.0);
     if missing < 0 {
         return Paise::ZERO;
     }
-    Paise((missing / PAISE_A_RUPEE + 1).saturating_mul(PAISE_A_RUPEE))
+    let share =
+        |paid: Paise| policy.map_or(Paise::ZERO, |policy| policy.arrears_share(paid, account.arrears));
+    let is_enough = |rupees: i64| {
+        let paid = Paise(rupees.saturating_mul(PAISE_A_RUPEE));
+        (paid - share(paid)).0 > missing
+    };
+    // What is left of a payment rises with it, at a tenth of it at least: shares are 90 % at most.
+    let (mut short, mut enough) = (missing / PAISE_A_RUPEE, (missing / PAISE_A_RUPEE + 2).saturating_mul(10));
+    while enough - short > 1 {
+        let middle = short + (enough - short) / 2;
+        if is_enough(middle) { enough = middle } else { short = middle }
+    }
+    Paise(enough.saturating_mul(PAISE_A_RUPEE))
 }
 
 fn of_account(

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use model::row::FactRow;
 use model::view::Tally;
 use model::{
-    AccountId, Calendar, CivilDay, EventWord, Fact, Instant, MeterId, OutboxId, Position, Record, Row,
+    AccountId, Calendar, CivilDay, EventWord, Fact, Instant, MeterId, OutboxId, Paise, Position, Record, Row,
     SourceCounts,
 };
 
@@ -110,6 +110,8 @@ pub struct Fold {
     pub(crate) tariffs: Tariffs,
     pub(crate) payments: Payments,
     pub(crate) credit: CreditTable,
+    /// Old dues beside the balance, of accounts that ever had any.
+    pub(crate) arrears: Dense<Paise>,
     pub(crate) open: OpenTable,
     pub(crate) totals: Totals,
     pub(crate) tallies: [Tally; 4],
@@ -147,6 +149,7 @@ impl Fold {
             tariffs: Tariffs::default(),
             payments: Payments::default(),
             credit: CreditTable::default(),
+            arrears: Dense::default(),
             open: OpenTable::default(),
             totals: Totals::default(),
             tallies: [Tally::default(); 4],
@@ -210,6 +213,7 @@ impl Fold {
             Fact::Recharge(recharge) => self.recharge(record, recharge, out),
             Fact::CreditPolicy(version) => self.credit_policy(record, version),
             Fact::NoticeSent(notice) => self.notice_sent(record, *notice),
+            Fact::Arrears(arrears) => self.take_arrears(record, *arrears, out),
         };
         out.outcome = Some(outcome);
         Ok(())

@@ -13,6 +13,8 @@ pub enum Outcome {
     RechargePosted {
         /// Booked less accrued.
         balance: Paise,
+        /// What of it paid old dues off.
+        arrears: Paise,
     },
     /// The same payment was booked before.
     RechargeExists {
@@ -116,7 +118,12 @@ impl std::fmt::Display for Outcome {
         match self {
             Outcome::Applied => f.write_str("applied"),
             Outcome::NotOpen => f.write_str("no such contested reading is open"),
-            Outcome::RechargePosted { balance } => write!(f, "recharge posted, balance {balance}"),
+            Outcome::RechargePosted { balance, arrears: Paise::ZERO } => {
+                write!(f, "recharge posted, balance {balance}")
+            }
+            Outcome::RechargePosted { balance, arrears } => {
+                write!(f, "recharge posted, {arrears} of it for arrears, balance {balance}")
+            }
             Outcome::RechargeExists { position } => {
                 write!(f, "the payment was booked before at position {position}")
             }
@@ -323,6 +330,12 @@ pub enum TermsRefusal {
     /// Conversion is not a matter of terms alone.
     #[error("the connection type of an account in use cannot be changed by terms")]
     ConnectionChanged,
+    /// Zero or less, or absurd.
+    #[error("arrears must be above zero, and not too large")]
+    Arrears,
+    /// Arrears of an account that is not there.
+    #[error("the account has no terms")]
+    NoAccount,
     /// An opening balance is taken over once.
     #[error("an opening balance is taken over with the first terms only")]
     OpeningTwice,

@@ -70,6 +70,28 @@ impl<'a> Postings<'a> {
         credit
     }
 
+    /// Books a payment, of which `share` pays old dues off.
+    pub(crate) fn recharge(
+        &mut self,
+        subject: Subject,
+        amount: Paise,
+        share: Paise,
+        reference: Option<&str>,
+    ) {
+        let note = || Note { reference: reference.map(str::to_owned), ..Note::default() };
+        self.line(subject, Head::Consumer, amount - share, note());
+        if share != Paise::ZERO {
+            self.line(subject, Head::Arrears, share, note());
+        }
+        self.line(subject, Head::Cash, -amount, note());
+    }
+
+    /// Books old dues that were taken over, which leaves the balance as it is.
+    pub(crate) fn arrears(&mut self, subject: Subject, amount: Paise) {
+        self.line(subject, Head::Arrears, -amount, Note::default());
+        self.line(subject, Head::Migration, amount, Note::default());
+    }
+
     /// Books money that raises the balance by `amount`, against the head it comes from.
     pub(crate) fn credit(&mut self, subject: Subject, from: Head, amount: Paise, reference: Option<&str>) {
         let note = || Note { reference: reference.map(str::to_owned), ..Note::default() };
@@ -116,7 +138,8 @@ mod tests {
         let heads = [3438, 1100, -10, 0, 227, -91, 0, 0].map(Paise);
         let credit =
             postings.charge(subject(PostingKind::Usage), &Charge { heads }, 6_250, Digest::default());
-        postings.credit(subject(PostingKind::Recharge), Head::Cash, Paise(50_000), Some("p1"));
+        postings.recharge(subject(PostingKind::Recharge), Paise(50_000), Paise(5_000), Some("p1"));
+        postings.arrears(subject(PostingKind::Arrears), Paise(70_000));
         assert_eq!(credit, Paise(-4664));
         let lines: Vec<_> = rows
             .iter()
@@ -134,8 +157,11 @@ mod tests {
                 (3, Head::Duty, 227, None),
                 (4, Head::Rebate, -91, None),
                 (5, Head::Consumer, -4664, Some(6_250)),
-                (6, Head::Consumer, 50_000, None),
-                (7, Head::Cash, -50_000, None),
+                (6, Head::Consumer, 45_000, None),
+                (7, Head::Arrears, 5_000, None),
+                (8, Head::Cash, -50_000, None),
+                (9, Head::Arrears, -70_000, None),
+                (10, Head::Migration, 70_000, None),
             ]
         );
         assert_eq!(totals.trial_balance(), Paise::ZERO);

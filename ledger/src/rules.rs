@@ -70,6 +70,12 @@ pub enum RuleFault {
     /// Alerts that do not come one after the other.
     #[error("each alert must come later than the one before it")]
     AlertOrder,
+    /// The last share of arrears has an upper end, or one before it has none.
+    #[error("every share but the last has upto_rupees, the last has none")]
+    ArrearsEnd,
+    /// Upper ends that do not rise.
+    #[error("the upper ends must rise")]
+    ArrearsOrder,
     /// Hours that end before they begin.
     #[error("the hours end before they begin")]
     Hours,

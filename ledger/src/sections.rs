@@ -12,6 +12,7 @@
 //! | `ended_terms` | 24 B | terms of an account that ended inside of a month |
 //! | `terms` | 24 B | terms of an account that begin later |
 //! | `credit` | 16 B | how far an account's balance is down, and what its consumer was told |
+//! | `arrears` | 16 B | old dues of an account beside its balance |
 //! | `credit_policy` | blob | policies of credit control with their text |
 //! | `payment` | blob | payments by id |
 //! | `contested` | blob | readings without an answer and their frames |
@@ -44,6 +45,7 @@ impl Fold {
         sections.extend(meter::write(self));
         sections.extend(account::write(self));
         sections.push(section(credit::CREDIT, credit::CREDIT_SIZE, credit::write(&self.credit)));
+        sections.push(section(credit::ARREARS, credit::ARREARS_SIZE, credit::write_arrears(&self.arrears)));
         sections.push(section(credit::POLICY, BLOB, credit::write_policies(&self.credit)));
         sections.push(section(blobs::PAYMENT, BLOB, blobs::write_payments(&self.payments)));
         sections.push(section(blobs::CONTESTED, BLOB, blobs::write_contested(&self.open)));
@@ -67,6 +69,7 @@ impl Fold {
         account::read(&mut fold, &known)?;
         credit::read_policies(&mut fold, known.reader(credit::POLICY)?)?;
         credit::read(&mut fold, known.reader(credit::CREDIT)?)?;
+        credit::read_arrears(&mut fold, known.reader(credit::ARREARS)?)?;
         blobs::read_payments(&mut fold, known.reader(blobs::PAYMENT)?)?;
         blobs::read_contested(&mut fold, known.reader(blobs::CONTESTED)?)?;
         fold.find_unclaimed();
@@ -85,7 +88,7 @@ impl Fold {
 }
 
 /// Names and record sizes of all sections.
-const LAYOUT: [(&str, u32); 13] = [
+const LAYOUT: [(&str, u32); 14] = [
     (blobs::META, BLOB),
     (blobs::TARIFF, BLOB),
     (meter::METER, meter::METER_SIZE),
@@ -96,6 +99,7 @@ const LAYOUT: [(&str, u32); 13] = [
     (account::ENDED_TERMS, account::ENDED_TERMS_SIZE),
     (account::TERMS, account::TERMS_SIZE),
     (credit::CREDIT, credit::CREDIT_SIZE),
+    (credit::ARREARS, credit::ARREARS_SIZE),
     (credit::POLICY, BLOB),
     (blobs::PAYMENT, BLOB),
     (blobs::CONTESTED, BLOB),

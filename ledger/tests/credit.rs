@@ -5,7 +5,7 @@ mod world;
 
 use ledger::Outcome;
 use ledger::credit::{Holds, amount_to_keep, builtin_policy, decide};
-use ledger::outcome::{NoticeRefusal, PolicyRefusal};
+use ledger::outcome::{NoticeRefusal, PolicyRefusal, TermsRefusal};
 use model::view::NoticeDue;
 use model::*;
 use proptest::prelude::*;
@@ -160,6 +160,45 @@ fn a_postpaid_account_is_told_nothing_of_a_balance() {
 }
 
 #[test]
+fn a_share_of_each_recharge_pays_old_dues_off_until_they_are_gone() {
+    let mut world = household();
+    let outbox = world.outbox();
+    let arrears = Arrears { outbox, account: AccountId(1), amount: Paise(10_000) };
+    assert_eq!(world.apply(Fact::Arrears(arrears)), Outcome::TermsApplied);
+    assert_eq!(world.apply(Fact::Arrears(arrears)), Outcome::TermsExists { last: outbox }, "once");
+    assert_eq!(
+        (world.view(1).booked, world.view(1).arrears),
+        (Paise(0), Paise(10_000)),
+        "beside the balance"
+    );
+    let fact = |id: &str, paise| {
+        Fact::Recharge(Recharge { account: AccountId(1), amount: Paise(paise), payment_id: id.into() })
+    };
+    let accrued = world.view(1).accrued;
+    let posted = Outcome::RechargePosted { balance: Paise(45_000) - accrued, arrears: Paise(5_000) };
+    assert_eq!(world.apply(fact("p1", 50_000)), posted);
+    let position = world.fold.position();
+    assert_eq!(world.apply(fact("p1", 50_000)), Outcome::RechargeExists { position });
+    recharge(&mut world, "p2", 90_000);
+    assert_eq!(
+        (world.view(1).booked, world.view(1).arrears),
+        (Paise(130_000), Paise(0)),
+        "no more than is owed"
+    );
+    recharge(&mut world, "p3", 50_000);
+    assert_eq!(world.view(1).booked, Paise(180_000));
+    let outbox = world.outbox();
+    for (account, amount, refusal) in [(1, 0, TermsRefusal::Arrears), (9, 5, TermsRefusal::NoAccount)] {
+        let fact = Arrears {
+            outbox: OutboxId(outbox.0 + account),
+            account: AccountId(u32::try_from(account).unwrap()),
+            amount: Paise(amount),
+        };
+        assert_eq!(world.apply(Fact::Arrears(fact)), Outcome::TermsRefused(refusal));
+    }
+}
+
+#[test]
 fn without_a_policy_nobody_is_told_and_nobody_is_due() {
     let mut world = World::with_account("2026-03-01T00:00:00");
     days(&mut world, "2026-03-01", "2026-05-01", 1_000);
@@ -210,8 +249,13 @@ proptest! {
     fn paying_the_amount_shown_exactly_always_keeps_or_restores_supply(
         uses in prop::collection::vec(0..12_000_i64, 4..20),
         opening in 0..20_000_i64,
+        owed in prop::sample::select(&[0, 300, 900_000, 1_200_000, 5_000_000][..]),
     ) {
         let mut world = household();
+        if owed > 0 {
+            let outbox = world.outbox();
+            world.apply(Fact::Arrears(Arrears { outbox, account: AccountId(1), amount: Paise(owed) }));
+        }
         if opening > 0 {
             recharge(&mut world, "p0", opening);
         }
@@ -230,11 +274,14 @@ proptest! {
         let today = day("2026-03-01").plus(i32::try_from(uses.len()).unwrap());
         world.now = Calendar::india().at(today, 9, 20);
         world.push(1, vec![reading(ReadingKind::Interval, Calendar::india().at(today, 9, 0), values(700))]);
-        let amount = amount_to_keep(&world.view(1));
+        let policy = world.fold.credit_policy_on(today).cloned();
+        let amount = amount_to_keep(policy.as_ref(), &world.view(1));
         prop_assert_eq!(amount.0 % 100, 0);
         if amount > Paise::ZERO {
-            let less = amount.0 - 100 + world.view(1).booked.0 - world.view(1).accrued.0;
-            prop_assert!(less <= 0, "a rupee less is not enough");
+            let less = Paise(amount.0 - 100);
+            let share = policy.as_ref().unwrap().arrears_share(less, world.view(1).arrears);
+            let left = (less - share + world.view(1).booked - world.view(1).accrued).0;
+            prop_assert!(left <= 0, "a rupee less is not enough");
             recharge(&mut world, "exactly", amount.0);
         }
         let at = Calendar::india().at(today, 11, 0);

@@ -26,7 +26,7 @@ fn a_recharge_is_booked_once_and_a_repeat_says_where() {
     let mut world = World::with_account("2026-06-01T10:00:00");
     let posted = recharge(&mut world, 1, 50_000, "pay-1");
     let accrued = world.view(1).accrued;
-    assert_eq!(posted, Outcome::RechargePosted { balance: Paise(50_000) - accrued });
+    assert_eq!(posted, Outcome::RechargePosted { balance: Paise(50_000) - accrued, arrears: Paise(0) });
     let position = world.fold.position();
     assert_eq!(recharge(&mut world, 1, 50_000, "pay-1"), Outcome::RechargeExists { position });
     let differs = Outcome::RechargeDiffers { position, account: AccountId(1), amount: Paise(50_000) };
@@ -337,7 +337,7 @@ fn every_outcome_says_something_and_only_some_are_worth_a_retry() {
     let refused = Outcome::DayRefused(DayRefusal::NotNextDay { expected: day("2026-06-15") });
     assert_eq!(refused.to_string(), "the next day to close is 2026-06-15");
     assert!(refused.retry_helps() && !refused.is_success());
-    let posted = Outcome::RechargePosted { balance: Paise(12_345) };
+    let posted = Outcome::RechargePosted { balance: Paise(12_345), arrears: Paise(0) };
     assert_eq!(posted.to_string(), "recharge posted, balance 123.45");
     assert!(!posted.retry_helps());
 }

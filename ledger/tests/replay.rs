@@ -14,24 +14,69 @@ use world::*;
 /// Something that happens to a small utility.
 #[derive(Clone, Debug)]
 enum Step {
-    Interval { meter: u32, back: i64, wh: i64 },
-    Register { meter: u32, back: i32, wh: i64 },
-    Several { meter: u32, back: i64, count: i64 },
-    Ahead { meter: u32, by_min: i64 },
-    OffGrid { meter: u32, back: i64 },
-    Moment { meter: u32 },
-    Word { meter: u32, byte: u8, late: bool },
+    Interval {
+        meter: u32,
+        back: i64,
+        wh: i64,
+    },
+    Register {
+        meter: u32,
+        back: i32,
+        wh: i64,
+    },
+    Several {
+        meter: u32,
+        back: i64,
+        count: i64,
+    },
+    Ahead {
+        meter: u32,
+        by_min: i64,
+    },
+    OffGrid {
+        meter: u32,
+        back: i64,
+    },
+    Moment {
+        meter: u32,
+    },
+    Word {
+        meter: u32,
+        byte: u8,
+        late: bool,
+    },
     Repeated,
     Quarantined,
     Stranger,
     Answer(usize),
-    Recharge { account: u32, amount: i64, id: u8 },
+    Recharge {
+        account: u32,
+        amount: i64,
+        id: u8,
+    },
     Close,
     HalfClose,
     Tariff(u8),
-    Terms { account: u32, months: i32, days: i32 },
-    Keys { meter: u32 },
-    Wait { minutes: i64 },
+    Terms {
+        account: u32,
+        months: i32,
+        days: i32,
+    },
+    Keys {
+        meter: u32,
+    },
+    Policy(u8),
+    /// The first notice that is due is sent, or one of another round.
+    Told {
+        is_due: bool,
+    },
+    Arrears {
+        account: u32,
+        amount: i64,
+    },
+    Wait {
+        minutes: i64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +100,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1_u32..5, -2_i32..3, prop_oneof![Just(0), 0..40])
             .prop_map(|(account, months, days)| Step::Terms { account, months, days }),
         1 => meter().prop_map(|meter| Step::Keys { meter }),
+        1 => (0_u8..3).prop_map(Step::Policy),
+        2 => any::<bool>().prop_map(|is_due| Step::Told { is_due }),
+        1 => (1_u32..4, -1_i64..3_000_000).prop_map(|(account, amount)| Step::Arrears { account, amount }),
         4 => (1_i64..2_000).prop_map(|minutes| Step::Wait { minutes }),
     ]
 }
@@ -166,6 +214,23 @@ fn play(world: &mut World, step: &Step) {
             let mut terms = world.meter_terms(meter, Some(meter));
             terms.key_epoch = 2;
             world.apply(Fact::MeterTerms(terms));
+        }
+        Step::Policy(which) => {
+            let from = ["2026-01-01", "2026-03-25", "2026-04-10"][usize::from(which)];
+            let body = ledger::credit::builtin_policy().replacen("2026-01-01", from, 1);
+            let digest = ledger::digest_of(&body);
+            world.apply(Fact::CreditPolicy(CreditPolicyVersion { from: day(from), digest, body }));
+        }
+        Step::Told { is_due } => {
+            let Some(notice) = world.fold.notices_due(AccountId(0), 1).pop() else { return };
+            let round = if is_due { notice.round } else { notice.round.wrapping_add(1) };
+            let sent = NoticeSent { account: notice.account, level: notice.level, round };
+            world.apply(Fact::NoticeSent(sent));
+        }
+        Step::Arrears { account, amount } => {
+            let outbox = world.outbox();
+            let arrears = Arrears { outbox, account: AccountId(account), amount: Paise(amount) };
+            world.apply(Fact::Arrears(arrears));
         }
         Step::Wait { minutes } => world.now = now.plus_seconds(minutes * 60),
     }
@@ -375,7 +440,13 @@ fn parts_of_a_closed_month_of_the_open_one_and_of_days_to_come_are_in_a_checkpoi
 
 #[test]
 fn a_checkpoint_that_is_none_is_refused_by_name() {
-    let good = played(&[Step::Several { meter: 1, back: 100, count: 4 }, Step::Close]).fold.sections();
+    let steps = [
+        Step::Policy(0),
+        Step::Arrears { account: 1, amount: 500 },
+        Step::Several { meter: 1, back: 100, count: 4 },
+        Step::Close,
+    ];
+    let good = played(&steps).fold.sections();
     let load = |sections: &[Section]| {
         Fold::from_sections(Calendar::india(), Limits::default(), sections).unwrap_err()
     };
@@ -385,9 +456,9 @@ fn a_checkpoint_that_is_none_is_refused_by_name() {
         assert!(matches!(load(&without), FoldError::MissingSection(missing) if missing == name));
 
         let mut newer = good.clone();
-        newer[index].version = 3;
+        newer[index].version = 4;
         assert!(
-            matches!(load(&newer), FoldError::UnknownLayout { section, version: 3, .. } if section == name)
+            matches!(load(&newer), FoldError::UnknownLayout { section, version: 4, .. } if section == name)
         );
 
         let mut cut = good.clone();

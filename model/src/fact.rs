@@ -49,6 +49,8 @@ pub enum Fact {
     CreditPolicy(CreditPolicyVersion),
     /// A consumer was told how far the balance is down.
     NoticeSent(NoticeSent),
+    /// Old dues of an account.
+    Arrears(Arrears),
 }
 
 /// A push taken in: counter and what it brought are one record.
@@ -341,6 +343,17 @@ pub struct NoticeSent {
     pub round: u16,
 }
 
+/// Old dues of an account, beside its balance: recharges pay a share of them off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrears {
+    /// Outbox entry of the registry that this fact drains.
+    pub outbox: OutboxId,
+    /// The account.
+    pub account: AccountId,
+    /// What is owed; positive.
+    pub amount: Paise,
+}
+
 const VERSION: u8 = 1;
 
 /// Numbers of the kinds in the journal; never reused.
@@ -358,6 +371,7 @@ enum Kind {
     Recharge = 9,
     CreditPolicy = 10,
     NoticeSent = 11,
+    Arrears = 12,
 }
 
 impl Fact {
@@ -376,6 +390,7 @@ impl Fact {
             Fact::Recharge(_) => "recharge",
             Fact::CreditPolicy(_) => "credit_policy",
             Fact::NoticeSent(_) => "notice_sent",
+            Fact::Arrears(_) => "arrears",
         }
     }
 
@@ -392,6 +407,7 @@ impl Fact {
                 | Fact::Recharge(_)
                 | Fact::CreditPolicy(_)
                 | Fact::NoticeSent(_)
+                | Fact::Arrears(_)
         )
     }
 
@@ -413,6 +429,7 @@ impl Fact {
             Fact::Recharge(recharge) => write_recharge(&mut w, recharge),
             Fact::CreditPolicy(version) => write_credit_policy(&mut w, version),
             Fact::NoticeSent(notice) => write_notice_sent(&mut w, *notice),
+            Fact::Arrears(arrears) => write_arrears(&mut w, *arrears),
         }
     }
 
@@ -429,6 +446,7 @@ impl Fact {
             Fact::Recharge(_) => Kind::Recharge,
             Fact::CreditPolicy(_) => Kind::CreditPolicy,
             Fact::NoticeSent(_) => Kind::NoticeSent,
+            Fact::Arrears(_) => Kind::Arrears,
         }
     }
 }
@@ -458,6 +476,7 @@ impl Record {
             Kind::Recharge => Fact::Recharge(read_recharge(&mut r)?),
             Kind::CreditPolicy => Fact::CreditPolicy(read_credit_policy(&mut r)?),
             Kind::NoticeSent => Fact::NoticeSent(read_notice_sent(&mut r)?),
+            Kind::Arrears => Fact::Arrears(read_arrears(&mut r)?),
         };
         r.finish()?;
         Ok(Record { position, received_at, fact })
@@ -477,6 +496,7 @@ fn kind_of(number: u8) -> Result<Kind, DecodeError> {
         Kind::Recharge,
         Kind::CreditPolicy,
         Kind::NoticeSent,
+        Kind::Arrears,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == number)
@@ -496,6 +516,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Recharge => "recharge",
         Kind::CreditPolicy => "credit_policy",
         Kind::NoticeSent => "notice_sent",
+        Kind::Arrears => "arrears",
     }
 }
 
@@ -761,6 +782,20 @@ fn read_notice_sent(r: &mut Reader<'_>) -> Result<NoticeSent, DecodeError> {
         account: AccountId(r.u32("account")?),
         level: NoticeLevel(r.u8("level")?),
         round: r.u16("round")?,
+    })
+}
+
+fn write_arrears(w: &mut Writer<'_>, arrears: Arrears) {
+    w.u64(arrears.outbox.0);
+    w.u32(arrears.account.0);
+    w.i64(arrears.amount.0);
+}
+
+fn read_arrears(r: &mut Reader<'_>) -> Result<Arrears, DecodeError> {
+    Ok(Arrears {
+        outbox: OutboxId(r.u64("outbox")?),
+        account: AccountId(r.u32("account")?),
+        amount: Paise(r.i64("amount")?),
     })
 }
 

@@ -22,7 +22,7 @@ pub mod view;
 pub use bytes::DecodeError;
 pub use channel::{Channel, Values};
 pub use fact::{
-    AcceptedFrame, AccountTerms, ConnectionType, CreditPolicyVersion, DayClosed, Fact, MeterTerms,
+    AcceptedFrame, AccountTerms, Arrears, ConnectionType, CreditPolicyVersion, DayClosed, Fact, MeterTerms,
     NoticeLevel, NoticeSent, QuarantineReason, QuarantinedFrame, Recharge, Record, RepeatedFrame, Resolution,
     TariffVersion, Verdict,
 };

@@ -169,6 +169,8 @@ pub enum PostingKind {
     Usage = 3,
     /// Difference to a day or month already booked.
     Correction = 4,
+    /// Old dues taken over.
+    Arrears = 5,
 }
 
 impl PostingKind {
@@ -180,6 +182,7 @@ impl PostingKind {
             PostingKind::Recharge => "recharge",
             PostingKind::Usage => "usage",
             PostingKind::Correction => "correction",
+            PostingKind::Arrears => "arrears",
         }
     }
 }
@@ -210,11 +213,13 @@ pub enum Head {
     Minimum = 9,
     /// Adder for energy of renewable sources, for who asked for it.
     Green = 10,
+    /// Old dues beside the balance: negative lines are owed, positive ones paid off.
+    Arrears = 11,
 }
 
 impl Head {
     /// All of them, by number.
-    pub const ALL: [Head; 11] = [
+    pub const ALL: [Head; 12] = [
         Head::Consumer,
         Head::Energy,
         Head::Fixed,
@@ -226,6 +231,7 @@ impl Head {
         Head::Migration,
         Head::Minimum,
         Head::Green,
+        Head::Arrears,
     ];
 
     /// The heads a charge is made of, in the order in which its lines are booked.
@@ -255,6 +261,7 @@ impl Head {
             Head::Migration => "migration",
             Head::Minimum => "minimum",
             Head::Green => "green",
+            Head::Arrears => "arrears",
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct AccountView {
     pub booked: Paise,
     /// Charge of the days that are not closed yet, to date.
     pub accrued: Paise,
+    /// Old dues beside the balance.
+    pub arrears: Paise,
     /// Energy of the open month to date, Wh.
     pub month_energy_wh: i64,
     /// Highest demand of the open month, W.

@@ -7,6 +7,7 @@
 -- balance_rupees       | rupees    | booked less accrued: what is left
 -- booked_rupees        | rupees    | openings, recharges, closed days and corrections
 -- accrued_rupees       | rupees    | charge to date of the days that are not closed
+-- arrears_rupees       | rupees    | old dues beside the balance, of which recharges pay a share off
 -- booked_until         | civil day | last day that was booked
 -- last_recharge_rupees | rupees    | amount of the last recharge
 -- last_recharge_at     | UTC       | when the last recharge was received
@@ -21,6 +22,7 @@ SELECT
     rupees(s.balance_paise) AS balance_rupees,
     rupees(s.booked_paise) AS booked_rupees,
     rupees(s.accrued_paise) AS accrued_rupees,
+    rupees(s.arrears_paise) AS arrears_rupees,
     s.booked_until,
     rupees(s.last_recharge_paise) AS last_recharge_rupees,
     s.last_recharge_at,

@@ -61,6 +61,13 @@ class Policy:
                 return max(days, rule["days"])
         return days
 
+    def paid_off(self, amount, owed):
+        """What of a payment goes to old dues, paise."""
+        for row in self.rules.get("arrears", []):
+            if "upto_rupees" not in row or owed <= fractions.Fraction(row["upto_rupees"]) * 100:
+                return min(owed, int(amount * fractions.Fraction(row["percent"].rstrip("% ")) / 100))
+        return 0
+
     def barred(self, date):
         """Why nobody is cut on a day at all."""
         if date.year not in self.calendars:
@@ -87,6 +94,7 @@ class Household:
         self.terms = line
         self.first_day = datetime.date.fromisoformat(line["from"])
         self.balance, self.recharge, self.last_charge = 0, None, None
+        self.owed = 0
         self.level = self.told = 0
         self.told_used_up = None
         self.silent = self.caught_up = 0
@@ -120,6 +128,15 @@ class Household:
                     self.untold(len(policy.rules["alert"]))
                     self.caught_up = self.silent
                 self.silent = 0
+        self.moved(policy)
+
+    def pay(self, policy, line):
+        """A payment: what it pays off of old dues does not reach the balance."""
+        off = policy.paid_off(line["amount"], self.owed)
+        self.owed -= off
+        self.balance += line["amount"] - off
+        assert self.balance == line["booked"], f"{self.balance} by the table, {line}"
+        self.recharge = line["amount"]
         self.moved(policy)
 
     def sent(self, at):
@@ -205,9 +222,10 @@ def answer(policy, lines):
         house = houses[number]
         if kind == "day":
             house.day(policy, line)
+        elif kind == "arrears":
+            house.owed += line["amount"]
         elif kind == "recharge":
-            house.balance, house.recharge = line["booked"], line["amount"]
-            house.moved(policy)
+            house.pay(policy, line)
         elif kind == "take":
             house.taken = (house.level, house.generation, house.caught_up)
         elif kind == "sent":
@@ -216,7 +234,7 @@ def answer(policy, lines):
             found = reasons(policy, house, line)
             soonest = earliest(policy, found, moment(line["at"]))
             names = [name for name, _ in found]
-            print(json.dumps({"reasons": names, "earliest": soonest, "notice": house.due()}))
+            print(json.dumps({"reasons": names, "earliest": soonest, "arrears": house.owed, "notice": house.due()}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
+use ledger::credit::amount_to_keep;
 use model::view::TermsView;
 use model::{AccountId, AccountNumber, CivilDay, Instant, Paise};
 use serde::Deserialize;
@@ -32,7 +33,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/accounts", post(import_accounts))
         .route("/admin/accounts/terms", post(change_account))
         .route("/admin/tariffs", post(apply_tariff).get(list_tariffs))
-        .route("/admin/recharges", post(recharge))
+        .route("/admin/recharges", post(recharge).get(preview))
         .route("/admin/clock", post(drive_clock))
         .route("/admin/checkpoint", post(checkpoint))
         .route("/admin/read", post(read_meter))
@@ -210,14 +211,50 @@ async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>
         .recharge(account, Paise(request.amount_paise), request.payment_id)
         .await
         .map_err(|error| Problem::internal(format!("{error:#}")))?;
-    let word = match &applied.outcome {
-        Outcome::RechargePosted { .. } => "posted",
-        Outcome::RechargeExists { .. } => "exists",
+    let (word, off) = match &applied.outcome {
+        Outcome::RechargePosted { arrears, .. } => ("posted", Some(arrears.0)),
+        Outcome::RechargeExists { .. } => ("exists", None),
         other => return Err(Problem::conflict("the recharge was refused", other.to_string())),
     };
     let view = node.pipeline.look(move |fold| fold.account(account)).await.map_err(Problem::internal)?;
-    let balance = view.map(|view| view.balance().0);
-    Ok(Json(json!({ "outcome": word, "position": applied.position.0, "balance_paise": balance })))
+    let (balance, arrears) = view.map(|view| (view.balance().0, view.arrears.0)).unzip();
+    Ok(Json(json!({
+        "outcome": word,
+        "position": applied.position.0,
+        "paid_off_paise": off,
+        "arrears_paise": arrears,
+        "balance_paise": balance,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviewRequest {
+    account: String,
+    amount_paise: i64,
+}
+
+/// What would come of a recharge: shown before it is paid.
+async fn preview(State(node): State<Node>, Query(request): Query<PreviewRequest>) -> Answer {
+    let (_, account) = registered(&node, &request.account).await?;
+    let amount = Paise(request.amount_paise);
+    let day = node.calendar.day_of(node.pipeline.clock().now());
+    let look = move |fold: &ledger::Fold| {
+        let view = fold.account(account)?;
+        let policy = fold.credit_policy_on(day);
+        let off = policy.map_or(Paise::ZERO, |policy| policy.arrears_share(amount, view.arrears));
+        Some((off, view.arrears - off, view.balance() + amount - off, amount_to_keep(policy, &view)))
+    };
+    let looked = node.pipeline.look(look).await.map_err(Problem::internal)?;
+    let (off, arrears, balance, keep) =
+        looked.ok_or_else(|| Problem::missing("no such account", "the ledger does not know it yet"))?;
+    Ok(Json(json!({
+        "outcome": "preview",
+        "paid_off_paise": off.0,
+        "arrears_paise": arrears.0,
+        "balance_paise": balance.0,
+        "amount_to_keep_paise": keep.0,
+    })))
 }
 
 #[derive(Deserialize)]

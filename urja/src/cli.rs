@@ -289,8 +289,8 @@ pub enum Meter {
 pub enum Account {
     /// Import accounts from CSV: all lines or none
     ///
-    /// Columns: account_number, category, sanctioned_kw, from, opening_register_kwh, opening_balance_rupees, connection, and
-    /// division, which may be left out
+    /// Columns: account_number, category, sanctioned_kw, from, opening_register_kwh, opening_balance_rupees, connection; and
+    /// division and opening_arrears_rupees, which may be left out
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
@@ -512,8 +512,11 @@ pub struct Recharge {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rupees: u32,
     /// Id of the payment at its source: the same id is the same payment
-    #[arg(long, value_name = "ID")]
-    pub payment_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "preview")]
+    pub payment_id: Option<String>,
+    /// Show what of it would pay old dues off and what the balance would be; nothing is booked
+    #[arg(long)]
+    pub preview: bool,
 }
 
 /// `urja clock`

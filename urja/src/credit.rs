@@ -5,7 +5,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
 use ledger::credit::{CreditPolicy, Decision, Hindrance, Holds, amount_to_keep, decide};
-use model::view::AccountView;
+use model::view::{AccountView, NoticeDue};
 use model::{AccountId, AccountNumber, CreditPolicyVersion, Fact, Instant, NoticeLevel, NoticeSent};
 use registry::{AccountInfo, Approval, By, CutHolds, HoldKind};
 use serde::Deserialize;
@@ -113,7 +113,7 @@ async fn due(State(node): State<Node>, Query(request): Query<DueRequest>) -> Ans
         counts.take(&decision);
         let is_listed = only.is_some() || request.all || decision.is_due();
         if is_listed && listed.len() < MAX_LISTED {
-            listed.push(account_row(view, info, &decision));
+            listed.push(account_row(policy.as_ref(), view, info, &decision));
         }
     }
     Ok(Json(json!({
@@ -151,7 +151,11 @@ async fn infos_of(
     let mut infos = BTreeMap::new();
     let mut wanted = accounts.into_iter().peekable();
     while let Some(first) = wanted.peek().copied() {
-        let page = node.registry.accounts(AccountId(first.0.saturating_sub(1)), PAGE).await.map_err(Problem::internal)?;
+        let page = node
+            .registry
+            .accounts(AccountId(first.0.saturating_sub(1)), PAGE)
+            .await
+            .map_err(Problem::internal)?;
         let Some(last) = page.last().map(|info| info.account) else { break };
         while wanted.next_if(|account| *account <= last).is_some() {}
         infos.extend(page.into_iter().map(|info| (info.account, info)));
@@ -171,7 +175,12 @@ fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds 
     }
 }
 
-fn account_row(view: &AccountView, info: &AccountInfo, decision: &Decision) -> Value {
+fn account_row(
+    policy: Option<&CreditPolicy>,
+    view: &AccountView,
+    info: &AccountInfo,
+    decision: &Decision,
+) -> Value {
     let reason = |hindrance: &Hindrance| {
         json!({
             "reason": hindrance.name(),
@@ -184,7 +193,8 @@ fn account_row(view: &AccountView, info: &AccountInfo, decision: &Decision) -> V
         "division": info.place(),
         "booked_paise": view.booked.0,
         "balance_paise": view.balance().0,
-        "amount_to_keep_paise": amount_to_keep(view).0,
+        "arrears_paise": view.arrears.0,
+        "amount_to_keep_paise": amount_to_keep(policy, view).0,
         "told_at": view.credit.used_up_told_at.map(|at| at.to_string()),
         "due": decision.is_due(),
         "reasons": decision.hindrances.iter().map(reason).collect::<Vec<_>>(),
@@ -201,15 +211,21 @@ struct NoticesRequest {
 
 async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>) -> Answer {
     let limit = request.limit.min(MAX_LISTED);
+    let day = node.calendar.day_of(node.pipeline.clock().now());
     let look = move |fold: &ledger::Fold| {
-        let due = fold.notices_due(AccountId(0), limit);
-        due.into_iter().filter_map(|notice| Some((notice, fold.account(notice.account)?))).collect::<Vec<_>>()
+        let policy = fold.credit_policy_on(day);
+        let due = fold.notices_due(AccountId(0), limit).into_iter();
+        let with_account = |notice: NoticeDue| {
+            let view = fold.account(notice.account)?;
+            Some((notice, amount_to_keep(policy, &view), view))
+        };
+        due.filter_map(with_account).collect::<Vec<_>>()
     };
     let found = node.pipeline.study(look).await.map_err(Problem::internal)?;
-    let infos = infos_of(&node, found.iter().map(|(notice, _)| notice.account).collect()).await?;
+    let infos = infos_of(&node, found.iter().map(|(notice, ..)| notice.account).collect()).await?;
     let rows: Vec<Value> = found
         .iter()
-        .filter_map(|(notice, view)| {
+        .filter_map(|(notice, keep, view)| {
             let number = &infos.get(&notice.account)?.number;
             Some(json!({
                 "account": number.to_string(),
@@ -218,7 +234,7 @@ async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>
                 "round": notice.round,
                 "days_posted_at_once": notice.caught_up_days,
                 "balance_paise": view.balance().0,
-                "amount_to_keep_paise": amount_to_keep(view).0,
+                "amount_to_keep_paise": keep.0,
             }))
         })
         .collect();

@@ -29,6 +29,9 @@ pub struct CreditPolicy {
     pub emergency_days: u16,
     /// Longer emergency credit by tariff and load.
     pub longer: Vec<Longer>,
+    /// Share of a recharge that pays old dues off, by how high they are, rising; above the last nothing more is known, so the
+    /// last holds. None: a recharge pays none off.
+    pub arrears: Vec<ArrearsShare>,
     /// Days from the first charged one in which nothing is cut.
     pub conversion_grace_days: u16,
     /// Days that may be posted at once after silence without a fresh notice.
@@ -63,6 +66,15 @@ pub struct Longer {
     pub days: u16,
 }
 
+/// What a recharge pays off of old dues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrearsShare {
+    /// Old dues up to which it holds; none: however high.
+    pub upto: Option<Paise>,
+    /// Share of the recharge.
+    pub share: Ppm,
+}
+
 /// Permitted hours of permitted days, in minutes of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
@@ -90,12 +102,24 @@ impl CreditPolicy {
             alerts: alerts(text, &raw.alert)?,
             emergency_days: text.count(&raw.emergency_days, "emergency_days")?,
             longer: raw.longer.iter().map(|raw| longer(text, raw)).collect::<Result<_, _>>()?,
+            arrears: arrears(text, &raw.arrears)?,
             conversion_grace_days: text.count(&raw.conversion_grace_days, "conversion_grace_days")?,
             silent_days: text.count(&raw.silent_days, "silent_days")?,
             fresh_hours: text.count(&raw.fresh_hours, "fresh_hours")?,
             hours: hours(text, &raw.hours)?,
             holidays: holidays(text, &raw.holidays)?,
         })
+    }
+
+    /// What of a recharge pays old dues off: a share by how high they are, cut to whole paise, and never more than is owed.
+    #[must_use]
+    pub fn arrears_share(&self, recharge: Paise, owed: Paise) -> Paise {
+        let holds = |row: &&ArrearsShare| row.upto.is_none_or(|upto| owed <= upto);
+        let Some(row) = self.arrears.iter().find(holds).filter(|_| owed > Paise::ZERO) else {
+            return Paise::ZERO;
+        };
+        let share = i128::from(recharge.0.max(0)) * i128::from(row.share.0) / 1_000_000;
+        Paise(i64::try_from(share).unwrap_or(i64::MAX)).min(owed)
     }
 
     /// Days of emergency credit of an account.
@@ -121,7 +145,16 @@ struct RawPolicy {
     longer: Vec<RawLonger>,
     hours: RawHours,
     #[serde(default)]
+    arrears: Vec<RawArrears>,
+    #[serde(default)]
     holidays: Vec<RawHolidays>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawArrears {
+    upto_rupees: Option<Spanned<String>>,
+    percent: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +212,32 @@ fn alerts(text: Text<'_>, raw: &Spanned<Vec<RawAlert>>) -> Result<Vec<Alert>, Ru
         alerts.push(alert);
     }
     Ok(alerts)
+}
+
+fn arrears(text: Text<'_>, raw: &[RawArrears]) -> Result<Vec<ArrearsShare>, RuleError> {
+    let mut shares: Vec<ArrearsShare> = Vec::with_capacity(raw.len());
+    for (index, row) in raw.iter().enumerate() {
+        let is_last = index + 1 == raw.len();
+        let place = row.upto_rupees.as_ref().unwrap_or(&row.percent);
+        if row.upto_rupees.is_none() != is_last {
+            return Err(text.error(place.span().start, "upto_rupees", RuleFault::ArrearsEnd));
+        }
+        let upto = row.upto_rupees.as_ref().map(|upto| {
+            text.read(upto, "upto_rupees", |value| {
+                Ok(Paise(within(decimal::scaled(value, 2)?, 1..=100_000_000_000, "0.01", "1000000000")?))
+            })
+        });
+        let upto = upto.transpose()?;
+        let before = shares.last().and_then(|before| before.upto);
+        if upto.zip(before).is_some_and(|(upto, before)| upto <= before) {
+            return Err(text.error(place.span().start, "upto_rupees", RuleFault::ArrearsOrder));
+        }
+        let share = text.read(&row.percent, "percent", |value| {
+            Ok(Ppm(within(decimal::ppm(value)?, 0..=900_000, "0 %", "90 %")?))
+        })?;
+        shares.push(ArrearsShare { upto, share });
+    }
+    Ok(shares)
 }
 
 fn longer(text: Text<'_>, raw: &RawLonger) -> Result<Longer, RuleError> {

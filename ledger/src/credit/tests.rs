@@ -22,6 +22,7 @@ fn due() -> AccountView {
         from: "2026-01-01".parse().unwrap(),
         booked: Paise(-1),
         accrued: Paise(450),
+        arrears: Paise(0),
         month_energy_wh: 0,
         month_demand_w: 0,
         recent: Vec::new(),
@@ -222,10 +223,35 @@ fn the_amount_is_the_least_in_whole_rupees_that_lifts_the_balance_above_zero() {
         (-50_000, 10_050, 60_100),
     ] {
         let account = AccountView { booked: Paise(booked), accrued: Paise(accrued), ..due() };
-        let paid = amount_to_keep(&account);
+        let paid = amount_to_keep(Some(&policy()), &account);
         assert_eq!(paid, Paise(amount), "{booked} {accrued}");
         assert!(booked + paid.0 - accrued > 0);
     }
+}
+
+#[test]
+fn the_amount_has_in_it_what_pays_old_dues_off_and_is_the_least_that_suffices() {
+    for (owed, missing, amount) in [
+        (0, 100_000, 100_100),
+        (1_000_000, 100_000, 111_200),
+        (1_000_001, 100_000, 117_700),
+        (2_000_000, 100_000, 125_100),
+        (2_000_001, 100_000, 133_400),
+        // No more than is owed is taken.
+        (500, 100_000, 100_600),
+        (500, 0, 100),
+        (500, 90, 200),
+    ] {
+        let account =
+            AccountView { booked: Paise(-missing), accrued: Paise(0), arrears: Paise(owed), ..due() };
+        let paid = amount_to_keep(Some(&policy()), &account);
+        assert_eq!(paid, Paise(amount), "{owed} owed, {missing} missing");
+        let left = |paid: Paise| paid.0 - policy().arrears_share(paid, Paise(owed)).0 - missing;
+        assert!(left(paid) > 0 && left(Paise(paid.0 - 100)) <= 0);
+    }
+    assert_eq!(policy().arrears_share(Paise(9_999), Paise(1_000_000)), Paise(999), "cut to whole paise");
+    assert_eq!(policy().arrears_share(Paise(-5), Paise(1_000_000)), Paise(0));
+    assert_eq!(policy().arrears_share(Paise(5_000), Paise(-3)), Paise(0));
 }
 
 #[test]
@@ -264,12 +290,20 @@ fn every_fault_of_a_policy_is_told_with_key_and_line() {
     refused(("percent = \"10 %\"", "percent = \"30 %\""), 25, "percent", RuleFault::AlertOrder);
     refused(("rupees = \"50\"", "rupees = \"200\""), 25, "percent", RuleFault::AlertOrder);
     refused(("days_left = 1\n", "days_left = 3\n"), 25, "percent", RuleFault::AlertOrder);
-    refused(("from = \"10:00\"", "from = \"13:00\""), 43, "to", RuleFault::Hours);
+    refused(
+        ("upto_rupees = \"15000\"", "upto_rupees = \"10000\""),
+        47,
+        "upto_rupees",
+        RuleFault::ArrearsOrder,
+    );
+    refused(("upto_rupees = \"20000\"\n", ""), 51, "upto_rupees", RuleFault::ArrearsEnd);
+    refused(("percent = \"25 %\"", "percent = \"91 %\""), 55, "percent", RuleFault::Range("0 %", "90 %"));
+    refused(("from = \"10:00\"", "from = \"13:00\""), 60, "to", RuleFault::Hours);
     for wrong in ["10:60", "24:01", "+5:00", "1:00", "10", "10:0a", "10:00:00"] {
-        refused(("from = \"10:00\"", &format!("from = \"{wrong}\"")), 42, "from", RuleFault::TimeOfDay);
+        refused(("from = \"10:00\"", &format!("from = \"{wrong}\"")), 59, "from", RuleFault::TimeOfDay);
     }
-    refused(("\"2026-12-25\"", "\"2027-12-25\""), 79, "days", RuleFault::OtherYear(2026));
-    refused(("year = 2026", "year = 99999"), 50, "year", RuleFault::Range("1970", "9999"));
+    refused(("\"2026-12-25\"", "\"2027-12-25\""), 96, "days", RuleFault::OtherYear(2026));
+    refused(("year = 2026", "year = 99999"), 67, "year", RuleFault::Range("1970", "9999"));
     let twice = format!("{}\n[[holidays]]\nyear = 2026\ndays = []\n", builtin_policy());
     assert_eq!(CreditPolicy::parse(&twice).unwrap_err().fault, RuleFault::YearTwice(2026));
     let unknown = builtin_policy().replace("fresh_hours", "fresh_days");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::row::{Head, PostingKind};
+use model::row::PostingKind;
 use model::{Paise, Recharge, Record};
 
 use super::terms::MAX_AMOUNT;
@@ -37,20 +37,26 @@ impl Fold {
         let Some(number) = self.payments.push(payment, self.limits.max_payments) else {
             return Outcome::RechargeRefused(RechargeRefusal::Full);
         };
-        account.set_last_payment(Some(number));
-        account.booked += recharge.amount;
         let usage_date = self.calendar.day_of(record.received_at);
+        let owed = self.arrears.get(recharge.account.0).copied().unwrap_or_default();
+        let policy = self.credit.in_force(usage_date);
+        let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(recharge.amount, owed));
+        if let Some(owed) = self.arrears.get_mut(recharge.account.0) {
+            *owed -= share;
+        }
+        account.set_last_payment(Some(number));
+        account.booked += recharge.amount - share;
         let subject = Subject { account: recharge.account, kind: PostingKind::Recharge, usage_date };
         let reference = Some(recharge.payment_id.as_str());
-        postings(record, &mut self.totals, &mut out.rows).credit(
+        postings(record, &mut self.totals, &mut out.rows).recharge(
             subject,
-            Head::Cash,
             recharge.amount,
+            share,
             reference,
         );
         self.balance_moved(record, recharge.account);
         let balance = self.account(recharge.account).map_or(Paise::ZERO, |view| view.balance());
-        Outcome::RechargePosted { balance }
+        Outcome::RechargePosted { balance, arrears: share }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use model::row::{Head, PostingKind};
 use model::{
-    AccountId, AccountTerms, CivilDay, Fact, Instant, MeterTerms, OutboxId, Paise, Record, TariffVersion,
+    AccountId, AccountTerms, Arrears, CivilDay, Fact, Instant, MeterTerms, OutboxId, Paise, Record,
+    TariffVersion,
 };
 
 use super::frame::FUTURE_AFTER_S;
@@ -142,6 +143,26 @@ impl Fold {
             self.days.next = Some(self.days.next.map_or(terms.from, |next| next.min(terms.from)));
         }
         Ok(())
+    }
+
+    /// Takes old dues of an account over: beside its balance, so that nothing is cut for them.
+    pub(super) fn take_arrears(&mut self, record: &Record, arrears: Arrears, out: &mut Effects) -> Outcome {
+        if let Some(exists) = self.drain(arrears.outbox) {
+            return exists;
+        }
+        let Arrears { account, amount, .. } = arrears;
+        if amount <= Paise::ZERO || amount > MAX_AMOUNT {
+            return Outcome::TermsRefused(TermsRefusal::Arrears);
+        }
+        if self.accounts.get(account.0).is_none() {
+            return Outcome::TermsRefused(TermsRefusal::NoAccount);
+        }
+        let owed = self.arrears.get(account.0).copied().unwrap_or_default();
+        self.arrears.insert(account.0, owed + amount);
+        let usage_date = self.calendar.day_of(record.received_at);
+        let subject = Subject { account, kind: PostingKind::Arrears, usage_date };
+        postings(record, &mut self.totals, &mut out.rows).arrears(subject, amount);
+        Outcome::TermsApplied
     }
 
     fn book_opening(&mut self, record: &Record, terms: &AccountTerms, out: &mut Effects) {

@@ -202,6 +202,7 @@ impl Fold {
             from: account.from,
             booked: account.booked,
             accrued: if has_begun { self.accrued(account, as_of) } else { Paise::ZERO },
+            arrears: self.arrears.get(account.id.0).copied().unwrap_or_default(),
             month_energy_wh: if has_begun { account.energy_of(month, as_of) } else { 0 },
             month_demand_w: account.demand_of(month),
             recent: self.recent(account, as_of),

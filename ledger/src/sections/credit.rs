@@ -1,13 +1,16 @@
-//! Sections `credit` and `credit_policy`.
+//! Sections `credit`, `arrears` and `credit_policy`.
 
-use model::{AccountId, CivilDay, CreditPolicyVersion, Digest, NoticeLevel};
+use model::{AccountId, CivilDay, CreditPolicyVersion, Digest, NoticeLevel, Paise};
 
 use super::bytes::{Reader, Writer};
 use crate::credit::{Credit, CreditTable};
+use crate::dense::Dense;
 use crate::{Fold, FoldError};
 
 pub(super) const CREDIT: &str = "credit";
 pub(super) const CREDIT_SIZE: u32 = 16;
+pub(super) const ARREARS: &str = "arrears";
+pub(super) const ARREARS_SIZE: u32 = 16;
 pub(super) const POLICY: &str = "credit_policy";
 
 pub(super) fn write(table: &CreditTable) -> Writer {
@@ -41,6 +44,29 @@ pub(super) fn read(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> 
             return Err(r.malformed("account"));
         }
         fold.credit.keep(account, credit);
+    }
+    Ok(())
+}
+
+pub(super) fn write_arrears(arrears: &Dense<Paise>) -> Writer {
+    let mut w = Writer::default();
+    for (account, owed) in arrears.iter() {
+        w.u32(account);
+        w.zeros(4);
+        w.i64(owed.0);
+    }
+    w
+}
+
+pub(super) fn read_arrears(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> {
+    while !r.is_empty() {
+        let account = r.u32("account")?;
+        let _: [u8; 4] = r.array("padding")?;
+        let owed = Paise(r.i64("arrears")?);
+        if fold.accounts.get(account).is_none() {
+            return Err(r.malformed("account"));
+        }
+        fold.arrears.insert(account, owed);
     }
     Ok(())
 }

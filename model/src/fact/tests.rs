@@ -133,6 +133,10 @@ fn samples() -> Vec<(Fact, &'static str)> {
             Fact::NoticeSent(NoticeSent { account: AccountId(9), level: NoticeLevel::USED_UP, round: 258 }),
             "0b010900000000000000 09000000 ff 0201",
         ),
+        (
+            Fact::Arrears(Arrears { outbox: OutboxId(5), account: AccountId(9), amount: Paise(50_000) }),
+            "0c010900000000000000 0500000000000000 09000000 50c3000000000000",
+        ),
     ]
 }
 

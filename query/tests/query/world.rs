@@ -155,6 +155,7 @@ impl World {
             from: "2026-01-01".parse().unwrap(),
             booked: Paise(booked),
             accrued: Paise(accrued),
+            arrears: Paise(700),
             month_energy_wh: 12_345,
             month_demand_w: 900,
             recent: Vec::new(),

@@ -555,7 +555,7 @@ fn posting_columns() -> Vec<Column> {
         column(
             "head",
             DataType::Utf8,
-            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration, minimum, green",
+            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration, minimum, green, arrears",
         ),
         column(
             "amount_paise",
@@ -578,7 +578,7 @@ fn fact_columns() -> Vec<Column> {
         column(
             "kind",
             DataType::Utf8,
-            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent",
+            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent, arrears",
         ),
         column("body", DataType::Binary, "the record's bytes as in the journal"),
     ]

@@ -1,5 +1,7 @@
 -- Part of the distribution company that an account is supplied by; empty: the company as a whole.
 ALTER TABLE account ADD COLUMN division TEXT NOT NULL DEFAULT '';
+-- Old dues taken over with it, beside its balance.
+ALTER TABLE account ADD COLUMN opening_arrears_paise INTEGER NOT NULL DEFAULT 0;
 
 -- Where supply may be cut for a balance below zero: where there is no row, nowhere.
 CREATE TABLE cut_switch (

@@ -195,6 +195,7 @@ fn what(fact: &Fact) -> String {
         Fact::Recharge(recharge) => {
             format!("account {}, ₹{}, payment {}", recharge.account, recharge.amount, recharge.payment_id)
         }
+        Fact::Arrears(arrears) => format!("account {}, ₹{} of old dues", arrears.account, arrears.amount),
         Fact::CreditPolicy(version) => format!("from {}, digest {}", version.from, version.digest),
         Fact::NoticeSent(notice) => {
             format!("account {}, level {}, round {}", notice.account, notice.level.0, notice.round)

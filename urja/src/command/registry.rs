@@ -75,11 +75,21 @@ async fn import(config: &Config, path: &str, file: &Path) -> Result<Value> {
 
 pub(super) async fn recharge(config: &Config, args: &cli::Recharge, as_json: bool) -> Result<ExitCode> {
     let amount = Paise::from_rupees(i64::from(args.rupees)).context("the amount is too large")?;
-    let body = json!({ "account": args.account, "amount_paise": amount.0, "payment_id": args.payment_id });
-    let answer = request(config, Method::POST, "/admin/recharges", body.to_string().into_bytes()).await?;
+    let answer = if args.preview {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("account", &args.account).append_pair("amount_paise", &amount.0.to_string());
+        request(config, Method::GET, &format!("/admin/recharges?{}", query.finish()), Vec::new()).await?
+    } else {
+        let body =
+            json!({ "account": args.account, "amount_paise": amount.0, "payment_id": args.payment_id });
+        request(config, Method::POST, "/admin/recharges", body.to_string().into_bytes()).await?
+    };
     print(as_json, &answer, || {
-        let balance = answer["balance_paise"].as_i64().map(|paise| format!(", balance ₹{}", Paise(paise)));
-        format!("{} ₹{amount}{}", text(&answer, "outcome"), balance.unwrap_or_default())
+        let paise = |key: &str| answer[key].as_i64().map(Paise);
+        let off = paise("paid_off_paise").filter(|off| *off != Paise::ZERO);
+        let off = off.map(|off| format!(", ₹{off} of it for old dues")).unwrap_or_default();
+        let balance = paise("balance_paise").map(|balance| format!(", balance ₹{balance}"));
+        format!("{} ₹{amount}{off}{}", text(&answer, "outcome"), balance.unwrap_or_default())
     });
     Ok(ExitCode::SUCCESS)
 }

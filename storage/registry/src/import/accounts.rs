@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use model::{AccountId, AccountNumber, AccountTerms, CivilDay, ConnectionType, Fact, OutboxId, Paise};
+use model::{
+    AccountId, AccountNumber, AccountTerms, Arrears, CivilDay, ConnectionType, Fact, OutboxId, Paise,
+};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::decimal::scaled;
@@ -14,7 +16,7 @@ use crate::database::{counter, set_counter};
 use crate::outbox::write_outbox;
 use crate::{Error, Registry};
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     required("account_number"),
     required("category"),
     required("sanctioned_kw"),
@@ -23,6 +25,7 @@ const COLUMNS: [Column; 8] = [
     required("opening_balance_rupees"),
     required("connection"),
     Column { name: "division", header: Header::Optional },
+    Column { name: "opening_arrears_rupees", header: Header::Optional },
 ];
 const NUMBER: usize = 0;
 const CATEGORY: usize = 1;
@@ -32,6 +35,7 @@ const REGISTER: usize = 4;
 const BALANCE: usize = 5;
 const CONNECTION: usize = 6;
 const DIVISION: usize = 7;
+const ARREARS: usize = 8;
 
 /// Largest sanctioned load, W: 100 MW.
 const MAX_SANCTIONED_W: i64 = 100_000_000;
@@ -61,13 +65,15 @@ struct Account {
     opening_register_wh: i64,
     opening_balance: Paise,
     division: String,
+    arrears: Paise,
 }
 
 impl Registry {
     /// Registers the accounts of a CSV file, all or none. Columns, in any order: `account_number`, `category` (one of
     /// `tariffs`), `sanctioned_kw`, `from` (first civil day charged), `opening_register_kwh`,
     /// `opening_balance_rupees` (negative: the consumer owes), `connection` (`prepaid` or `postpaid`); and
-    /// `division`, the part of the distribution company, which may be left out.
+    /// `division`, the part of the distribution company, and `opening_arrears_rupees`, old dues beside the balance, which may
+    /// be left out.
     ///
     /// `csv` is read on the caller's thread: give a file or bytes, not a pipe.
     ///
@@ -131,7 +137,7 @@ impl Next {
     }
 }
 
-fn parse(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
+fn parse(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
     let number = parse_number(line, faults);
     let tariff = parse_tariff(line, tariffs, faults);
     let sanctioned_w = quantity(line, SANCTIONED, 3, 1..=MAX_SANCTIONED_W, faults);
@@ -140,6 +146,10 @@ fn parse(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
     let opening_balance = quantity(line, BALANCE, 2, -MAX_BALANCE_PAISE..=MAX_BALANCE_PAISE, faults);
     let connection = parse_connection(line, faults);
     let division = parse_division(line, faults);
+    let arrears = match line.field(ARREARS) {
+        "" => Some(0),
+        _ => quantity(line, ARREARS, 2, 0..=MAX_BALANCE_PAISE, faults),
+    };
     Some(Account {
         line: line.number,
         number: number?,
@@ -150,10 +160,11 @@ fn parse(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
         opening_register_wh: opening_register_wh?,
         opening_balance: Paise(opening_balance?),
         division: division?,
+        arrears: Paise(arrears?),
     })
 }
 
-fn parse_division(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
+fn parse_division(line: &Line<9>, faults: &mut BadLines) -> Option<String> {
     let division = line.field(DIVISION);
     if division.len() > MAX_DIVISION_BYTES || division.chars().any(char::is_control) {
         let reason = format_args!("a division has {MAX_DIVISION_BYTES} bytes at most, all of them printed");
@@ -163,12 +174,12 @@ fn parse_division(line: &Line<8>, faults: &mut BadLines) -> Option<String> {
     Some(division.to_owned())
 }
 
-fn parse_number(line: &Line<8>, faults: &mut BadLines) -> Option<AccountNumber> {
+fn parse_number(line: &Line<9>, faults: &mut BadLines) -> Option<AccountNumber> {
     let number = line.field(NUMBER).parse();
     number.map_err(|reason| faults.add(line.number, COLUMNS[NUMBER].name, reason)).ok()
 }
 
-fn parse_tariff(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
+fn parse_tariff(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
     let name = line.field(CATEGORY);
     if !tariffs.contains(&name) {
         let known = known_names(tariffs.iter().copied(), tariffs.len());
@@ -178,7 +189,7 @@ fn parse_tariff(line: &Line<8>, tariffs: &[&str], faults: &mut BadLines) -> Opti
     Some(name.to_owned())
 }
 
-fn parse_from(line: &Line<8>, faults: &mut BadLines) -> Option<CivilDay> {
+fn parse_from(line: &Line<9>, faults: &mut BadLines) -> Option<CivilDay> {
     let column = COLUMNS[FROM].name;
     let day: CivilDay =
         line.field(FROM).parse().map_err(|reason| faults.add(line.number, column, reason)).ok()?;
@@ -189,7 +200,7 @@ fn parse_from(line: &Line<8>, faults: &mut BadLines) -> Option<CivilDay> {
     Some(day)
 }
 
-fn parse_connection(line: &Line<8>, faults: &mut BadLines) -> Option<ConnectionType> {
+fn parse_connection(line: &Line<9>, faults: &mut BadLines) -> Option<ConnectionType> {
     let connection = connection_of(line.field(CONNECTION));
     if connection.is_none() {
         faults.add(line.number, COLUMNS[CONNECTION].name, "neither prepaid nor postpaid");
@@ -198,7 +209,7 @@ fn parse_connection(line: &Line<8>, faults: &mut BadLines) -> Option<ConnectionT
 }
 
 fn quantity(
-    line: &Line<8>,
+    line: &Line<9>,
     column: usize,
     decimals: usize,
     range: std::ops::RangeInclusive<i64>,
@@ -261,8 +272,8 @@ async fn registered(
         return Ok(HashMap::new());
     }
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT number, tariff, sanctioned_w, from_day, opening_register_wh, opening_balance_paise, connection, \
-         division FROM account WHERE number IN ",
+        "SELECT number, tariff, sanctioned_w, from_day, opening_register_wh, opening_balance_paise, \
+         opening_arrears_paise, connection, division FROM account WHERE number IN ",
     );
     query.push_tuples(accounts, |mut tuple, account| {
         tuple.push_bind(account.number.as_str());
@@ -272,9 +283,15 @@ async fn registered(
         .map(|row| {
             let fields = Fields {
                 tariff: row.try_get(1)?,
-                numbers: [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?],
-                connection: row.try_get(6)?,
-                division: row.try_get(7)?,
+                numbers: [
+                    row.try_get(2)?,
+                    row.try_get(3)?,
+                    row.try_get(4)?,
+                    row.try_get(5)?,
+                    row.try_get(6)?,
+                ],
+                connection: row.try_get(7)?,
+                division: row.try_get(8)?,
             };
             Ok((row.try_get(0)?, fields))
         })
@@ -284,18 +301,19 @@ async fn registered(
 /// An account's columns, for comparing.
 struct Fields {
     tariff: String,
-    /// Sanctioned load in W, first day, register in Wh, balance in paise.
-    numbers: [i64; 4],
+    /// Sanctioned load in W, first day, register in Wh, balance and arrears in paise.
+    numbers: [i64; 5],
     connection: String,
     division: String,
 }
 
-fn numbers(account: &Account) -> [i64; 4] {
+fn numbers(account: &Account) -> [i64; 5] {
     [
         i64::from(account.sanctioned_w),
         i64::from(account.from.0),
         account.opening_register_wh,
         account.opening_balance.0,
+        account.arrears.0,
     ]
 }
 
@@ -307,7 +325,7 @@ fn differences(before: &Fields, account: &Account) -> Vec<(&'static str, String)
         }
     };
     differ(CATEGORY, before.tariff.clone(), account.tariff.clone());
-    let units = [(SANCTIONED, " W"), (FROM, ""), (REGISTER, " Wh"), (BALANCE, " paise")];
+    let units = [(SANCTIONED, " W"), (FROM, ""), (REGISTER, " Wh"), (BALANCE, " paise"), (ARREARS, " paise")];
     for ((column, unit), (before, now)) in
         units.into_iter().zip(before.numbers.into_iter().zip(numbers(account)))
     {
@@ -327,12 +345,19 @@ async fn insert(tx: &mut SqliteConnection, accounts: &[Account], next: &mut Next
     for account in accounts {
         next.account += 1;
         next.outbox += 1;
-        facts.push(Fact::AccountTerms(terms(account, next)?));
+        let terms = terms(account, next)?;
+        let id = terms.account;
+        facts.push(Fact::AccountTerms(terms));
+        if account.arrears > Paise::ZERO {
+            next.outbox += 1;
+            let outbox = OutboxId(next.outbox);
+            facts.push(Fact::Arrears(Arrears { outbox, account: id, amount: account.arrears }));
+        }
     }
     let first = next.account - accounts.len() as u64;
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO account (id, number, tariff, sanctioned_w, from_day, opening_register_wh, \
-         opening_balance_paise, connection, division) ",
+         opening_balance_paise, opening_arrears_paise, connection, division) ",
     );
     query.push_values((first + 1..).zip(accounts), |mut values, (id, account)| {
         values
