@@ -67,12 +67,15 @@ pub fn wait_for_published(served: &Served, truth: &Path) {
 /// Closes one more day, so that what came after the last close is booked as well.
 pub fn settle(served: &Served, truth: &Path) {
     let text = std::fs::read_to_string(truth).unwrap();
-    let closed = text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let last = closed
-        .filter(|line| line["line"] == "day_closed")
-        .find_map(|line| line["day"].as_str().map(str::to_owned));
-    let last: model::CivilDay = last.expect("a day was closed").parse().unwrap();
-    let next = last.next();
+    let day = |line: &Value, key: &str| line[key].as_str().unwrap().parse::<model::CivilDay>().unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // On a slow machine a small run may end before its first day is over.
+    let next = lines.fold(None, |next, line| match line["line"].as_str() {
+        Some("fleet") => Some(day(&line, "from")),
+        Some("day_closed") => Some(day(&line, "day").next()),
+        _ => next,
+    });
+    let next = next.expect("a truth begins with its fleet");
     urja_ok(&served.data, &["clock", &format!("{}T06:00:00+05:30", next.next())]);
     let mut file = std::fs::OpenOptions::new().append(true).open(truth).unwrap();
     std::io::Write::write_all(

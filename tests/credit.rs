@@ -106,6 +106,8 @@ struct Household {
     wh_a_day: i64,
     /// Days of silence that are left.
     silent_days: u64,
+    /// Days after them on which it sends intervals alone.
+    interval_days: u64,
     /// A notice that is under way, and when it goes out.
     under_way: Option<(NoticeSent, Instant)>,
 }
@@ -196,6 +198,7 @@ impl Year {
             register_wh: 0,
             wh_a_day,
             silent_days: 0,
+            interval_days: 0,
             under_way: None,
         });
     }
@@ -206,9 +209,8 @@ impl Year {
         while day <= last {
             let midnight = self.calendar.end_of(day);
             self.now = midnight.plus_seconds(1200);
-            let sent: Vec<bool> =
-                (0..self.households.len()).map(|index| self.reports(index, day, random)).collect();
-            self.close(day, midnight.plus_seconds(6 * 3600), &sent);
+            (0..self.households.len()).for_each(|index| self.reports(index, day, random));
+            self.close(day, midnight.plus_seconds(6 * 3600));
             let mut moments: Vec<i64> =
                 (0..ASKED_A_DAY * 10).map(|_| 6 * 3600 + (random() % (18 * 3600)) as i64).collect();
             moments.sort_unstable();
@@ -225,23 +227,36 @@ impl Year {
         }
     }
 
-    /// The meter sends the register of the day, or is silent for some days. True when it sent.
-    fn reports(&mut self, index: usize, day: CivilDay, random: &mut impl FnMut() -> u64) -> bool {
+    /// The meter sends the register of the day, or is silent for some days and then has intervals alone for some.
+    fn reports(&mut self, index: usize, day: CivilDay, random: &mut impl FnMut() -> u64) {
         let house = &mut self.households[index];
         house.register_wh += house.wh_a_day / 2 + (random() % 1_000) as i64;
         if house.silent_days > 0 {
             house.silent_days -= 1;
-            return false;
+            return;
         }
         if random().is_multiple_of(25) {
             house.silent_days = random() % 6;
-            return false;
+            house.interval_days = random() % 4;
+            return;
         }
-        let (meter, wh) = (MeterId(house.account.0), house.register_wh);
+        let by_interval = house.interval_days > 0;
+        house.interval_days = house.interval_days.saturating_sub(1);
+        let (account, meter) = (house.account, MeterId(house.account.0));
+        let (kind, end, wh) = if by_interval {
+            (ReadingKind::Interval, self.calendar.at(day, 12, 0), (random() % 3) as i64 * 40)
+        } else {
+            (ReadingKind::Daily, self.calendar.end_of(day), house.register_wh)
+        };
+        self.event(
+            "told",
+            account,
+            json!({ "day": day.to_string(), "by": if by_interval { "interval" } else { "register" } }),
+        );
         self.counter += 1;
         let reading = Reading {
-            kind: ReadingKind::Daily,
-            end: self.calendar.end_of(day),
+            kind,
+            end,
             deviation_min: None,
             clock_status: 0,
             quality: Quality::GOOD,
@@ -262,20 +277,19 @@ impl Year {
             raw: Vec::new().into(),
         };
         assert_eq!(self.apply(Fact::Frame(frame)), Outcome::Applied);
-        true
     }
 
-    fn close(&mut self, day: CivilDay, at: Instant, sent: &[bool]) {
+    fn close(&mut self, day: CivilDay, at: Instant) {
         self.now = at;
         let (first, last) = (AccountId(1), AccountId(HOUSEHOLDS));
         let closed = self.apply(Fact::DayClosed(DayClosed { day, first, last, complete: true }));
         assert!(closed.is_success(), "{closed}");
-        for (number, has_data) in (1..).zip(sent) {
+        for number in 1..=HOUSEHOLDS {
             let view = self.fold.account(AccountId(number)).unwrap();
             let charge = view.recent.iter().find(|recent| recent.closed).map(|recent| recent.charge.0);
             let booked = view.booked.0;
             let day = day.to_string();
-            let line = json!({ "day": day, "booked": booked, "charge": charge, "has_data": has_data });
+            let line = json!({ "day": day, "booked": booked, "charge": charge });
             self.event("day", AccountId(number), line);
         }
     }
@@ -413,7 +427,7 @@ fn who_is_told_who_is_due_and_why_not_is_asked_and_answered_on_the_command_line(
     assert_eq!(levels, [1, 255], "one is low, the other used up: {notices}");
     let answer = ask(&["due", "--all"]);
     assert_eq!((&answer["decided"], &answer["due"]), (&1.into(), &0.into()));
-    assert_eq!(reasons(&answer, SECOND), ["not_told", "stale", "not_enabled"]);
+    assert_eq!(reasons(&answer, SECOND), ["not_told", "stale", "awaited", "not_enabled"]);
     assert_eq!(reasons(&ask(&["due", "--account", FIRST]), FIRST)[0], "not_below_zero");
 
     let round = notices[1]["round"].to_string();
@@ -421,7 +435,7 @@ fn who_is_told_who_is_due_and_why_not_is_asked_and_answered_on_the_command_line(
     assert!(ask(&told)["used_up_told_at"].as_str().unwrap().starts_with("2026-05-08T05:30:00"));
     refused(&told, "no such notice is due");
     let held = ask(&["due", "--all"]);
-    assert_eq!(reasons(&held, SECOND), ["emergency_credit", "stale", "not_enabled"]);
+    assert_eq!(reasons(&held, SECOND), ["emergency_credit", "stale", "awaited", "not_enabled"]);
 
     refused(&["approve", "PUVVNL", "--by", "B. Khan"], "nobody has asked");
     assert_eq!(ask(&["enable", "PUVVNL", "--by", "A. Singh"])["cuts"], "asked");
@@ -432,15 +446,20 @@ fn who_is_told_who_is_due_and_why_not_is_asked_and_answered_on_the_command_line(
 
     // Thirty days for a small load: dry run of a month ahead. Never heard, so never cut.
     let ahead = ["due", "--all", "--at", "2026-06-08T11:00:00+05:30"];
-    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale"]);
-    assert_eq!(ask(&ahead)["held"], json!({ "stale": 1 }));
+    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale", "awaited"]);
+    assert_eq!(ask(&ahead)["held"], json!({ "stale": 1, "awaited": 1 }));
     ask(&["hold", SECOND, "protected", "--reason", "dialysis at home", "--by", "A. Singh"]);
     ask(&["hold", SECOND, "disputed", "--reason", "complaint 7", "--by", "A. Singh"]);
-    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale", "protected", "disputed"]);
+    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale", "awaited", "protected", "disputed"]);
     ask(&["release", SECOND, "protected", "--by", "A. Singh"]);
     ask(&["release", SECOND, "disputed", "--by", "A. Singh"]);
     assert_eq!(ask(&["disable", "PUVVNL", "--by", "A. Singh"])["cuts"], "off");
-    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale", "not_enabled"]);
+    assert_eq!(reasons(&ask(&ahead), SECOND), ["stale", "awaited", "not_enabled"]);
+    refused(&["due", "--at", "2026-05-01T11:00:00+05:30"], "has passed");
+    refused(&["release", SECOND, "protected", "--by", "A. Singh"], "is not held");
+    let first = ask(&["notices", "--limit", "1"]);
+    assert_eq!((&first["notices"][0]["account"], &first["may_have_more"]), (&FIRST.into(), &true.into()));
+    assert_eq!(ask(&["notices", "--after", FIRST])["notices"], json!([]), "the other was told");
     refused(&["due", "--at", "tomorrow"], "not an instant");
     refused(&["due", "--account", "PUVVNL9999999999"], "PUVVNL9999999999 is not registered");
 

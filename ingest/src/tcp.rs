@@ -284,10 +284,27 @@ impl Pace {
     }
 
     async fn turn(&self, bytes: usize) {
+        let _waiting = Waiting::new();
         let mut through = self.through.lock().await;
         let begun = through.map_or_else(Instant::now, |through| through.max(Instant::now()));
         tokio::time::sleep_until(begun.checked_sub(UNPROVEN_AHEAD).unwrap_or(begun)).await;
         *through = Some(begun + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second));
+    }
+}
+
+/// One that waits for its turn, in the gauge.
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Waiting {
+        gauge!(telemetry::TCP_WAITING_TURNS).increment(1.0);
+        Waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        gauge!(telemetry::TCP_WAITING_TURNS).decrement(1.0);
     }
 }
 
@@ -398,6 +415,15 @@ impl Connection {
         loop {
             let begun = decoder.begun(buffer);
             let held = Some(decoder.most_held()).filter(|_| decoder.held() > READ);
+            if let Some(bytes) = self.waits_for_its_turn(begun.max(held)) {
+                tokio::select! {
+                    () = self.unproven_long.turn(bytes) => {}
+                    () = pending.closed() => return End::Broken,
+                    () = shutdown.cancelled() => return End::Shutdown,
+                }
+                // The peer has not been slow: it was not read.
+                deadline = (Instant::now() + self.options.frame_timeout, End::FrameTimeout);
+            }
             let reading = async {
                 self.make_room(begun.max(held)).await;
                 let rest = begun.map_or(0, |length| length - buffer.len());
@@ -448,12 +474,14 @@ impl Connection {
         }
     }
 
+    /// Length of a long frame that has begun before anything was proven, and has no room yet.
+    fn waits_for_its_turn(&self, begun: Option<usize>) -> Option<usize> {
+        begun.filter(|length| *length > READ && self.room.is_none() && self.behind == Behind::Nobody)
+    }
+
     /// Waits for room for the frame that has begun, if it is a long one and has none yet.
     async fn make_room(&mut self, begun: Option<usize>) {
         let Some(bytes) = begun.filter(|length| *length > READ && self.room.is_none()) else { return };
-        if self.behind == Behind::Nobody {
-            self.unproven_long.turn(bytes).await;
-        }
         let permits = u32::try_from(bytes.min(PARTIAL_BYTES)).unwrap_or(u32::MAX);
         // It is never closed; if it were, no bound could be kept, and the connection times out.
         match Arc::clone(&self.partial).acquire_many_owned(permits).await {

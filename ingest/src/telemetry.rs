@@ -30,6 +30,7 @@ pub(crate) const WAITING_DROPPED: &str = "urja_waiting_dropped_total";
 pub(crate) const HOT_BYTES: &str = "urja_hot_bytes";
 pub(crate) const TCP_CONNECTIONS: &str = "urja_tcp_connections";
 pub(crate) const TCP_PARTIAL_BYTES: &str = "urja_tcp_partial_bytes";
+pub(crate) const TCP_WAITING_TURNS: &str = "urja_tcp_waiting_turns";
 pub(crate) const TCP_CLOSED: &str = "urja_tcp_closed_total";
 pub(crate) const TCP_HEARTBEATS: &str = "urja_tcp_heartbeats_total";
 pub(crate) const RECEIPTS_REFUSED: &str = "urja_receipts_refused_total";
@@ -75,6 +76,10 @@ pub fn describe() {
         TCP_PARTIAL_BYTES,
         Unit::Bytes,
         "room held for long frames of TCP connections that are not whole"
+    );
+    describe_gauge!(
+        TCP_WAITING_TURNS,
+        "TCP connections that wait for their turn to send a long frame before anything is proven"
     );
     describe_counter!(TCP_CLOSED, "TCP connections closed by us, by reason");
     describe_counter!(TCP_HEARTBEATS, "messages of vendors before frames, which are passed over");

@@ -68,6 +68,8 @@ pub enum Hindrance {
     NotPosted(Option<CivilDay>),
     /// The meter's last data is too old, or there is none.
     Stale(Option<Instant>),
+    /// So many days are posted without knowing what was used on them.
+    Awaited(u8),
     /// The meter's data is not authenticated.
     Unauthenticated,
     /// The consumer is protected.
@@ -102,6 +104,7 @@ impl Hindrance {
             Hindrance::ConversionGrace(_) => "conversion_grace",
             Hindrance::NotPosted(_) => "not_posted",
             Hindrance::Stale(_) => "stale",
+            Hindrance::Awaited(_) => "awaited",
             Hindrance::Unauthenticated => "unauthenticated",
             Hindrance::Protected => "protected",
             Hindrance::Disputed => "disputed",
@@ -152,6 +155,7 @@ impl fmt::Display for Hindrance {
             Hindrance::NotPosted(None) => "no day is posted",
             Hindrance::Stale(Some(_)) => "the meter's last data is too old",
             Hindrance::Stale(None) => "the meter has never been heard",
+            Hindrance::Awaited(days) => return write!(f, "readings of {days} days are awaited"),
             Hindrance::Unauthenticated => "the meter's data is not authenticated",
             Hindrance::Protected => "the consumer is protected",
             Hindrance::Disputed => "a dispute is open",
@@ -204,11 +208,13 @@ pub fn decide(
 }
 
 /// What it takes to keep supply on, or to have it back, in whole rupees: after it the balance is above zero, with
-/// everything used so far, and with what of it pays old dues off. It is the least such amount.
+/// everything used so far and everything that came late, and with what of it pays old dues off. It is the least such amount.
 #[must_use]
 pub fn amount_to_keep(policy: Option<&CreditPolicy>, account: &AccountView) -> Paise {
     const PAISE_A_RUPEE: i64 = 100;
-    let missing = account.accrued.0.saturating_sub(account.booked.0);
+    // What would bring money back is not counted on.
+    let to_post = account.accrued.0.max(0).saturating_add(account.uncorrected.0.max(0));
+    let missing = to_post.saturating_sub(account.booked.0);
     if missing < 0 {
         return Paise::ZERO;
     }
@@ -244,8 +250,10 @@ fn of_account(
     match account.credit.used_up_told_at {
         None => found.push(Hindrance::NotTold),
         Some(told_at) => {
+            // What was given stays, and a kinder rule since then holds too.
             let days = policy.emergency_days_of(&account.tariff, account.sanctioned_w);
             let until = told_at.plus_seconds(i64::from(days) * 86_400);
+            let until = account.credit.emergency_until.map_or(until, |given| given.max(until));
             found.extend((at < until).then_some(Hindrance::EmergencyCredit(until)));
         }
     }
@@ -259,6 +267,9 @@ fn of_account(
     let fresh_from = known_at.plus_seconds(-i64::from(policy.fresh_hours) * 3600);
     if account.heard_at.is_none_or(|heard_at| heard_at < fresh_from) {
         found.push(Hindrance::Stale(account.heard_at));
+    }
+    if account.credit.silent_days > 0 {
+        found.push(Hindrance::Awaited(account.credit.silent_days));
     }
     found
 }
@@ -343,7 +354,7 @@ fn level_of(
     last_recharge: Option<Paise>,
     last_day: Option<Paise>,
 ) -> NoticeLevel {
-    if booked <= Paise::ZERO {
+    if booked < Paise::ZERO {
         return NoticeLevel::USED_UP;
     }
     let is_reached = |alert: &Alert| match last_recharge {

@@ -72,9 +72,13 @@ impl Energy {
         })
     }
 
-    /// Whether there is data of a day or of one after it.
-    pub(crate) fn reaches(&self, day: CivilDay) -> bool {
-        self.base_day >= day || self.points.last().is_some_and(|point| point.day >= day)
+    /// Whether the energy of a day is known: by its own intervals, or by a register at its end or later.
+    pub(crate) fn covers(&self, day: CivilDay) -> bool {
+        let tells = |point: &Point| match point.figure {
+            Figure::Intervals(_) => point.day == day,
+            Figure::Register(_) => point.day >= day,
+        };
+        self.base_day >= day || self.points.iter().any(tells)
     }
 
     /// Energy from the end of one day to the end of another.
@@ -86,10 +90,16 @@ impl Energy {
     pub(crate) fn add_interval(&mut self, day: CivilDay, before: Option<i64>, after: Option<i64>) -> bool {
         let part = |wh: Option<i64>| wh.unwrap_or(0).clamp(-MAX_INTERVAL_WH, MAX_INTERVAL_WH);
         let change = part(after) - part(before);
-        if day <= self.base_day || change == 0 {
+        if day <= self.base_day {
             return false;
         }
         match self.place_of(day) {
+            Ok(_) if change == 0 => return false,
+            // That nothing was used is data as well.
+            Err(place) if change == 0 => {
+                self.points.insert(place, Point { day, figure: Figure::Intervals(0) });
+                return false;
+            }
             Ok(place) => match &mut self.points[place].figure {
                 Figure::Register(_) => return false,
                 Figure::Intervals(wh) => *wh = wh.saturating_add(change),

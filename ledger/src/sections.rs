@@ -11,7 +11,7 @@
 //! | `closed_month` | 120 B | months of an account besides the open one, and that if terms ended in it |
 //! | `ended_terms` | 24 B | terms of an account that ended inside of a month |
 //! | `terms` | 24 B | terms of an account that begin later |
-//! | `credit` | 16 B | how far an account's balance is down, and what its consumer was told |
+//! | `credit` | 24 B | how far an account's balance is down, and what its consumer was told |
 //! | `arrears` | 16 B | old dues of an account beside its balance |
 //! | `credit_policy` | blob | policies of credit control with their text |
 //! | `payment` | blob | payments by id |

@@ -123,7 +123,7 @@ fn late_data_never_begins_emergency_credit_in_the_past() {
 
 #[test]
 fn more_than_two_days_posted_at_once_after_silence_are_told_and_begin_a_fresh_grace() {
-    for (silent, expected) in [(2, None), (3, Some(3))] {
+    for (silent, expected) in [(1, None), (2, Some(3)), (3, Some(4))] {
         let mut world = household();
         days(&mut world, "2026-03-01", "2026-03-03", 1_000);
         let notice = due(&world).unwrap();
@@ -134,7 +134,15 @@ fn more_than_two_days_posted_at_once_after_silence_are_told_and_begin_a_fresh_gr
         assert_eq!(world.view(1).credit.silent_days, u8::try_from(silent).unwrap());
         assert_eq!(due(&world), None);
         let back = day("2026-03-04").plus(silent).to_string();
+        // That it is heard again on the morning after says nothing of the days before.
+        world.now = Calendar::india().at(day(&back), 9, 0);
+        world.push(
+            1,
+            vec![reading(ReadingKind::Interval, Calendar::india().at(day(&back), 8, 30), values(5))],
+        );
+        assert!(names(&world, world.now).contains(&"awaited"));
         days(&mut world, &back, &back, 5_000);
+        assert!(!names(&world, world.now).contains(&"awaited"));
         let notice = due(&world);
         assert_eq!(notice.map(|notice| notice.caught_up_days), expected, "{silent} days");
         assert_eq!(world.view(1).credit.used_up_told_at.is_none(), expected.is_some());
@@ -145,6 +153,93 @@ fn more_than_two_days_posted_at_once_after_silence_are_told_and_begin_a_fresh_gr
             assert_eq!(due(&world), None);
         }
     }
+}
+
+#[test]
+fn days_are_awaited_until_they_are_known_whatever_came_since() {
+    let mut world = household();
+    days(&mut world, "2026-03-01", "2026-03-03", 1_000);
+    let notice = due(&world).unwrap();
+    assert_eq!(world.apply(sent(notice)), Outcome::NoticeTaken);
+    world.close_until("2026-03-06");
+    // Back with intervals alone, of days that use nothing; the days of silence stay unknown.
+    for today in ["2026-03-07", "2026-03-08"] {
+        world.now = Calendar::india().at(day(today), 12, 10);
+        world.push(1, vec![interval(&format!("{today}T12:00:00"), 0)]);
+        world.close(today);
+        assert_eq!((world.view(1).credit.silent_days, due(&world)), (3, None));
+    }
+    days(&mut world, "2026-03-09", "2026-03-09", 1_000);
+    let notice = due(&world).unwrap();
+    assert_eq!((notice.caught_up_days, world.view(1).credit.silent_days), (4, 0));
+}
+
+#[test]
+fn days_that_are_posted_at_once_are_told_of_a_good_balance_too() {
+    let mut world = household();
+    recharge(&mut world, "p1", 500_000);
+    days(&mut world, "2026-03-01", "2026-03-02", 1_000);
+    world.close_until("2026-03-05");
+    days(&mut world, "2026-03-06", "2026-03-06", 1_000);
+    let notice = due(&world).unwrap();
+    assert_eq!((notice.level, notice.caught_up_days), (NoticeLevel::NONE, 4));
+    assert_eq!(world.apply(sent(notice)), Outcome::NoticeTaken);
+    assert_eq!(due(&world), None);
+    assert_eq!(world.apply(sent(notice)), Outcome::NoticeRefused(NoticeRefusal::NotDue));
+    assert_eq!(world.view(1).credit.used_up_told_at, None);
+}
+
+#[test]
+fn a_small_recharge_is_told_of_as_it_is_used_up_and_one_that_leaves_a_debt_begins_nothing_anew() {
+    let mut world = household();
+    days(&mut world, "2026-03-01", "2026-03-05", 0);
+    let notice = due(&world).unwrap();
+    assert_eq!(world.apply(sent(notice)), Outcome::NoticeTaken);
+    let told_at = world.view(1).credit.used_up_told_at;
+    recharge(&mut world, "p1", 1_000);
+    assert!(world.view(1).booked < Paise::ZERO);
+    assert_eq!((due(&world), world.view(1).credit.used_up_told_at), (None, told_at));
+    let owed = -world.view(1).booked.0;
+    recharge(&mut world, "p2", owed + 100);
+    assert_eq!(
+        due(&world).map(|notice| notice.level),
+        Some(NoticeLevel(2)),
+        "a rupee is less than a tenth of it"
+    );
+}
+
+#[test]
+fn what_is_late_for_a_closed_month_is_in_the_amount_that_keeps_supply() {
+    let mut world = household();
+    recharge(&mut world, "p1", 50_000);
+    days(&mut world, "2026-03-01", "2026-03-30", 1_000);
+    world.close("2026-03-31");
+    world.now = at("2026-04-01T07:00:00");
+    world.push(1, vec![register("2026-03-31", 300_000)]);
+    let view = world.view(1);
+    assert!(view.uncorrected > Paise(100_000), "{view:?}");
+    let amount = amount_to_keep(world.fold.credit_policy_on(day("2026-04-01")), &view);
+    recharge(&mut world, "exactly", amount.0);
+    world.close("2026-04-01");
+    assert!(world.view(1).booked > Paise::ZERO);
+    assert_eq!(world.view(1).uncorrected, Paise::ZERO);
+}
+
+#[test]
+fn emergency_credit_that_was_given_is_not_taken_back_by_a_later_policy() {
+    let mut world = household();
+    days(&mut world, "2026-03-01", "2026-03-05", 0);
+    let shorter = builtin_policy().replacen("2026-01-01", "2026-03-07", 1).replacen(
+        "emergency_days = 3",
+        "emergency_days = 1",
+        1,
+    );
+    assert_eq!(world.apply(Fact::CreditPolicy(policy_version(&shorter))), Outcome::PolicyApplied);
+    let notice = due(&world).unwrap();
+    assert_eq!(world.apply(sent(notice)), Outcome::NoticeTaken);
+    let told = world.now;
+    assert_eq!(world.view(1).credit.emergency_until, Some(told.plus_seconds(3 * 86_400)));
+    assert!(names(&world, told.plus_seconds(2 * 86_400)).contains(&"emergency_credit"));
 }
 
 #[test]

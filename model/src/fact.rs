@@ -328,7 +328,7 @@ pub struct NoticeLevel(pub u8);
 impl NoticeLevel {
     /// Not as far as any alert.
     pub const NONE: NoticeLevel = NoticeLevel(0);
-    /// Used up: zero or below.
+    /// Used up: below zero.
     pub const USED_UP: NoticeLevel = NoticeLevel(u8::MAX);
 }
 

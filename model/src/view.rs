@@ -17,6 +17,8 @@ pub struct AccountView {
     pub booked: Paise,
     /// Charge of the days that are not closed yet, to date.
     pub accrued: Paise,
+    /// What late data of closed months will cost with the next day that is closed; below zero where it brings money back.
+    pub uncorrected: Paise,
     /// Old dues beside the balance.
     pub arrears: Paise,
     /// Energy of the open month to date, Wh.
@@ -50,7 +52,9 @@ pub struct CreditView {
     pub told: NoticeLevel,
     /// When the consumer was told that it is used up: emergency credit counts from then.
     pub used_up_told_at: Option<Instant>,
-    /// Days posted in a row for which the meter sent no data.
+    /// Until when emergency credit was given with that.
+    pub emergency_until: Option<Instant>,
+    /// Days that were posted without knowing what was used, and not since.
     pub silent_days: u8,
 }
 
@@ -63,7 +67,7 @@ pub struct NoticeDue {
     pub level: NoticeLevel,
     /// Round of the account's notices, which the fact that it was sent has to name.
     pub round: u16,
-    /// Days of silence that were posted at once and that the notice has to explain day by day; mostly none.
+    /// Days that were posted at once after silence and that the notice has to explain day by day; mostly none.
     pub caught_up_days: u8,
 }
 

@@ -38,7 +38,7 @@ class Policy:
 
     def level(self, balance, recharge, last_charge):
         """How far a balance is down: the last alert it has come to."""
-        if balance <= 0:
+        if balance < 0:
             return USED_UP
         reached = 0
         for number, alert in enumerate(self.rules["alert"], start=1):
@@ -97,16 +97,14 @@ class Household:
         self.owed = 0
         self.level = self.told = 0
         self.told_used_up = None
-        self.silent = self.caught_up = 0
+        self.caught_up = 0
+        self.known_until, self.known, self.unknown = self.first_day - DAY, set(), []
         self.generation = 0
         self.taken = None
         self.posted_until = None
 
-    def moved(self, policy):
+    def levelled(self, level):
         """The balance moved: what was told of a deeper level is no longer true."""
-        if self.terms["connection"] != "prepaid":
-            return
-        level = policy.level(self.balance, self.recharge, self.last_charge)
         if level < self.level:
             self.untold(level)
         self.level = level
@@ -117,18 +115,34 @@ class Household:
         if level != USED_UP:
             self.told_used_up = None
 
+    def learn(self, line):
+        """What a meter said of a day: a register tells of all days before it, intervals of their own."""
+        day = datetime.date.fromisoformat(line["day"])
+        if line["by"] == "register":
+            self.known_until = max(self.known_until, day)
+        else:
+            self.known.add(day)
+
+    def is_known(self, day):
+        return day <= self.known_until or day in self.known
+
     def day(self, policy, line):
+        rose = line["booked"] > self.balance
         self.balance, self.last_charge = line["booked"], line["charge"]
         self.posted_until = datetime.date.fromisoformat(line["day"])
-        if self.terms["connection"] == "prepaid":
-            if not line["has_data"]:
-                self.silent += 1
-            else:
-                if self.silent > policy.rules["silent_days"]:
-                    self.untold(len(policy.rules["alert"]))
-                    self.caught_up = self.silent
-                self.silent = 0
-        self.moved(policy)
+        if self.terms["connection"] != "prepaid":
+            return
+        at_once = 1
+        if not self.is_known(self.posted_until):
+            self.unknown.append(self.posted_until)
+        elif self.unknown and self.is_known(self.unknown[-1]):
+            at_once = len(self.unknown) + 1
+            self.unknown = []
+        if at_once > max(1, policy.rules["silent_days"]):
+            self.untold(len(policy.rules["alert"]))
+            self.caught_up = at_once
+        level = policy.level(self.balance, self.recharge, self.last_charge)
+        self.levelled(level if rose else max(level, self.level))
 
     def pay(self, policy, line):
         """A payment: what it pays off of old dues does not reach the balance."""
@@ -137,19 +151,25 @@ class Household:
         self.balance += line["amount"] - off
         assert self.balance == line["booked"], f"{self.balance} by the table, {line}"
         self.recharge = line["amount"]
-        self.moved(policy)
+        if self.terms["connection"] != "prepaid":
+            return
+        level = policy.level(self.balance, self.recharge, self.last_charge)
+        if level != USED_UP:
+            self.untold(0)
+        self.levelled(level)
 
     def sent(self, at):
         """What was taken to be sent is out, if it is still true."""
         level, generation, _ = self.taken
-        if generation == self.generation and self.told < level <= self.level:
-            self.told, self.caught_up = level, 0
-            if level == USED_UP:
+        explains = level == self.told and self.caught_up > 0
+        if generation == self.generation and level <= self.level and (level > self.told or explains):
+            if level == USED_UP and level > self.told:
                 self.told_used_up = at
+            self.told, self.caught_up = level, 0
 
     def due(self):
         """Notice that is due: level and days to explain."""
-        return [self.level, self.caught_up] if self.level > self.told else None
+        return [self.level, self.caught_up] if self.level > self.told or self.caught_up else None
 
 
 def reasons(policy, house, ask):
@@ -172,6 +192,7 @@ def reasons(policy, house, ask):
         ("conversion_grace", at < grace, grace),
         ("not_posted", house.posted_until is None or house.posted_until < yesterdays, None),
         ("stale", heard is None or heard < known - datetime.timedelta(hours=policy.rules["fresh_hours"]), None),
+        ("awaited", bool(house.unknown), None),
         ("not_enabled", not holds["enabled"], None),
         ("unauthenticated", not holds["authenticated"], None),
         ("protected", holds["protected"], None),
@@ -222,6 +243,8 @@ def answer(policy, lines):
         house = houses[number]
         if kind == "day":
             house.day(policy, line)
+        elif kind == "told":
+            house.learn(line)
         elif kind == "arrears":
             house.owed += line["amount"]
         elif kind == "recharge":

@@ -353,6 +353,9 @@ pub enum Credit {
         /// Notices at most
         #[arg(long, default_value_t = 1000)]
         limit: usize,
+        /// Those of accounts after this one alone: to go on behind the last that was given
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<String>,
     },
     /// Note that a consumer was told: emergency credit counts from the notice that the balance is used up
     Told {

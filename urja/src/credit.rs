@@ -6,7 +6,7 @@ use axum::{Json, Router};
 use ledger::Outcome;
 use ledger::credit::{CreditPolicy, Decision, Hindrance, Holds, amount_to_keep, decide};
 use model::view::{AccountView, NoticeDue};
-use model::{AccountId, AccountNumber, CreditPolicyVersion, Fact, Instant, NoticeLevel, NoticeSent};
+use model::{AccountId, CreditPolicyVersion, Fact, Instant, NoticeLevel, NoticeSent};
 use registry::{AccountInfo, Approval, By, CutHolds, HoldKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ pub fn router() -> Router<Node> {
         .route("/admin/credit/told", post(told))
         .route("/admin/credit/cuts", post(switch_cuts).get(list_cuts))
         .route("/admin/credit/holds", post(hold))
+        .route("/admin/credit/releases", post(release))
 }
 
 async fn apply_policy(State(node): State<Node>, body: String) -> Answer {
@@ -84,6 +85,10 @@ async fn due(State(node): State<Node>, Query(request): Query<DueRequest>) -> Ans
             Problem::refused("not an instant such as 2026-06-10T11:00:00+05:30", error.to_string())
         })?,
     };
+    if at < now {
+        let detail = format!("{at} has passed: what was decided then depended on what was known then");
+        return Err(Problem::refused("not a moment to come", detail));
+    }
     let only = match &request.account {
         None => None,
         Some(number) => Some(registered(&node, number).await?.1),
@@ -207,14 +212,20 @@ fn account_row(
 struct NoticesRequest {
     /// Number of notices at most.
     limit: usize,
+    /// Those of accounts after this one alone.
+    after: Option<String>,
 }
 
 async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>) -> Answer {
     let limit = request.limit.min(MAX_LISTED);
     let day = node.calendar.day_of(node.pipeline.clock().now());
+    let from = match &request.after {
+        None => AccountId(0),
+        Some(number) => AccountId(registered(&node, number).await?.1.0.saturating_add(1)),
+    };
     let look = move |fold: &ledger::Fold| {
         let policy = fold.credit_policy_on(day);
-        let due = fold.notices_due(AccountId(0), limit).into_iter();
+        let due = fold.notices_due(from, limit).into_iter();
         let with_account = |notice: NoticeDue| {
             let view = fold.account(notice.account)?;
             Some((notice, amount_to_keep(policy, &view), view))
@@ -233,12 +244,13 @@ async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>
                 "used_up": notice.level == NoticeLevel::USED_UP,
                 "round": notice.round,
                 "days_posted_at_once": notice.caught_up_days,
+                "booked_paise": view.booked.0,
                 "balance_paise": view.balance().0,
                 "amount_to_keep_paise": keep.0,
             }))
         })
         .collect();
-    Ok(Json(json!({ "notices": rows })))
+    Ok(Json(json!({ "notices": rows, "may_have_more": found.len() == limit })))
 }
 
 #[derive(Deserialize)]
@@ -329,8 +341,15 @@ async fn list_cuts(State(node): State<Node>) -> Answer {
 struct HoldRequest {
     account: String,
     kind: HoldWord,
-    /// Why; without one the hold ends.
-    reason: Option<String>,
+    reason: String,
+    by: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseRequest {
+    account: String,
+    kind: HoldWord,
     by: String,
 }
 
@@ -341,25 +360,33 @@ enum HoldWord {
     Disputed,
 }
 
+impl HoldWord {
+    fn kind(self) -> HoldKind {
+        match self {
+            HoldWord::Protected => HoldKind::Protected,
+            HoldWord::Disputed => HoldKind::Disputed,
+        }
+    }
+}
+
 async fn hold(State(node): State<Node>, Json(request): Json<HoldRequest>) -> Answer {
-    let (number, account): (AccountNumber, AccountId) = registered(&node, &request.account).await?;
+    let (number, account) = registered(&node, &request.account).await?;
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
-    let kind = match request.kind {
-        HoldWord::Protected => HoldKind::Protected,
-        HoldWord::Disputed => HoldKind::Disputed,
-    };
-    let held = match &request.reason {
-        Some(reason) => {
-            let reason = named("reason", reason)?;
-            node.registry.hold_cuts(account, kind, reason, by).await.map_err(Problem::internal)?;
-            true
-        }
-        None => {
-            node.registry.release_cuts(account, kind, by).await.map_err(Problem::internal)?;
-            false
-        }
-    };
-    Ok(Json(json!({ "account": number.to_string(), "kind": kind.name(), "held": held })))
+    let (kind, reason) = (request.kind.kind(), named("reason", &request.reason)?);
+    node.registry.hold_cuts(account, &number, kind, reason, by).await.map_err(Problem::internal)?;
+    Ok(Json(json!({ "account": number.to_string(), "kind": kind.name(), "held": true })))
+}
+
+async fn release(State(node): State<Node>, Json(request): Json<ReleaseRequest>) -> Answer {
+    let (number, account) = registered(&node, &request.account).await?;
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let kind = request.kind.kind();
+    let ended = node.registry.release_cuts(account, &number, kind, by).await.map_err(Problem::internal)?;
+    if !ended {
+        let detail = format!("{number} is not held as {}", kind.name());
+        return Err(Problem::conflict("nothing was released", detail));
+    }
+    Ok(Json(json!({ "account": number.to_string(), "kind": kind.name(), "held": false })))
 }
 
 /// A name that says something.

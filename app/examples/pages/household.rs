@@ -114,6 +114,7 @@ impl Consumers for Households {
             from: self.today().plus(-400),
             booked: self.booked(number, index),
             accrued: recent.last().map_or(Paise::ZERO, |day| day.charge),
+            uncorrected: Paise::ZERO,
             arrears: Paise::ZERO,
             month_energy_wh: 98_000,
             month_demand_w: 2_210,

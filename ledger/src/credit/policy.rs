@@ -29,12 +29,12 @@ pub struct CreditPolicy {
     pub emergency_days: u16,
     /// Longer emergency credit by tariff and load.
     pub longer: Vec<Longer>,
-    /// Share of a recharge that pays old dues off, by how high they are, rising; above the last nothing more is known, so the
-    /// last holds. None: a recharge pays none off.
+    /// Share of a recharge that pays old dues off, by how high they are, rising; the last has no upper end. None: a recharge pays
+    /// none off.
     pub arrears: Vec<ArrearsShare>,
     /// Days from the first charged one in which nothing is cut.
     pub conversion_grace_days: u16,
-    /// Days that may be posted at once after silence without a fresh notice.
+    /// Days that may be posted at once after silence without a fresh notice; one is always.
     pub silent_days: u16,
     /// Age of the last data above which nothing is cut, hours.
     pub fresh_hours: u16,
@@ -104,7 +104,7 @@ impl CreditPolicy {
             longer: raw.longer.iter().map(|raw| longer(text, raw)).collect::<Result<_, _>>()?,
             arrears: arrears(text, &raw.arrears)?,
             conversion_grace_days: text.count(&raw.conversion_grace_days, "conversion_grace_days")?,
-            silent_days: text.count(&raw.silent_days, "silent_days")?,
+            silent_days: silent_days(text, &raw.silent_days)?,
             fresh_hours: text.count(&raw.fresh_hours, "fresh_hours")?,
             hours: hours(text, &raw.hours)?,
             holidays: holidays(text, &raw.holidays)?,
@@ -212,6 +212,15 @@ fn alerts(text: Text<'_>, raw: &Spanned<Vec<RawAlert>>) -> Result<Vec<Alert>, Ru
         alerts.push(alert);
     }
     Ok(alerts)
+}
+
+/// No more than are counted.
+fn silent_days(text: Text<'_>, raw: &Spanned<i64>) -> Result<u16, RuleError> {
+    let days = text.count(raw, "silent_days")?;
+    if days > 200 {
+        return Err(text.error(raw.span().start, "silent_days", RuleFault::Range("0", "200")));
+    }
+    Ok(days)
 }
 
 fn arrears(text: Text<'_>, raw: &[RawArrears]) -> Result<Vec<ArrearsShare>, RuleError> {

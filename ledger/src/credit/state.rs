@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::view::{CreditView, NoticeDue};
-use model::{AccountId, CivilDay, ConnectionType, CreditPolicyVersion, Instant, NoticeLevel, Paise};
+use model::{
+    AccountId, CivilDay, ConnectionType, CreditPolicyVersion, Instant, NoticeLevel, NoticeSent, Paise,
+};
 
 use super::{CreditPolicy, level_of};
 use crate::Limits;
 use crate::account::Account;
 use crate::dense::Dense;
+use crate::energy::Energy;
 use crate::outcome::{NoticeRefusal, PolicyRefusal};
 use crate::tariffs::digest_of;
 
@@ -19,15 +22,26 @@ pub(crate) struct Credit {
     pub(crate) round: u16,
     pub(crate) reached: NoticeLevel,
     pub(crate) told: NoticeLevel,
-    /// Days booked in a row for which there was no data.
+    /// Days that were booked without knowing what was used, and not since.
     pub(crate) silent_days: u8,
-    /// Silent days that were posted at once, and of which the consumer is yet to be told.
+    /// Days that were posted at once, and of which the consumer is yet to be told.
     pub(crate) caught_up: u8,
+    /// The last of the silent days.
+    pub(crate) last_silent: CivilDay,
     /// When the consumer was told that the balance is used up, seconds from 1970; 0: not told.
     pub(crate) used_up_told_s: u32,
+    /// Until when emergency credit was given with that, in the same.
+    pub(crate) emergency_until_s: u32,
 }
 
 impl Credit {
+    /// A recharge that lifts the balance above zero: everything is told anew as that one is used up.
+    fn recharged(&mut self, level: NoticeLevel) {
+        if level < NoticeLevel::USED_UP {
+            self.forget_above(NoticeLevel::NONE);
+        }
+    }
+
     /// Takes in how far the balance is down now.
     fn reach(&mut self, level: NoticeLevel) {
         if level < self.reached {
@@ -41,8 +55,22 @@ impl Credit {
         self.round = self.round.wrapping_add(1);
         self.told = self.told.min(level);
         if level < NoticeLevel::USED_UP {
-            self.used_up_told_s = 0;
+            (self.used_up_told_s, self.emergency_until_s) = (0, 0);
         }
+    }
+
+    /// A day was booked; what was used on it is known or not. Gives the days that are posted at once by it.
+    fn book(&mut self, day: CivilDay, energy: &Energy) -> u8 {
+        if !energy.covers(day) {
+            self.silent_days = self.silent_days.saturating_add(1);
+            self.last_silent = day;
+            return 0;
+        }
+        // That the meter is back does not tell yet what was used while it was silent.
+        if self.silent_days > 0 && energy.covers(self.last_silent) {
+            return std::mem::take(&mut self.silent_days).saturating_add(1);
+        }
+        1
     }
 
     /// Days of silence were posted at once: whoever is below zero by that is told again, and has emergency credit anew.
@@ -52,21 +80,23 @@ impl Credit {
     }
 
     fn is_due(&self) -> bool {
-        self.reached > self.told
-    }
-
-    fn told_at(&self) -> Option<Instant> {
-        (self.used_up_told_s != 0).then(|| Instant::from_seconds(i64::from(self.used_up_told_s)))
+        self.reached > self.told || self.caught_up > 0
     }
 
     pub(crate) fn view(&self) -> CreditView {
         CreditView {
             reached: self.reached,
             told: self.told,
-            used_up_told_at: self.told_at(),
+            used_up_told_at: instant(self.used_up_told_s),
+            emergency_until: instant(self.emergency_until_s),
             silent_days: self.silent_days,
         }
     }
+}
+
+/// The moment of so many seconds from 1970; none for 0.
+fn instant(seconds: u32) -> Option<Instant> {
+    (seconds != 0).then(|| Instant::from_seconds(i64::from(seconds)))
 }
 
 /// A policy: the fact and what its text says.
@@ -138,28 +168,31 @@ impl CreditTable {
         self.accounts.get(account.0).copied().unwrap_or_default()
     }
 
-    /// Takes in that an account's posted balance moved.
-    pub(crate) fn moved(&mut self, account: &Account, last_recharge: Option<Paise>, today: CivilDay) {
-        self.update(account, last_recharge, today, |_, _| {});
+    /// Takes in that money came to an account, or was taken over with it.
+    pub(crate) fn paid(&mut self, account: &Account, last_recharge: Option<Paise>, today: CivilDay) {
+        self.update(account, last_recharge, today, |credit, _, level| {
+            credit.recharged(level);
+            credit.reach(level);
+        });
     }
 
-    /// Takes in that a day of an account was booked, with data for it or without.
+    /// Takes in that a day of an account was booked. Its balance was `before` that.
     pub(crate) fn day_booked(
         &mut self,
         account: &Account,
         last_recharge: Option<Paise>,
+        day: CivilDay,
         today: CivilDay,
-        has_data: bool,
+        before: Paise,
     ) {
-        self.update(account, last_recharge, today, |credit, policy| {
-            if !has_data {
-                credit.silent_days = credit.silent_days.saturating_add(1);
-                return;
+        self.update(account, last_recharge, today, |credit, policy, level| {
+            let at_once = credit.book(day, &account.energy);
+            if u16::from(at_once) > policy.silent_days.max(1) {
+                credit.catch_up(at_once, u8::try_from(policy.alerts.len()).unwrap_or(u8::MAX - 1));
             }
-            let days = std::mem::take(&mut credit.silent_days);
-            if u16::from(days) > policy.silent_days {
-                credit.catch_up(days, u8::try_from(policy.alerts.len()).unwrap_or(u8::MAX - 1));
-            }
+            // A cheap day makes a balance last longer, and is no reason to tell of it again after a dear one.
+            let rose = account.booked > before;
+            credit.reach(if rose { level } else { level.max(credit.reached) });
         });
     }
 
@@ -168,7 +201,7 @@ impl CreditTable {
         account: &Account,
         last_recharge: Option<Paise>,
         today: CivilDay,
-        first: impl FnOnce(&mut Credit, &CreditPolicy),
+        change: impl FnOnce(&mut Credit, &CreditPolicy, NoticeLevel),
     ) {
         if account.connection != ConnectionType::Prepaid {
             return;
@@ -176,9 +209,9 @@ impl CreditTable {
         let Some(version) = self.in_force(today) else { return };
         let before = self.of(account.id);
         let mut credit = before;
-        first(&mut credit, &version.policy);
         let last_day = account.books().last_day.map(|(_, charge)| charge);
-        credit.reach(level_of(&version.policy, account.booked, last_recharge, last_day));
+        let level = level_of(&version.policy, account.booked, last_recharge, last_day);
+        change(&mut credit, &version.policy, level);
         if credit != before {
             self.keep(account.id, credit);
         }
@@ -188,18 +221,23 @@ impl CreditTable {
     pub(crate) fn sent(
         &mut self,
         account: AccountId,
-        level: NoticeLevel,
-        round: u16,
+        notice: NoticeSent,
+        emergency_days: u16,
         at: Instant,
     ) -> Result<(), NoticeRefusal> {
         let mut credit = self.of(account);
-        if round != credit.round || level > credit.reached || level <= credit.told {
+        let NoticeSent { level, round, .. } = notice;
+        let is_due = level > credit.told || (level == credit.told && credit.caught_up > 0);
+        if round != credit.round || level > credit.reached || !is_due {
             return Err(NoticeRefusal::NotDue);
         }
+        let is_news = level > credit.told;
         credit.told = level;
         credit.caught_up = 0;
-        if level == NoticeLevel::USED_UP {
-            credit.used_up_told_s = u32::try_from(at.seconds()).unwrap_or(u32::MAX).max(1);
+        if is_news && level == NoticeLevel::USED_UP {
+            let seconds = |at: Instant| u32::try_from(at.seconds()).unwrap_or(u32::MAX).max(1);
+            credit.used_up_told_s = seconds(at);
+            credit.emergency_until_s = seconds(at.plus_seconds(i64::from(emergency_days) * 86_400));
         }
         self.keep(account, credit);
         Ok(())

@@ -22,6 +22,7 @@ fn due() -> AccountView {
         from: "2026-01-01".parse().unwrap(),
         booked: Paise(-1),
         accrued: Paise(450),
+        uncorrected: Paise(0),
         arrears: Paise(0),
         month_energy_wh: 0,
         month_demand_w: 0,
@@ -36,6 +37,7 @@ fn due() -> AccountView {
             reached: NoticeLevel::USED_UP,
             told: NoticeLevel::USED_UP,
             used_up_told_at: Some(india("2026-06-05T09:00")),
+            emergency_until: None,
             silent_days: 0,
         },
     }
@@ -116,6 +118,10 @@ fn emergency_credit_runs_in_days_from_the_notice_and_longer_for_small_loads() {
     held(&account, &FREE, AT, &[Hindrance::EmergencyCredit(until)]);
     account.sanctioned_w = 2001;
     held(&account, &FREE, AT, &[]);
+    account.credit.emergency_until = Some(until);
+    held(&account, &FREE, AT, &[Hindrance::EmergencyCredit(until)]);
+    account.credit.emergency_until = Some(india("2026-06-01T00:00"));
+    held(&account, &FREE, AT, &[]);
     (account.sanctioned_w, account.tariff) = (1001, "lmv2-rural".into());
     held(&account, &FREE, AT, &[]);
     account.sanctioned_w = 1000;
@@ -143,6 +149,9 @@ fn nobody_is_cut_on_stale_data_or_days_that_are_not_posted() {
     held(&account, &FREE, AT, &[Hindrance::Stale(account.heard_at)]);
     account.heard_at = None;
     held(&account, &FREE, AT, &[Hindrance::Stale(None)]);
+    let mut account = due();
+    account.credit.silent_days = 1;
+    held(&account, &FREE, AT, &[Hindrance::Awaited(1)]);
     let mut account = due();
     account.booked_until = Some("2026-06-08".parse().unwrap());
     held(&account, &FREE, AT, &[]);
@@ -225,7 +234,16 @@ fn the_amount_is_the_least_in_whole_rupees_that_lifts_the_balance_above_zero() {
         let account = AccountView { booked: Paise(booked), accrued: Paise(accrued), ..due() };
         let paid = amount_to_keep(Some(&policy()), &account);
         assert_eq!(paid, Paise(amount), "{booked} {accrued}");
+        let late = AccountView { accrued: Paise(0), uncorrected: Paise(accrued), ..account.clone() };
+        assert_eq!(amount_to_keep(Some(&policy()), &late), paid, "late data costs as well");
+        let back = AccountView { uncorrected: Paise(-7), ..account };
+        assert_eq!(amount_to_keep(Some(&policy()), &back), paid, "what comes back is not counted on");
         assert!(booked + paid.0 - accrued > 0);
+        let account = AccountView { booked: Paise(booked), accrued: Paise(-9_999), ..due() };
+        assert!(
+            booked + amount_to_keep(Some(&policy()), &account).0 > 0,
+            "an estimate that pays back is none"
+        );
     }
 }
 
@@ -259,10 +277,10 @@ fn alerts_are_shares_of_the_last_recharge_or_rupees_and_days_for_who_never_recha
     let of = |booked: i64, recharge: Option<i64>, day: Option<i64>| {
         level_of(&policy(), Paise(booked), recharge.map(Paise), day.map(Paise)).0
     };
-    for (booked, level) in [(15_001, 0), (15_000, 1), (5_001, 1), (5_000, 2), (1, 2), (0, 255), (-1, 255)] {
+    for (booked, level) in [(15_001, 0), (15_000, 1), (5_001, 1), (5_000, 2), (1, 2), (0, 2), (-1, 255)] {
         assert_eq!(of(booked, Some(50_000), Some(100_000)), level, "{booked} of 50,000 paise");
     }
-    for (booked, level) in [(20_001, 0), (20_000, 1), (5_000, 2), (0, 255)] {
+    for (booked, level) in [(20_001, 0), (20_000, 1), (5_000, 2), (0, 2), (-1, 255)] {
         assert_eq!(of(booked, None, None), level, "{booked}, nothing known of a day");
     }
     for (booked, level) in [(30_001, 0), (30_000, 1), (10_001, 1), (10_000, 2)] {
@@ -287,6 +305,7 @@ fn every_fault_of_a_policy_is_told_with_key_and_line() {
     let range = || RuleFault::Range("0", "400");
     refused(("emergency_days = 3", "emergency_days = -1"), 8, "emergency_days", range());
     refused(("silent_days = 2", "silent_days = 401"), 13, "silent_days", range());
+    refused(("silent_days = 2", "silent_days = 201"), 13, "silent_days", RuleFault::Range("0", "200"));
     refused(("percent = \"10 %\"", "percent = \"30 %\""), 25, "percent", RuleFault::AlertOrder);
     refused(("rupees = \"50\"", "rupees = \"200\""), 25, "percent", RuleFault::AlertOrder);
     refused(("days_left = 1\n", "days_left = 3\n"), 25, "percent", RuleFault::AlertOrder);

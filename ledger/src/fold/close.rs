@@ -123,15 +123,16 @@ impl Books<'_> {
         if day < account.from || day <= account.booked_until {
             return;
         }
+        let before = account.booked;
         self.correct_closed_months(account);
         while account.open_month() < day.month() {
             let last = account.open_month().last_day();
             let is_rated = self.book(account, PostingKind::Correction, last);
             account.roll_over(is_rated, self.limits);
         }
-        let has_data = account.energy.reaches(day);
         let is_rated = self.book(account, PostingKind::Usage, day);
-        self.credit.day_booked(account, last_recharge(self.payments, account), self.today, has_data);
+        let last_recharge = last_recharge(self.payments, account);
+        self.credit.day_booked(account, last_recharge, day, self.today, before);
         *(if is_rated { &mut self.count.charged } else { &mut self.count.unrated }) += 1;
         if day == day.month().last_day() {
             account.roll_over(is_rated, self.limits);

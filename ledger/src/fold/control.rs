@@ -19,10 +19,13 @@ impl Fold {
     }
 
     pub(super) fn notice_sent(&mut self, record: &Record, notice: NoticeSent) -> Outcome {
-        if self.accounts.get(notice.account.0).is_none() {
-            return Outcome::UnknownAccount;
-        }
-        let sent = self.credit.sent(notice.account, notice.level, notice.round, record.received_at);
+        let Some(account) = self.accounts.get(notice.account.0) else { return Outcome::UnknownAccount };
+        let today = self.calendar.day_of(record.received_at);
+        let (sanctioned_w, tariff) = account.terms_on(today.max(account.booked_until));
+        let tariff = self.tariffs.name(tariff);
+        let policy = self.credit.in_force(today).map(|version| &version.policy);
+        let emergency_days = policy.map_or(0, |policy| policy.emergency_days_of(tariff, sanctioned_w));
+        let sent = self.credit.sent(notice.account, notice, emergency_days, record.received_at);
         sent.map_or_else(Outcome::NoticeRefused, |()| Outcome::NoticeTaken)
     }
 
@@ -30,7 +33,7 @@ impl Fold {
     pub(super) fn balance_moved(&mut self, record: &Record, account: AccountId) {
         let Some(account) = self.accounts.get(account.0) else { return };
         let today = self.calendar.day_of(record.received_at);
-        self.credit.moved(account, last_recharge(&self.payments, account), today);
+        self.credit.paid(account, last_recharge(&self.payments, account), today);
     }
 }
 

@@ -202,6 +202,7 @@ impl Fold {
             from: account.from,
             booked: account.booked,
             accrued: if has_begun { self.accrued(account, as_of) } else { Paise::ZERO },
+            uncorrected: self.uncorrected(account),
             arrears: self.arrears.get(account.id.0).copied().unwrap_or_default(),
             month_energy_wh: if has_begun { account.energy_of(month, as_of) } else { 0 },
             month_demand_w: account.demand_of(month),
@@ -214,6 +215,20 @@ impl Fold {
             heard_at: account.meter().and_then(|meter| self.meters.get(meter.0)).and_then(Meter::heard_at),
             credit: self.credit.of(account.id).view(),
         }
+    }
+
+    /// What data that came late for closed months will cost.
+    fn uncorrected(&self, account: &Account) -> Paise {
+        if !account.late {
+            return Paise::ZERO;
+        }
+        let closed = account.months.iter().filter_map(|month| Some((month, month.closed.as_ref()?)));
+        closed
+            .filter_map(|(month, closed)| {
+                let (_, charge) = account.charge_again(&self.tariffs, month, closed.first_day)?;
+                Some(charge.total() - closed.charge.total())
+            })
+            .sum()
     }
 
     /// Charge up to the end of a day that is not booked.

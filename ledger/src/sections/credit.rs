@@ -8,7 +8,7 @@ use crate::dense::Dense;
 use crate::{Fold, FoldError};
 
 pub(super) const CREDIT: &str = "credit";
-pub(super) const CREDIT_SIZE: u32 = 16;
+pub(super) const CREDIT_SIZE: u32 = 24;
 pub(super) const ARREARS: &str = "arrears";
 pub(super) const ARREARS_SIZE: u32 = 16;
 pub(super) const POLICY: &str = "credit_policy";
@@ -16,9 +16,20 @@ pub(super) const POLICY: &str = "credit_policy";
 pub(super) fn write(table: &CreditTable) -> Writer {
     let mut w = Writer::default();
     for (account, credit) in table.accounts.iter() {
-        let Credit { round, reached, told, silent_days, caught_up, used_up_told_s } = *credit;
+        let Credit {
+            round,
+            reached,
+            told,
+            silent_days,
+            caught_up,
+            last_silent,
+            used_up_told_s,
+            emergency_until_s,
+        } = *credit;
         w.u32(account);
         w.u32(used_up_told_s);
+        w.u32(emergency_until_s);
+        w.i32(last_silent.0);
         w.u16(round);
         [reached.0, told.0, silent_days, caught_up].into_iter().for_each(|byte| w.u8(byte));
         w.zeros(2);
@@ -30,6 +41,8 @@ pub(super) fn read(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> 
     while !r.is_empty() {
         let account = AccountId(r.u32("account")?);
         let used_up_told_s = r.u32("used up told")?;
+        let emergency_until_s = r.u32("emergency until")?;
+        let last_silent = CivilDay(r.i32("last silent day")?);
         let round = r.u16("round")?;
         let credit = Credit {
             round,
@@ -37,7 +50,9 @@ pub(super) fn read(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), FoldError> 
             told: NoticeLevel(r.u8("told")?),
             silent_days: r.u8("silent days")?,
             caught_up: r.u8("caught up")?,
+            last_silent,
             used_up_told_s,
+            emergency_until_s,
         };
         let _: [u8; 2] = r.array("padding")?;
         if fold.accounts.get(account.0).is_none() {

@@ -155,6 +155,7 @@ impl World {
             from: "2026-01-01".parse().unwrap(),
             booked: Paise(booked),
             accrued: Paise(accrued),
+            uncorrected: Paise(0),
             arrears: Paise(700),
             month_energy_wh: 12_345,
             month_demand_w: 900,
@@ -169,6 +170,7 @@ impl World {
                 reached: model::NoticeLevel::USED_UP,
                 told: model::NoticeLevel(2),
                 used_up_told_at: None,
+                emergency_until: None,
                 silent_days: 1,
             },
         });

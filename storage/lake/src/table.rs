@@ -550,7 +550,11 @@ fn posting_columns() -> Vec<Column> {
         column("line", DataType::Int32, "number of the line within the record, from 0"),
         instant("booked_at", "when the record was received"),
         column("account_id", DataType::Int64, "the consumer's account: a dense number, never reused"),
-        column("kind", DataType::Utf8, "what the entry is about: opening, recharge, usage, correction"),
+        column(
+            "kind",
+            DataType::Utf8,
+            "what the entry is about: opening, recharge, usage, correction, arrears",
+        ),
         usage_date("civil day charged, or the day of the money"),
         column(
             "head",

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AccountId, Instant};
+use model::{AccountId, AccountNumber, Instant};
 use sqlx::{Row, Sqlite, Transaction};
 
 use crate::database::number;
@@ -155,6 +155,7 @@ impl Registry {
     pub async fn hold_cuts(
         &self,
         account: AccountId,
+        number: &AccountNumber,
         kind: HoldKind,
         reason: &str,
         by: By<'_>,
@@ -172,7 +173,7 @@ impl Registry {
         .bind(by.at.0)
         .execute(&mut *tx)
         .await?;
-        log(&mut tx, by, &format!("hold: {}", kind.name()), &account.to_string(), reason).await?;
+        log(&mut tx, by, &format!("hold: {}", kind.name()), number.as_str(), reason).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -181,14 +182,20 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn release_cuts(&self, account: AccountId, kind: HoldKind, by: By<'_>) -> Result<bool, Error> {
+    pub async fn release_cuts(
+        &self,
+        account: AccountId,
+        number: &AccountNumber,
+        kind: HoldKind,
+        by: By<'_>,
+    ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let ended = sqlx::query("DELETE FROM cut_hold WHERE account_id = ? AND kind = ?")
             .bind(i64::from(account.0))
             .bind(kind.name())
             .execute(&mut *tx)
             .await?;
-        log(&mut tx, by, &format!("release: {}", kind.name()), &account.to_string(), "").await?;
+        log(&mut tx, by, &format!("release: {}", kind.name()), number.as_str(), "").await?;
         tx.commit().await?;
         Ok(ended.rows_affected() > 0)
     }
@@ -306,18 +313,22 @@ mod tests {
         registry.import_accounts(csv.as_bytes(), &["lmv1-urban"]).await.unwrap();
         let info = registry.accounts(AccountId(0), 1).await.unwrap().remove(0);
         assert_eq!((info.division.as_str(), info.place()), ("EUDD-IV", "EUDD-IV"));
-        let account = info.account;
-        registry.hold_cuts(account, HoldKind::Protected, "dialysis at home", by("A. Singh")).await.unwrap();
-        registry.hold_cuts(account, HoldKind::Disputed, "complaint 7", by("B. Khan")).await.unwrap();
-        registry.hold_cuts(account, HoldKind::Disputed, "complaint 8", by("B. Khan")).await.unwrap();
+        let (account, number) = (info.account, info.number);
+        registry
+            .hold_cuts(account, &number, HoldKind::Protected, "dialysis at home", by("A. Singh"))
+            .await
+            .unwrap();
+        registry.hold_cuts(account, &number, HoldKind::Disputed, "complaint 7", by("B. Khan")).await.unwrap();
+        registry.hold_cuts(account, &number, HoldKind::Disputed, "complaint 8", by("B. Khan")).await.unwrap();
         let kinds = |holds: CutHolds| holds.accounts.get(&account).cloned().unwrap_or_default();
         let held = kinds(registry.cut_holds().await.unwrap());
         assert_eq!(held.into_iter().collect::<Vec<_>>(), [HoldKind::Protected, HoldKind::Disputed]);
-        assert!(registry.release_cuts(account, HoldKind::Disputed, by("B. Khan")).await.unwrap());
-        assert!(!registry.release_cuts(account, HoldKind::Disputed, by("B. Khan")).await.unwrap());
+        assert!(registry.release_cuts(account, &number, HoldKind::Disputed, by("B. Khan")).await.unwrap());
+        assert!(!registry.release_cuts(account, &number, HoldKind::Disputed, by("B. Khan")).await.unwrap());
         let held = kinds(registry.cut_holds().await.unwrap());
         assert_eq!(held.into_iter().collect::<Vec<_>>(), [HoldKind::Protected]);
-        let unknown = registry.hold_cuts(AccountId(99), HoldKind::Protected, "x", by("A. Singh")).await;
+        let unknown =
+            registry.hold_cuts(AccountId(99), &number, HoldKind::Protected, "x", by("A. Singh")).await;
         assert!(matches!(unknown, Err(Error::Database(_))));
     }
 }

@@ -44,8 +44,13 @@ pub(super) async fn run(config: &Config, args: &cli::Credit, as_json: bool) -> R
             let answer = get(config, &due_path(args)).await?;
             print(as_json, &answer, || due_text(&answer));
         }
-        cli::Credit::Notices { limit } => {
-            let answer = get(config, &format!("/admin/credit/notices?limit={limit}")).await?;
+        cli::Credit::Notices { limit, after } => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("limit", &limit.to_string());
+            if let Some(after) = after {
+                query.append_pair("after", after);
+            }
+            let answer = get(config, &format!("/admin/credit/notices?{}", query.finish())).await?;
             print(as_json, &answer, || lines(&answer["notices"], notice_line));
         }
         cli::Credit::Told { account, level, round } => {
@@ -146,8 +151,15 @@ async fn hold(
         cli::HoldKind::Protected => "protected",
         cli::HoldKind::Disputed => "disputed",
     };
-    let body = json!({ "account": account, "kind": kind, "reason": reason, "by": by });
-    let answer = post(config, "/admin/credit/holds", &body).await?;
+    let mut body = json!({ "account": account, "kind": kind, "by": by });
+    let path = match reason {
+        Some(reason) => {
+            body["reason"] = reason.into();
+            "/admin/credit/holds"
+        }
+        None => "/admin/credit/releases",
+    };
+    let answer = post(config, path, &body).await?;
     print(as_json, &answer, || {
         let state = if answer["held"] == true { "is not cut" } else { "is no longer held" };
         format!("{account} {state}: {kind}")
@@ -183,7 +195,11 @@ fn due_text(answer: &Value) -> String {
     for (reason, count) in answer["held"].as_object().into_iter().flatten() {
         let _ = writeln!(out, "  held by {reason}: {count}");
     }
-    for row in answer["accounts"].as_array().into_iter().flatten() {
+    let rows = answer["accounts"].as_array().map_or(&[][..], Vec::as_slice);
+    if answer["listed_at_most"].as_u64().is_some_and(|most| rows.len() as u64 == most) {
+        let _ = writeln!(out, "the first {} alone are listed", rows.len());
+    }
+    for row in rows {
         let paise = |key: &str| Paise(row[key].as_i64().unwrap_or_default());
         let _ = writeln!(
             out,
@@ -215,18 +231,22 @@ fn why(row: &Value) -> String {
 }
 
 fn notice_line(row: &Value) -> String {
-    let what = if row["used_up"] == true { "used up".to_owned() } else { format!("alert {}", row["level"]) };
+    let what = match row["level"].as_u64() {
+        _ if row["used_up"] == true => "used up".to_owned(),
+        Some(0) => "no alert".to_owned(),
+        _ => format!("alert {}", row["level"]),
+    };
     let at_once = match row["days_posted_at_once"].as_u64().unwrap_or_default() {
         0 => String::new(),
         days => format!(", {days} days were posted at once"),
     };
     let paise = |key: &str| Paise(row[key].as_i64().unwrap_or_default());
     format!(
-        "{}  {what} (level {}, round {}), balance ₹{}, to keep supply ₹{}{at_once}",
+        "{}  {what} (level {}, round {}), posted ₹{}, to keep supply ₹{}{at_once}",
         text(row, "account"),
         row["level"],
         row["round"],
-        paise("balance_paise"),
+        paise("booked_paise"),
         paise("amount_to_keep_paise")
     )
 }
