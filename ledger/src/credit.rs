@@ -16,7 +16,7 @@ use model::view::AccountView;
 use model::{Calendar, CivilDay, ConnectionType, Instant, NoticeLevel, Paise};
 
 pub use policy::{Alert, ArrearsShare, CreditPolicy, Hours, Longer, MAX_ALERTS};
-pub(crate) use state::{Added, Credit, CreditTable};
+pub(crate) use state::{Credit, CreditTable};
 
 /// The policy that comes with Urja.
 #[must_use]

@@ -23,7 +23,7 @@ pub(crate) struct Version {
     pub(crate) tariff: Tariff,
 }
 
-/// What a new version came to.
+/// What a new version of a tariff or a credit policy came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     Applied,

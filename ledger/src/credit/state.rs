@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::dense::Dense;
 use crate::energy::Energy;
 use crate::outcome::{NoticeRefusal, PolicyRefusal};
-use crate::tariffs::digest_of;
+use crate::tariffs::{Added, digest_of};
 
 /// How far an account's balance came down, and what its consumer knows of that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,13 +104,6 @@ fn instant(seconds: u32) -> Option<Instant> {
 pub(crate) struct PolicyVersion {
     pub(crate) fact: CreditPolicyVersion,
     pub(crate) policy: CreditPolicy,
-}
-
-/// What a new version came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Added {
-    Applied,
-    Exists,
 }
 
 /// Policies, and the accounts of which there is something to keep.

@@ -5,8 +5,8 @@ use model::{AccountId, CreditPolicyVersion, NoticeSent, Paise, Record};
 use super::Fold;
 use crate::Outcome;
 use crate::account::Account;
-use crate::credit::Added;
 use crate::payments::Payments;
+use crate::tariffs::Added;
 
 impl Fold {
     pub(super) fn credit_policy(&mut self, record: &Record, version: &CreditPolicyVersion) -> Outcome {
