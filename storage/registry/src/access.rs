@@ -75,17 +75,34 @@ impl Registry {
         .bind(id)
         .fetch_optional(&self.pool)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let MeterTermsRow { meter, title, profile, key_epoch, .. } = common(&row)?;
+        row.map(|row| self.access_of(&row)).transpose()
+    }
+
+    /// The meter of this id.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn meter_access_by_id(&self, meter: MeterId) -> Result<Option<MeterAccess>, Error> {
+        let row = sqlx::query(
+            "SELECT meter.*, meter_access.* FROM meter LEFT JOIN meter_access ON meter_id = meter.id WHERE meter.id = ?",
+        )
+        .bind(i64::from(meter.0))
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| self.access_of(&row)).transpose()
+    }
+
+    fn access_of(&self, row: &SqliteRow) -> Result<MeterAccess, Error> {
+        let MeterTermsRow { meter, title, profile, key_epoch, .. } = common(row)?;
         let keys = self.vault.unwrap_keys(title, key_epoch, row.try_get("wrapped_keys")?)?;
         let address: Option<String> = row.try_get("address")?;
         let wrapped: Option<&[u8]> = row.try_get("wrapped_secrets")?;
         let secrets = wrapped.map(|wrapped| self.vault.unwrap_secrets(title, wrapped)).transpose()?;
-        let asking = said_of(&row)?;
+        let asking = said_of(row)?;
         let asking = Asking::of(&asking).map_err(|(column, _)| {
             Error::Damaged(format!("column {} of meter {title}", asking::COLUMNS[column]))
         })?;
-        Ok(Some(MeterAccess {
+        Ok(MeterAccess {
             meter,
             title,
             serial: row.try_get("serial")?,
@@ -95,7 +112,7 @@ impl Registry {
             address: address.filter(|address| !address.is_empty()),
             asking,
             secrets: secrets.unwrap_or_default(),
-        }))
+        })
     }
 
     /// The bound below which counters of this client under these keys may have been used; 0 before the first.

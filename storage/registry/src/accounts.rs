@@ -1,11 +1,14 @@
 //! Accounts as they are registered.
 
 use model::{AccountId, AccountNumber, CivilDay, ConnectionType};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::database::{number, sql_limit};
 use crate::{Error, Registry};
+
+/// Ids that are asked for with one statement.
+const IDS_AT_ONCE: usize = 500;
 
 /// An account as registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct AccountInfo {
     pub from: CivilDay,
     /// Part of the distribution company that supplies it; empty where none was said.
     pub division: String,
+    /// Distribution transformer that it hangs on; empty where none was said.
+    pub transformer: String,
 }
 
 impl AccountInfo {
@@ -47,13 +52,34 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn accounts(&self, after: AccountId, limit: usize) -> Result<Vec<AccountInfo>, Error> {
         let rows = sqlx::query(
-            "SELECT id, number, tariff, connection, sanctioned_w, from_day, division FROM account WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, number, tariff, connection, sanctioned_w, from_day, division, transformer FROM account WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(i64::from(after.0))
         .bind(sql_limit(limit))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(account_info).collect()
+    }
+
+    /// The accounts of these ids, as far as they are registered.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn accounts_by_id(&self, accounts: &[AccountId]) -> Result<Vec<AccountInfo>, Error> {
+        let mut found = Vec::with_capacity(accounts.len());
+        for some in accounts.chunks(IDS_AT_ONCE) {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT id, number, tariff, connection, sanctioned_w, from_day, division, transformer FROM account \
+                 WHERE id IN ",
+            );
+            query.push_tuples(some, |mut tuple, account| {
+                tuple.push_bind(i64::from(account.0));
+            });
+            for row in query.build().fetch_all(&self.pool).await? {
+                found.push(account_info(&row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// The id of the account with that number.
@@ -90,6 +116,7 @@ fn account_info(row: &SqliteRow) -> Result<AccountInfo, Error> {
         sanctioned_w: number(row.try_get("sanctioned_w")?, "sanctioned load")?,
         from: CivilDay(number(row.try_get("from_day")?, "first day")?),
         division: row.try_get("division")?,
+        transformer: row.try_get("transformer")?,
     })
 }
 

@@ -221,7 +221,7 @@ impl Registry {
 }
 
 /// Whether two names are one person's: as people write them.
-fn is_same_person(one: &str, other: &str) -> bool {
+pub(crate) fn is_same_person(one: &str, other: &str) -> bool {
     one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
@@ -245,7 +245,7 @@ fn switch_of(row: &sqlx::sqlite::SqliteRow) -> Result<CutSwitch, Error> {
     })
 }
 
-async fn log(
+pub(crate) async fn log(
     tx: &mut Transaction<'_, Sqlite>,
     by: By<'_>,
     action: &str,

@@ -86,6 +86,7 @@ fn migrations() -> Migrator {
         migration(3, "access", include_str!("../migrations/0003_access.sql")),
         migration(4, "asking", include_str!("../migrations/0004_asking.sql")),
         migration(5, "credit", include_str!("../migrations/0005_credit.sql")),
+        migration(6, "supply", include_str!("../migrations/0006_supply.sql")),
     ])
 }
 

@@ -38,7 +38,8 @@ pub struct Known<'a> {
 pub struct Imported {
     /// Accounts or meters that are new, or have new keys.
     pub added: usize,
-    /// Registered meters whose address or secrets are other ones now: that is no fact, and in force at once.
+    /// Registered meters whose address or secrets are other ones now, and accounts whose transformer was not said before: that
+    /// is no fact, and in force at once.
     pub updated: usize,
     /// Lines that say what is registered already.
     pub unchanged: usize,

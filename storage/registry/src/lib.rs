@@ -24,6 +24,7 @@ mod kek;
 mod keys;
 mod meters;
 mod outbox;
+mod supply;
 mod vault;
 mod waiting;
 
@@ -42,6 +43,10 @@ pub use import::{
 pub use kek::{KEK_FILE, Kek, KekError};
 pub use keys::{MeterKeys, WeakKey};
 pub use meters::{FIRST_KEY_EPOCH, MeterInfo, MeterRecord, ReplacedKeys};
+pub use supply::{
+    Freeze, OpenCut, SupplyCommand, SupplyGroup, SupplyKind, SupplyOfMeter, SupplyState, SupplyStep,
+    SupplyTicket,
+};
 pub use waiting::{Put, WaitingBounds, WaitingCounts, WaitingFrame};
 
 use vault::Vault;

@@ -26,6 +26,7 @@ const MASTER_AT: usize = SECRET_AT + 1 + MAX_SECRET;
 pub(crate) struct Vault {
     wrapper: KwAes256,
     digest_key: Zeroizing<[u8; 32]>,
+    seal_key: Zeroizing<[u8; 32]>,
 }
 
 impl fmt::Debug for Vault {
@@ -53,7 +54,8 @@ impl Vault {
 
     fn new(key: &[u8; 32]) -> Vault {
         let digest_key = Zeroizing::new(blake3::derive_key("urja registry: digest of a meter's key", key));
-        Vault { wrapper: wrapper(key), digest_key }
+        let seal_key = Zeroizing::new(blake3::derive_key("urja registry: seal of a supply command", key));
+        Vault { wrapper: wrapper(key), digest_key, seal_key }
     }
 
     /// The meter's keys, bound to its title and to the epoch they are in force in.
@@ -134,6 +136,11 @@ impl Vault {
             secrets.master = Some(master);
         }
         Ok(secrets)
+    }
+
+    /// The seal of a supply command: who cannot read the data key cannot make one.
+    pub(crate) fn seal(&self, said: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.seal_key, said)
     }
 
     /// Tells equal keys from different ones, and nothing else.

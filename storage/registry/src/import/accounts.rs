@@ -16,7 +16,7 @@ use crate::database::{counter, set_counter};
 use crate::outbox::write_outbox;
 use crate::{Error, Registry};
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     required("account_number"),
     required("category"),
     required("sanctioned_kw"),
@@ -26,6 +26,7 @@ const COLUMNS: [Column; 9] = [
     required("connection"),
     Column { name: "division", header: Header::Optional },
     Column { name: "opening_arrears_rupees", header: Header::Optional },
+    Column { name: "transformer", header: Header::Optional },
 ];
 const NUMBER: usize = 0;
 const CATEGORY: usize = 1;
@@ -36,6 +37,7 @@ const BALANCE: usize = 5;
 const CONNECTION: usize = 6;
 const DIVISION: usize = 7;
 const ARREARS: usize = 8;
+const TRANSFORMER: usize = 9;
 
 /// Largest sanctioned load, W: 100 MW.
 const MAX_SANCTIONED_W: i64 = 100_000_000;
@@ -46,8 +48,8 @@ const MAX_BALANCE_PAISE: i64 = 100_000_000_000;
 /// First and last day an account may be charged from: 2000-01-01 and 2099-12-31.
 const DAYS: std::ops::RangeInclusive<i32> = 10_957..=47_481;
 
-/// Longest name of a division, bytes.
-const MAX_DIVISION_BYTES: usize = 64;
+/// Longest name of a division or a transformer, bytes.
+const MAX_NAME_BYTES: usize = 64;
 
 const fn required(name: &'static str) -> Column {
     Column { name, header: Header::Required }
@@ -66,14 +68,15 @@ struct Account {
     opening_balance: Paise,
     division: String,
     arrears: Paise,
+    transformer: String,
 }
 
 impl Registry {
     /// Registers the accounts of a CSV file, all or none. Columns, in any order: `account_number`, `category` (one of
     /// `tariffs`), `sanctioned_kw`, `from` (first civil day charged), `opening_register_kwh`,
     /// `opening_balance_rupees` (negative: the consumer owes), `connection` (`prepaid` or `postpaid`); and
-    /// `division`, the part of the distribution company, and `opening_arrears_rupees`, old dues beside the balance, which may
-    /// be left out.
+    /// `division`, the part of the distribution company, `opening_arrears_rupees`, old dues beside the balance, and
+    /// `transformer`, the distribution transformer it hangs on, which may be left out.
     ///
     /// `csv` is read on the caller's thread: give a file or bytes, not a pipe.
     ///
@@ -137,7 +140,7 @@ impl Next {
     }
 }
 
-fn parse(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
+fn parse(line: &Line<10>, tariffs: &[&str], faults: &mut BadLines) -> Option<Account> {
     let number = parse_number(line, faults);
     let tariff = parse_tariff(line, tariffs, faults);
     let sanctioned_w = quantity(line, SANCTIONED, 3, 1..=MAX_SANCTIONED_W, faults);
@@ -145,7 +148,8 @@ fn parse(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
     let opening_register_wh = quantity(line, REGISTER, 3, 0..=MAX_REGISTER_WH, faults);
     let opening_balance = quantity(line, BALANCE, 2, -MAX_BALANCE_PAISE..=MAX_BALANCE_PAISE, faults);
     let connection = parse_connection(line, faults);
-    let division = parse_division(line, faults);
+    let division = parse_name(line, DIVISION, faults);
+    let transformer = parse_name(line, TRANSFORMER, faults);
     let arrears = match line.field(ARREARS) {
         "" => Some(0),
         _ => quantity(line, ARREARS, 2, 0..=MAX_BALANCE_PAISE, faults),
@@ -161,25 +165,27 @@ fn parse(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<Acco
         opening_balance: Paise(opening_balance?),
         division: division?,
         arrears: Paise(arrears?),
+        transformer: transformer?,
     })
 }
 
-fn parse_division(line: &Line<9>, faults: &mut BadLines) -> Option<String> {
-    let division = line.field(DIVISION);
-    if division.len() > MAX_DIVISION_BYTES || division.chars().any(char::is_control) {
-        let reason = format_args!("a division has {MAX_DIVISION_BYTES} bytes at most, all of them printed");
-        faults.add(line.number, COLUMNS[DIVISION].name, reason);
+fn parse_name(line: &Line<10>, column: usize, faults: &mut BadLines) -> Option<String> {
+    let name = line.field(column);
+    if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let what = COLUMNS[column].name;
+        let reason = format_args!("a {what} has {MAX_NAME_BYTES} bytes at most, all of them printed");
+        faults.add(line.number, what, reason);
         return None;
     }
-    Some(division.to_owned())
+    Some(name.to_owned())
 }
 
-fn parse_number(line: &Line<9>, faults: &mut BadLines) -> Option<AccountNumber> {
+fn parse_number(line: &Line<10>, faults: &mut BadLines) -> Option<AccountNumber> {
     let number = line.field(NUMBER).parse();
     number.map_err(|reason| faults.add(line.number, COLUMNS[NUMBER].name, reason)).ok()
 }
 
-fn parse_tariff(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
+fn parse_tariff(line: &Line<10>, tariffs: &[&str], faults: &mut BadLines) -> Option<String> {
     let name = line.field(CATEGORY);
     if !tariffs.contains(&name) {
         let known = known_names(tariffs.iter().copied(), tariffs.len());
@@ -189,7 +195,7 @@ fn parse_tariff(line: &Line<9>, tariffs: &[&str], faults: &mut BadLines) -> Opti
     Some(name.to_owned())
 }
 
-fn parse_from(line: &Line<9>, faults: &mut BadLines) -> Option<CivilDay> {
+fn parse_from(line: &Line<10>, faults: &mut BadLines) -> Option<CivilDay> {
     let column = COLUMNS[FROM].name;
     let day: CivilDay =
         line.field(FROM).parse().map_err(|reason| faults.add(line.number, column, reason)).ok()?;
@@ -200,7 +206,7 @@ fn parse_from(line: &Line<9>, faults: &mut BadLines) -> Option<CivilDay> {
     Some(day)
 }
 
-fn parse_connection(line: &Line<9>, faults: &mut BadLines) -> Option<ConnectionType> {
+fn parse_connection(line: &Line<10>, faults: &mut BadLines) -> Option<ConnectionType> {
     let connection = connection_of(line.field(CONNECTION));
     if connection.is_none() {
         faults.add(line.number, COLUMNS[CONNECTION].name, "neither prepaid nor postpaid");
@@ -209,7 +215,7 @@ fn parse_connection(line: &Line<9>, faults: &mut BadLines) -> Option<ConnectionT
 }
 
 fn quantity(
-    line: &Line<9>,
+    line: &Line<10>,
     column: usize,
     decimals: usize,
     range: std::ops::RangeInclusive<i64>,
@@ -254,7 +260,10 @@ async fn without_registered(
             continue;
         };
         let differences = differences(&before, &account);
-        if differences.is_empty() {
+        if differences.is_empty() && before.transformer != account.transformer {
+            fill_transformer(tx, &account).await?;
+            imported.updated += 1;
+        } else if differences.is_empty() {
             imported.unchanged += 1;
         }
         for (column, reason) in differences {
@@ -262,6 +271,16 @@ async fn without_registered(
         }
     }
     Ok(fresh)
+}
+
+/// Says on which transformer a registered account hangs, where nobody had said so: that is no fact.
+async fn fill_transformer(tx: &mut SqliteConnection, account: &Account) -> Result<(), Error> {
+    sqlx::query("UPDATE account SET transformer = ? WHERE number = ?")
+        .bind(&account.transformer)
+        .bind(account.number.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 async fn registered(
@@ -273,7 +292,7 @@ async fn registered(
     }
     let mut query = QueryBuilder::<Sqlite>::new(
         "SELECT number, tariff, sanctioned_w, from_day, opening_register_wh, opening_balance_paise, \
-         opening_arrears_paise, connection, division FROM account WHERE number IN ",
+         opening_arrears_paise, connection, division, transformer FROM account WHERE number IN ",
     );
     query.push_tuples(accounts, |mut tuple, account| {
         tuple.push_bind(account.number.as_str());
@@ -292,6 +311,7 @@ async fn registered(
                 ],
                 connection: row.try_get(7)?,
                 division: row.try_get(8)?,
+                transformer: row.try_get(9)?,
             };
             Ok((row.try_get(0)?, fields))
         })
@@ -305,6 +325,7 @@ struct Fields {
     numbers: [i64; 5],
     connection: String,
     division: String,
+    transformer: String,
 }
 
 fn numbers(account: &Account) -> [i64; 5] {
@@ -337,6 +358,9 @@ fn differences(before: &Fields, account: &Account) -> Vec<(&'static str, String)
     }
     differ(CONNECTION, before.connection.clone(), account.connection.name().to_owned());
     differ(DIVISION, before.division.clone(), account.division.clone());
+    if !before.transformer.is_empty() {
+        differ(TRANSFORMER, before.transformer.clone(), account.transformer.clone());
+    }
     found
 }
 
@@ -357,7 +381,7 @@ async fn insert(tx: &mut SqliteConnection, accounts: &[Account], next: &mut Next
     let first = next.account - accounts.len() as u64;
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO account (id, number, tariff, sanctioned_w, from_day, opening_register_wh, \
-         opening_balance_paise, opening_arrears_paise, connection, division) ",
+         opening_balance_paise, opening_arrears_paise, connection, division, transformer) ",
     );
     query.push_values((first + 1..).zip(accounts), |mut values, (id, account)| {
         values
@@ -367,7 +391,10 @@ async fn insert(tx: &mut SqliteConnection, accounts: &[Account], next: &mut Next
         for number in numbers(account) {
             values.push_bind(number);
         }
-        values.push_bind(account.connection.name()).push_bind(account.division.as_str());
+        values
+            .push_bind(account.connection.name())
+            .push_bind(account.division.as_str())
+            .push_bind(account.transformer.as_str());
     });
     query.build().execute(&mut *tx).await?;
     write_outbox(tx, next.outbox, &facts).await
