@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use fleet::meter::{Door, SimulatedClock};
-use fleet::{Faults, Fleet, FleetOptions, Mix, Target};
+use fleet::meter::{Door, MeterOptions, SimulatedClock};
+use fleet::{Faults, Fleet, FleetOptions, Mix, SimulatedMeter, Target};
 use model::{CivilDay, Instant};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -17,16 +17,19 @@ const DAYS: i32 = 3;
 const METERS: usize = 4;
 
 /// A fleet in which every meter can be asked, and what drives its time.
-struct Household {
+pub struct Household {
     runtime: Runtime,
-    fleet: Fleet,
-    doors: Vec<Door>,
+    /// The meters, and what they push.
+    pub fleet: Fleet,
+    /// Where they answer.
+    pub doors: Vec<Door>,
 }
 
 impl Household {
-    fn new(served: &Served, seed: u64, truth: &Path) -> Household {
+    /// So many meters, from that day on.
+    pub fn new(served: &Served, seed: u64, truth: &Path, meters: u32, first: CivilDay) -> Household {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let mut options = FleetOptions::new(seed, METERS as u32, FIRST.parse().unwrap());
+        let mut options = FleetOptions::new(seed, meters, first);
         options.mix =
             Mix { transport_policy_ppm: 0, three_phase_ppm: 0, quarter_hour_ppm: 0, ..Mix::default() };
         options.faults = Faults::NONE;
@@ -35,24 +38,30 @@ impl Household {
         Household { runtime, fleet: Fleet::new(options).unwrap(), doors: Vec::new() }
     }
 
-    /// The meters answer from `now` on.
-    fn answer(&mut self, now: Instant) {
+    /// The meters answer from `now` on, and behave so.
+    pub fn answer(&mut self, now: Instant, how: impl Fn(&SimulatedMeter, MeterOptions) -> MeterOptions) {
         let options = self.fleet.options().clone();
-        self.doors = fleet::meter::doors(&options, self.fleet.meters(), &[], now).unwrap();
+        self.doors = fleet::meter::doors_as(&options, self.fleet.meters(), how, now).unwrap();
         let at = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = self.runtime.block_on(async { SimulatedClock::new(now, 1) });
         self.runtime.block_on(fleet::meter::open(&options, &mut self.doors, at, clock)).unwrap();
     }
 
-    fn register(&self, served: &Served, dir: &Path) {
-        self.fleet.write_registry_files(dir).unwrap();
+    /// Where the meters can be asked: the file for `urja meter import`.
+    pub fn access(&self, dir: &Path) -> String {
         let access = dir.join("access.csv");
         fleet::meter::write_access(&self.doors, std::fs::File::create(&access).unwrap()).unwrap();
+        access.display().to_string()
+    }
+
+    fn register(&self, served: &Served, dir: &Path) {
+        self.fleet.write_registry_files(dir).unwrap();
+        let access = self.access(dir);
         for tariff in ["lmv1-urban", "lmv1-rural", "lmv1-lifeline"] {
             urja_ok(&served.data, &["tariff", "apply", tariff]);
         }
         urja_ok(&served.data, &["account", "import", &dir.join("accounts.csv").display().to_string()]);
-        urja_ok(&served.data, &["meter", "import", &access.display().to_string()]);
+        urja_ok(&served.data, &["meter", "import", &access]);
     }
 
     /// The meter that draws most at the hours that are looked at: some stand in houses that are locked up.
@@ -69,12 +78,13 @@ impl Household {
     }
 
     /// Everything up to `until` is sent and confirmed.
-    fn push(&mut self, until: Instant) {
+    pub fn push(&mut self, until: Instant) {
         self.runtime.block_on(self.fleet.push_until(until, |_| ())).unwrap();
     }
 }
 
-fn clock(served: &Served, at: Instant) {
+/// Moves the head-end's clock.
+pub fn clock(served: &Served, at: Instant) {
     urja_ok(&served.data, &["clock", &at.to_string()]);
 }
 
@@ -97,13 +107,13 @@ fn a_household_that_is_cut_off_uses_nothing_until_it_is_connected_again_and_ever
     let env = [("URJA_TIME__CLOCK", "driven"), ("URJA_RELAY__ENABLED", "true")];
     let served = Served::start_with(&dir.path().join("data"), &[], &env);
     let truth = dir.path().join("truth.jsonl");
-    let mut household = Household::new(&served, seed, &truth);
+    let mut household = Household::new(&served, seed, &truth, METERS as u32, FIRST.parse().unwrap());
     let calendar = household.fleet.options().calendar.clone();
     let first: CivilDay = FIRST.parse().unwrap();
     let noon = calendar.at(first, 12, 5);
 
     clock(&served, calendar.start_of(first));
-    household.answer(noon);
+    household.answer(noon, |_, how| how);
     household.register(&served, dir.path());
     clock(&served, noon);
     household.push(noon);

@@ -26,6 +26,7 @@ mod powercuts;
 mod relay;
 mod sessions;
 mod storms;
+mod supply;
 mod syscalls;
 mod tariff;
 mod workspace;

@@ -22,7 +22,9 @@ mod table;
 mod tariff;
 
 pub use access::Access;
-pub use door::{Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, open, serve, serve_udp, write_access};
+pub use door::{
+    Door, MAX_DOORS, SharedMeter, SimulatedClock, doors, doors_as, open, serve, serve_udp, write_access,
+};
 pub(crate) use door::{answered, locked};
 pub use fault::{Fault, FaultError, Reply, Trouble, When};
 

@@ -6,4 +6,9 @@ use model::Instant;
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Instant;
+
+    /// Whether it goes by requests and not by itself.
+    fn is_driven(&self) -> bool {
+        false
+    }
 }

@@ -39,6 +39,7 @@ mod received;
 mod reply;
 mod resolve;
 mod session;
+pub mod supply;
 mod tcp;
 mod telemetry;
 mod udp;
@@ -56,8 +57,8 @@ pub use pipeline::{
 };
 pub use received::{Acked, Disposition, Framing, Lost, Received, Refused, Ticket};
 pub use session::{
-    Client, LinkError, MeterLink, MeterSession, NodeTopic, PollFraming, PollOptions, SessionError,
-    SessionOptions, Sessions, serve_polls,
+    Client, LinkError, MeterLink, MeterSession, NodeTopic, PollFraming, PollOptions, RelayMove, RelayState,
+    SessionError, SessionOptions, Sessions, serve_polls, shown,
 };
 pub use tcp::{TcpOptions, serve_tcp};
 pub use telemetry::describe as describe_metrics;

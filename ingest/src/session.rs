@@ -11,6 +11,7 @@ mod hdlc;
 mod lines;
 mod link;
 mod polls;
+mod relay;
 
 use lines::Spoken;
 pub(crate) use lines::{Line, Lines};
@@ -18,6 +19,7 @@ use link::Incoming;
 pub use link::{LinkError, MeterLink};
 use polls::Polls;
 pub use polls::{NodeTopic, PollFraming, PollOptions, serve_polls};
+pub use relay::{RelayMove, RelayState, shown};
 
 use std::collections::HashSet;
 use std::fmt;

@@ -35,6 +35,11 @@ pub(crate) const TCP_CLOSED: &str = "urja_tcp_closed_total";
 pub(crate) const TCP_HEARTBEATS: &str = "urja_tcp_heartbeats_total";
 pub(crate) const RECEIPTS_REFUSED: &str = "urja_receipts_refused_total";
 pub(crate) const METER_LINES: &str = "urja_meter_lines";
+pub(crate) const SUPPLY_COMMANDS: &str = "urja_supply_commands_total";
+pub(crate) const SUPPLY_ROUNDS: &str = "urja_supply_rounds_total";
+pub(crate) const SUPPLY_OPEN: &str = "urja_supply_open";
+pub(crate) const SUPPLY_WAITING: &str = "urja_supply_waiting_seconds";
+pub(crate) const SUPPLY_FROZEN: &str = "urja_supply_frozen";
 pub(crate) const MQTT_CONNECTED: &str = "urja_mqtt_connected";
 
 /// Describes all metrics of this crate to the recorder.
@@ -53,6 +58,11 @@ pub fn describe() {
         "of the refused, frames that prove nothing and are beyond what is kept of such, by source and reason"
     );
     describe_gauge!(QUEUE_FRAMES, "frames that wait for the journal");
+    describe_counter!(SUPPLY_COMMANDS, "steps of commands to relays, by kind (cut, reconnect) and step");
+    describe_counter!(SUPPLY_ROUNDS, "rounds of the lanes of supply, by lane (cuts, reconnections)");
+    describe_gauge!(SUPPLY_OPEN, "commands to relays of which something is still to come, by kind");
+    describe_gauge!(SUPPLY_WAITING, "how long the oldest of them waits since its cause, by kind");
+    describe_gauge!(SUPPLY_FROZEN, "1 while all cuts are frozen");
     describe_histogram!(GROUP_RECORDS, "records of a journal group");
     describe_histogram!(GROUP_BYTES, Unit::Bytes, "size of a journal group");
     describe_histogram!(SYNC_SECONDS, Unit::Seconds, "append and sync of a journal group");

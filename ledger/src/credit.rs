@@ -233,6 +233,57 @@ pub fn amount_to_keep(policy: Option<&CreditPolicy>, account: &AccountView) -> P
     Paise(enough.saturating_mul(PAISE_A_RUPEE))
 }
 
+/// Why supply that was cut for a balance is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The balance is above zero with everything used so far.
+    Paid,
+    /// Without a payment since the cut nothing is below zero any more: late data has shown what was really used.
+    Corrected,
+    /// The account is not prepaid any more.
+    NotPrepaid,
+    /// The consumer is protected.
+    Protected,
+}
+
+impl Restored {
+    /// The word used in SQL and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Restored::Paid => "paid",
+            Restored::Corrected => "corrected",
+            Restored::NotPrepaid => "not_prepaid",
+            Restored::Protected => "protected",
+        }
+    }
+}
+
+/// Whether supply that was cut for a balance at `cut_at` is to be given back, and why: as soon as [`amount_to_keep`] is paid, or
+/// the cut turns out to have been wrong.
+#[must_use]
+pub fn restored(account: &AccountView, is_protected: bool, cut_at: Instant) -> Option<Restored> {
+    if account.connection != ConnectionType::Prepaid {
+        return Some(Restored::NotPrepaid);
+    }
+    if amount_to_keep(None, account) == Paise::ZERO {
+        return Some(Restored::Paid);
+    }
+    let has_paid_since = account.last_recharge.is_some_and(|(_, at)| at >= cut_at);
+    let comes_back = account.uncorrected.min(Paise::ZERO);
+    if !has_paid_since && account.booked - comes_back >= Paise::ZERO {
+        return Some(Restored::Corrected);
+    }
+    is_protected.then_some(Restored::Protected)
+}
+
+/// Until when supply may be cut, where `at` lies in the permitted hours of a permitted day.
+#[must_use]
+pub fn permitted_until(policy: &CreditPolicy, calendar: &Calendar, at: Instant) -> Option<Instant> {
+    let (_, to) = permitted(policy, calendar, calendar.day_of(at));
+    of_time(policy, calendar, at).next().is_none().then_some(to)
+}
+
 fn of_account(
     policy: &CreditPolicy,
     calendar: &Calendar,

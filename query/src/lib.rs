@@ -23,4 +23,4 @@ mod tables;
 pub use engine::{Answer, Engine, Options};
 pub use error::{QueryError, StartError};
 pub use http::router;
-pub use pin::{AccountEntry, MeterEntry, PinError, Pinned, Pins, Wants};
+pub use pin::{AccountEntry, MeterEntry, PinError, Pinned, Pins, SupplyEntry, Wants};

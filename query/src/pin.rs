@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::view::{AccountView, Gap, MeterView, Standing, Tally};
-use model::{AccountId, Instant, Position, SystemTitle};
+use model::{AccountId, Instant, MeterId, Position, SystemTitle};
 
 /// Everything a statement may look at, taken at one position: the fold's.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Pinned {
     pub meters: Vec<MeterEntry>,
     /// The accounts of the registry; empty unless [`Wants::accounts`].
     pub account_entries: Vec<AccountEntry>,
+    /// Commands to relays, oldest first; empty unless [`Wants::supply`].
+    pub supply: Vec<SupplyEntry>,
     /// Where the fold stands; always there, as it is small.
     pub standing: Standing,
     /// How long the statement waited for the fold to reach what was durable at its start.
@@ -59,6 +61,45 @@ pub struct AccountEntry {
     pub division: String,
 }
 
+/// A command to a relay: a cut, or the reconnection after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupplyEntry {
+    /// Its id, hyphenated.
+    pub id: String,
+    /// Whose supply.
+    pub account: AccountId,
+    /// Whose relay.
+    pub meter: MeterId,
+    /// `cut` or `reconnect`.
+    pub kind: &'static str,
+    /// Why.
+    pub reason: String,
+    /// How far it has come.
+    pub state: &'static str,
+    /// How often the meter was asked.
+    pub tries: u32,
+    /// When its cause arose: of a reconnection, when the money was credited.
+    pub since: Instant,
+    /// When it was queued.
+    pub queued_at: Instant,
+    /// When it first went out.
+    pub sent_at: Option<Instant>,
+    /// When the meter first waited for its button.
+    pub ready_at: Option<Instant>,
+    /// When the relay was read back as it should be.
+    pub confirmed_at: Option<Instant>,
+    /// When the relay moved by the meter's own log.
+    pub event_at: Option<Instant>,
+    /// When it was over.
+    pub ended_at: Option<Instant>,
+    /// Of a cut: when supply was back.
+    pub restored_at: Option<Instant>,
+    /// What was last said of it.
+    pub said: String,
+    /// What it was decided on, JSON.
+    pub evidence: String,
+}
+
 /// Which of the larger parts of a [`Pinned`] a statement refers to, so that only these are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -70,11 +111,13 @@ pub struct Wants {
     pub gaps: bool,
     /// [`Pinned::meters`].
     pub meters: bool,
+    /// [`Pinned::supply`].
+    pub supply: bool,
 }
 
 impl Wants {
     /// Everything.
-    pub const ALL: Wants = Wants { accounts: true, tallies: true, gaps: true, meters: true };
+    pub const ALL: Wants = Wants { accounts: true, tallies: true, gaps: true, meters: true, supply: true };
 
     /// What either of the two asks for.
     #[must_use]
@@ -84,6 +127,7 @@ impl Wants {
             tallies: self.tallies || other.tallies,
             gaps: self.gaps || other.gaps,
             meters: self.meters || other.meters,
+            supply: self.supply || other.supply,
         }
     }
 }

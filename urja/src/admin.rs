@@ -41,6 +41,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/status", get(status))
         .route("/admin/lake", get(lake))
         .merge(crate::credit::router())
+        .merge(crate::supply::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(node.clone());
     #[cfg(feature = "query")]

@@ -53,6 +53,9 @@ pub enum Command {
     /// Credit control: policies, notices, and whose supply may be cut when and why not
     #[command(subcommand)]
     Credit(Credit),
+    /// Cuts and reconnections: how far each has come, and what stops all cuts
+    #[command(subcommand)]
+    Supply(Supply),
     /// Move a driven clock; days that are due by then are closed
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
@@ -380,6 +383,37 @@ pub enum Credit {
     Hold(Hold),
     /// End a hold of an account
     Release(Release),
+}
+
+/// `urja supply`
+#[derive(Debug, Subcommand)]
+pub enum Supply {
+    /// Whether cuts are on or frozen, what the budgets have left, and what is under way
+    Status,
+    /// Commands, newest first, with the time of each step
+    List {
+        /// Of one account alone
+        #[arg(long, value_name = "NUMBER")]
+        account: Option<String>,
+        /// Commands at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Stop all cuts at once; reconnections go on
+    Freeze {
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
+    },
+    /// Let cuts go on: one person asks, another one says it again
+    Thaw {
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
+    },
 }
 
 /// `urja credit due`

@@ -74,6 +74,10 @@ impl ingest::Clock for Clock {
             micros => Instant(micros),
         }
     }
+
+    fn is_driven(&self) -> bool {
+        Clock::is_driven(self)
+    }
 }
 
 /// The machine's clock; the only place that reads it for data.

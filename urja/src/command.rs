@@ -14,6 +14,7 @@ mod serve;
 mod session;
 #[cfg(feature = "query")]
 mod sql;
+mod supply;
 mod tariff;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Tariff(args) => tariff::run(&config, args, cli.json).await,
         Command::Credit(args) => credit::run(&config, args, cli.json).await,
+        Command::Supply(args) => supply::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
         Command::Read(args) => session::read(&config, args, cli.json).await,

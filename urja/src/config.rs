@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bytesize::ByteSize;
 use ingest::SessionOptions;
-use model::Calendar;
+use ingest::supply::{Budget, SupplyOptions};
+use model::{Calendar, Ppm};
 use profiles::Profile;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -306,11 +307,31 @@ pub struct Profiles {
 }
 
 /// Section `relay`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Relay {
     /// Whether a meter may be cut at all.
     pub enabled: bool,
+    /// Time between rounds of cuts and of reconnections that were missed.
+    pub every: Span,
+    /// How long a ticket for a cut may be sent.
+    pub ticket: Span,
+    /// Cuts that are under way at once.
+    pub cuts_at_once: usize,
+    /// Reconnections that are under way at once.
+    pub reconnections_at_once: usize,
+    /// A reconnection that takes longer is told as late.
+    pub late: Span,
+    /// Share of all accounts that may be cut in an hour, parts per million.
+    pub fleet_ppm_an_hour: i64,
+    /// Share of all accounts that may be cut in 24 hours, parts per million.
+    pub fleet_ppm_a_day: i64,
+    /// Share of the accounts of a transformer that may be cut in an hour, parts per million.
+    pub transformer_ppm_an_hour: i64,
+    /// What goes out to a meter in 24 hours before it is cut again.
+    pub meter_a_day: u64,
+    /// Share of meters silent for a day above which nobody is cut, parts per million.
+    pub silent_ppm: i64,
 }
 
 /// Section `log`.
@@ -484,6 +505,27 @@ impl Default for Session {
     }
 }
 
+impl Default for Relay {
+    fn default() -> Self {
+        let SupplyOptions { cuts, every, ticket_s, cuts_at_once, reconnections_at_once, late_s, budget } =
+            SupplyOptions::default();
+        let Budget { fleet_an_hour, fleet_a_day, transformer_an_hour, meter_a_day, silent } = budget;
+        Relay {
+            enabled: cuts,
+            every: Span(every),
+            ticket: Span(Duration::from_secs(ticket_s.unsigned_abs())),
+            cuts_at_once,
+            reconnections_at_once,
+            late: Span(Duration::from_secs(late_s.unsigned_abs())),
+            fleet_ppm_an_hour: fleet_an_hour.0,
+            fleet_ppm_a_day: fleet_a_day.0,
+            transformer_ppm_an_hour: transformer_an_hour.0,
+            meter_a_day,
+            silent_ppm: silent.0,
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Log { filter: "info".into(), format: LogFormat::Text }
@@ -559,6 +601,52 @@ impl Config {
         }
     }
 
+    /// How supply is switched.
+    #[must_use]
+    pub fn supply_options(&self) -> SupplyOptions {
+        let relay = &self.relay;
+        let seconds = |span: Span| i64::try_from(span.0.as_secs()).unwrap_or(i64::MAX);
+        SupplyOptions {
+            cuts: relay.enabled,
+            every: relay.every.0,
+            ticket_s: seconds(relay.ticket),
+            cuts_at_once: relay.cuts_at_once,
+            reconnections_at_once: relay.reconnections_at_once,
+            late_s: seconds(relay.late),
+            budget: Budget {
+                fleet_an_hour: Ppm(relay.fleet_ppm_an_hour),
+                fleet_a_day: Ppm(relay.fleet_ppm_a_day),
+                transformer_an_hour: Ppm(relay.transformer_ppm_an_hour),
+                meter_a_day: relay.meter_a_day,
+                silent: Ppm(relay.silent_ppm),
+            },
+        }
+    }
+
+    fn check_relay(&self) -> Result<()> {
+        let relay = &self.relay;
+        ensure!(!relay.every.0.is_zero(), "key relay.every: more than no time at all");
+        ensure!(
+            (60..=900).contains(&relay.ticket.0.as_secs()),
+            "key relay.ticket: from one minute to 15, for what it was decided on grows old"
+        );
+        for (key, count) in [
+            ("relay.cuts_at_once", relay.cuts_at_once),
+            ("relay.reconnections_at_once", relay.reconnections_at_once),
+        ] {
+            ensure!((1..=10_000).contains(&count), "key {key}: from 1 to 10000");
+        }
+        for (key, share) in [
+            ("relay.fleet_ppm_an_hour", relay.fleet_ppm_an_hour),
+            ("relay.fleet_ppm_a_day", relay.fleet_ppm_a_day),
+            ("relay.transformer_ppm_an_hour", relay.transformer_ppm_an_hour),
+            ("relay.silent_ppm", relay.silent_ppm),
+        ] {
+            ensure!((0..=1_000_000).contains(&share), "key {key}: from 0 to 1000000 parts of a million");
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         self.calendar()?;
         self.close_at()?;
@@ -575,6 +663,7 @@ impl Config {
             );
         }
         self.check_broker()?;
+        self.check_relay()?;
         self.profiles()?;
         ensure!(self.billing.late_days <= 45, "key billing.late_days: at most 45");
         ensure!(

@@ -3,11 +3,12 @@
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ingest::supply::{Decided, Due, Whom, infos_of};
 use ledger::Outcome;
-use ledger::credit::{CreditPolicy, Decision, Hindrance, Holds, amount_to_keep, decide};
-use model::view::{AccountView, NoticeDue};
+use ledger::credit::{CreditPolicy, Decision, Hindrance, amount_to_keep};
+use model::view::NoticeDue;
 use model::{AccountId, CreditPolicyVersion, Fact, Instant, NoticeLevel, NoticeSent};
-use registry::{AccountInfo, Approval, By, CutHolds, HoldKind};
+use registry::{Approval, By, HoldKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,8 +19,6 @@ use crate::problem::Problem;
 
 /// Most accounts of one answer.
 const MAX_LISTED: usize = 10_000;
-/// Accounts of the registry that are read at once.
-const PAGE: usize = 10_000;
 /// Longest name of a person or a division, bytes.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -74,9 +73,6 @@ struct DueRequest {
     all: bool,
 }
 
-/// An account that is decided on, with whether its meter's data is authenticated.
-type Candidate = (AccountView, bool);
-
 async fn due(State(node): State<Node>, Query(request): Query<DueRequest>) -> Answer {
     let now = node.pipeline.clock().now();
     let at = match &request.at {
@@ -93,38 +89,22 @@ async fn due(State(node): State<Node>, Query(request): Query<DueRequest>) -> Ans
         None => None,
         Some(number) => Some(registered(&node, number).await?.1),
     };
-    let day = node.calendar.day_of(at);
-    let look = move |fold: &ledger::Fold| {
-        let policy = fold.credit_policy_on(day).cloned();
-        let with_meter = |view: AccountView| {
-            let authenticated = fold.meter_of(view.account).is_some_and(|meter| meter.authenticated);
-            (view, authenticated)
-        };
-        let candidates: Vec<Candidate> = match only {
-            Some(account) => fold.account(account).map(with_meter).into_iter().collect(),
-            None => fold.accounts_below_zero().map(with_meter).collect(),
-        };
-        (policy, candidates)
-    };
-    let (policy, candidates) = node.pipeline.study(look).await.map_err(Problem::internal)?;
-    let holds = node.registry.cut_holds().await.map_err(Problem::internal)?;
-    let infos = infos_of(&node, candidates.iter().map(|(view, _)| view.account).collect()).await?;
+    let whom = only.map_or(Whom::BelowZero, Whom::Account);
+    let found = ingest::supply::due(&node.pipeline, &node.registry, &node.calendar, at, whom).await;
+    let Due { policy, accounts, .. } = found.map_err(Problem::internal)?;
     let mut counts = Counts::default();
     let mut listed = Vec::new();
-    for (view, authenticated) in &candidates {
-        let Some(info) = infos.get(&view.account) else { continue };
-        let held = holds_of(&holds, info, *authenticated);
-        let decision = decide(policy.as_ref(), &node.calendar, view, &held, at, now);
-        counts.take(&decision);
-        let is_listed = only.is_some() || request.all || decision.is_due();
+    for one in &accounts {
+        counts.take(&one.decision);
+        let is_listed = only.is_some() || request.all || one.decision.is_due();
         if is_listed && listed.len() < MAX_LISTED {
-            listed.push(account_row(policy.as_ref(), view, info, &decision));
+            listed.push(account_row(policy.as_ref(), one));
         }
     }
     Ok(Json(json!({
         "at": at.to_string(),
         "policy": policy.map(|policy| json!({ "name": policy.name, "from": policy.from.to_string() })),
-        "decided": candidates.len(),
+        "decided": accounts.len(),
         "due": counts.due,
         "held": counts.held,
         "accounts": listed,
@@ -148,44 +128,8 @@ impl Counts {
     }
 }
 
-/// What the registry says of accounts that are given by rising id.
-async fn infos_of(
-    node: &Node,
-    accounts: Vec<AccountId>,
-) -> Result<BTreeMap<AccountId, AccountInfo>, Problem> {
-    let mut infos = BTreeMap::new();
-    let mut wanted = accounts.into_iter().peekable();
-    while let Some(first) = wanted.peek().copied() {
-        let page = node
-            .registry
-            .accounts(AccountId(first.0.saturating_sub(1)), PAGE)
-            .await
-            .map_err(Problem::internal)?;
-        let Some(last) = page.last().map(|info| info.account) else { break };
-        while wanted.next_if(|account| *account <= last).is_some() {}
-        infos.extend(page.into_iter().map(|info| (info.account, info)));
-    }
-    Ok(infos)
-}
-
-fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds {
-    let has = |kind| holds.accounts.get(&info.account).is_some_and(|kinds| kinds.contains(&kind));
-    Holds {
-        enabled: holds.enabled.contains(info.place()),
-        protected: has(HoldKind::Protected),
-        disputed: has(HoldKind::Disputed),
-        // A recharge is booked in the moment in which it is received.
-        payment_in_flight: false,
-        authenticated,
-    }
-}
-
-fn account_row(
-    policy: Option<&CreditPolicy>,
-    view: &AccountView,
-    info: &AccountInfo,
-    decision: &Decision,
-) -> Value {
+fn account_row(policy: Option<&CreditPolicy>, one: &Decided) -> Value {
+    let Decided { account: view, info, decision, .. } = one;
     let reason = |hindrance: &Hindrance| {
         json!({
             "reason": hindrance.name(),
@@ -233,7 +177,8 @@ async fn notices(State(node): State<Node>, Query(request): Query<NoticesRequest>
         due.filter_map(with_account).collect::<Vec<_>>()
     };
     let found = node.pipeline.study(look).await.map_err(Problem::internal)?;
-    let infos = infos_of(&node, found.iter().map(|(notice, ..)| notice.account).collect()).await?;
+    let accounts: Vec<AccountId> = found.iter().map(|(notice, ..)| notice.account).collect();
+    let infos = infos_of(&node.registry, &accounts).await.map_err(Problem::internal)?;
     let rows: Vec<Value> = found
         .iter()
         .filter_map(|(notice, keep, view)| {
@@ -390,7 +335,10 @@ async fn release(State(node): State<Node>, Json(request): Json<ReleaseRequest>) 
 }
 
 /// A name that says something.
-fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Problem> {
+///
+/// # Errors
+/// Where it does not.
+pub fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Problem> {
     let name = name.trim();
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         let detail = format!("a {what} has 1 to {MAX_NAME_BYTES} bytes, all of them printed");

@@ -96,6 +96,8 @@ impl Doors {
         #[cfg(feature = "broker")]
         doors.open_broker(node).await?;
         doors.open_polls(node)?;
+        let (supply, stop) = (node.supply.clone(), doors.stop.clone());
+        doors.tasks.spawn(async move { supply.run(stop).await });
         Ok(doors)
     }
 

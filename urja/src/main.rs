@@ -20,6 +20,7 @@ mod owner;
 mod problem;
 mod session;
 mod status;
+mod supply;
 mod telemetry;
 mod verification;
 mod web;

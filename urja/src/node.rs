@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use ingest::supply::Supply;
 use ingest::{EvidenceOptions, Pipeline, PipelineOptions, Sessions};
 use ledger::Outcome;
 use model::view::TermsView;
@@ -43,6 +44,8 @@ pub struct Node {
     /// SQL.
     #[cfg(feature = "query")]
     pub engine: Arc<query::Engine>,
+    /// Cuts and reconnections.
+    pub supply: Supply,
     /// Registrations, tariffs and clock moves go one at a time.
     turn: Arc<Mutex<()>>,
     _lock: Arc<DirLock>,
@@ -86,7 +89,15 @@ impl Node {
         #[cfg(feature = "query")]
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
         let sessions = Sessions::new(registry.clone(), Some(pipeline.clone()), config.session_options());
+        let supply = Supply::new(
+            pipeline.clone(),
+            registry.clone(),
+            sessions.clone(),
+            calendar.clone(),
+            config.supply_options(),
+        );
         Ok(Node {
+            supply,
             config: Arc::new(config),
             calendar,
             clock,
@@ -226,7 +237,9 @@ impl Node {
         payment_id: String,
     ) -> Result<ingest::Applied> {
         let recharge = model::Recharge { account, amount, payment_id };
-        Ok(self.pipeline.append(Fact::Recharge(recharge)).await?)
+        let applied = self.pipeline.append(Fact::Recharge(recharge)).await?;
+        self.supply.wake(account);
+        Ok(applied)
     }
 
     /// Moves driven time and closes the days that are due by then.

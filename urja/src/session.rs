@@ -2,15 +2,14 @@
 
 mod rows;
 
-use codec::apdu::{AttributeDescriptor, MethodDescriptor, SelectedAttribute};
-use codec::axdr::{Data, DateTime, Value};
-use codec::cosem::disconnect_control::ControlState;
+use codec::apdu::{AttributeDescriptor, SelectedAttribute};
+use codec::axdr::{DateTime, Value};
 use codec::cosem::india::events::EventLog;
 use codec::cosem::india::{control, identity, prepaid, profile, push, register, scaler, time};
 use codec::cosem::register::Unit;
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::{Effect, Error};
-use ingest::{Client, MeterSession, SessionError};
+use ingest::{Client, MeterSession, RelayMove, RelayState, SessionError};
 use profiles::{Event, StatusBit};
 use registry::{MeterAccess, Reader};
 use serde::Deserialize;
@@ -186,20 +185,27 @@ pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> 
     let (serial, client) = (&meter.serial, client_of(&meter, request.client));
     let to = request.address.as_deref();
     let mut session = node.sessions.open(&meter, client, to).await.map_err(problem)?;
-    let done = switch(&mut session, request.command).await;
-    let status = relay_state(&mut session).await;
+    let done = match request.command.asks() {
+        Some(what) => session.move_relay(what).await,
+        None => Ok(()),
+    };
+    let status = session.relay().await;
     session.close().await;
+    if request.command == RelayCommand::Connect && status.as_ref().is_ok_and(|state| state.is_restored()) {
+        let now = node.pipeline.clock().now();
+        node.registry.supply_restored(meter.meter, now).await.map_err(Problem::internal)?;
+    }
     match (done, status) {
         (Ok(()), Ok(state)) => Ok(switched(serial, request.command, state, None)),
         // Its answer was lost, and what it did is seen.
-        (Err(failed), Ok(state)) if failed.effect() == Effect::Unknown && request.command.is_done(&state) => {
+        (Err(failed), Ok(state)) if failed.effect() == Effect::Unknown && request.command.is_done(state) => {
             Ok(switched(serial, request.command, state, Some(text(failed))))
         }
         (Err(failed), Ok(state)) => Err(Problem::conflict(
             "the relay was not switched",
-            format!("{}; it is {}", text(failed), state["words"].as_str().unwrap_or_default()),
+            format!("{}; it is {}", text(failed), state.words()),
         )
-        .with(json!({ "relay": state }))),
+        .with(json!({ "relay": said(state) }))),
         (Err(failed), Err(_)) if failed.effect() == Effect::Unknown => Err(Problem::conflict(
             "whether the relay was switched is not known",
             format!("{}; ask with `urja relay {serial} status` before anything else", text(failed)),
@@ -214,8 +220,9 @@ pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> 
 }
 
 /// What became of a relay; `unconfirmed` says why the meter did not say so itself.
-fn switched(serial: &str, command: RelayCommand, mut state: Json, unconfirmed: Option<String>) -> Json {
-    tracing::info!(meter = serial, ?command, %state, unconfirmed, "relay");
+fn switched(serial: &str, command: RelayCommand, state: RelayState, unconfirmed: Option<String>) -> Json {
+    tracing::info!(meter = serial, ?command, state = state.name(), unconfirmed, "relay");
+    let mut state = said(state);
     if let Json::Object(state) = &mut state {
         state.insert("meter".to_owned(), json!(serial));
         if let Some(unconfirmed) = unconfirmed {
@@ -226,43 +233,22 @@ fn switched(serial: &str, command: RelayCommand, mut state: Json, unconfirmed: O
 }
 
 impl RelayCommand {
-    /// Whether a relay in this state has done what was asked.
-    fn is_done(self, state: &Json) -> bool {
+    const fn asks(self) -> Option<RelayMove> {
         match self {
-            RelayCommand::Status => true,
-            RelayCommand::Disconnect => state["supplied"] == false,
-            RelayCommand::Connect => state["state"] == "connected" || state["state"] == "ready",
+            RelayCommand::Status => None,
+            RelayCommand::Disconnect => Some(RelayMove::Disconnect),
+            RelayCommand::Connect => Some(RelayMove::Connect),
         }
+    }
+
+    /// Whether a relay in this state has done what was asked.
+    fn is_done(self, state: RelayState) -> bool {
+        self.asks().is_none_or(|what| what.is_done(state))
     }
 }
 
-async fn switch(session: &mut MeterSession, command: RelayCommand) -> Result<(), SessionError> {
-    let method = match command {
-        RelayCommand::Status => return Ok(()),
-        RelayCommand::Disconnect => 1,
-        RelayCommand::Connect => 2,
-    };
-    let method = MethodDescriptor { class: ClassId(RELAY_CLASS), instance: control::RELAY, method };
-    // integer 0, as India writes it.
-    session.action(method, Data::new(&[0x0f, 0]).ok()).await
-}
-
-async fn relay_state(session: &mut MeterSession) -> Result<Json, SessionError> {
-    let output = session.get(whole(RELAY_CLASS, control::RELAY, 2)).await?;
-    let state = session.get(whole(RELAY_CLASS, control::RELAY, 3)).await?;
-    let supplied = matches!(output.data().value(), Value::Bool(true));
-    let (state, words) = match state.data().value() {
-        Value::Enum(code) => match ControlState::from_code(code) {
-            ControlState::Disconnected => ("disconnected", "cut"),
-            ControlState::Connected => ("connected", "supplied"),
-            ControlState::ReadyForReconnection => {
-                ("ready", "ready for reconnection: the consumer must press the button on the meter")
-            }
-            _ => ("unknown", "in a state that no standard has"),
-        },
-        _ => ("unknown", "in a state that is no state"),
-    };
-    Ok(json!({ "state": state, "supplied": supplied, "words": words }))
+fn said(state: RelayState) -> Json {
+    json!({ "state": state.name(), "supplied": state.supplied, "words": state.words() })
 }
 
 async fn registered(node: &Node, name: &str) -> Result<MeterAccess, Problem> {

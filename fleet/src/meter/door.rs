@@ -86,10 +86,23 @@ pub fn doors(
     faults: &[Fault],
     now: Instant,
 ) -> Result<Vec<Door>, Error> {
+    doors_as(options, meters, |_, how| MeterOptions { faults: faults.to_vec(), ..how }, now)
+}
+
+/// As [`doors`]; `how` says of each meter how it behaves.
+///
+/// # Errors
+/// When a meter's profile is not known.
+pub fn doors_as(
+    options: &FleetOptions,
+    meters: &[Arc<SimulatedMeter>],
+    how: impl Fn(&SimulatedMeter, MeterOptions) -> MeterOptions,
+    now: Instant,
+) -> Result<Vec<Door>, Error> {
     let profiles: Vec<Arc<Profile>> = Profile::builtin().into_iter().map(Arc::new).collect();
     let door = |identity: &Arc<SimulatedMeter>| {
         let access = Access::of(options.seed, identity.index);
-        let how = MeterOptions { faults: faults.to_vec(), ..MeterOptions::new(access.clone()) };
+        let how = how(identity, MeterOptions::new(access.clone()));
         let meter = Meter::new(options, Arc::clone(identity), &profiles, how, now)?;
         let meter = Arc::new(Mutex::new(meter));
         Ok(Door { identity: Arc::clone(identity), access, address: None, node: None, meter })

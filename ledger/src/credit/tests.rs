@@ -43,6 +43,10 @@ fn due() -> AccountView {
     }
 }
 
+fn account_of(booked: i64, accrued: i64) -> AccountView {
+    AccountView { booked: Paise(booked), accrued: Paise(accrued), ..due() }
+}
+
 const FREE: Holds =
     Holds { enabled: true, protected: false, disputed: false, payment_in_flight: false, authenticated: true };
 
@@ -231,7 +235,7 @@ fn the_amount_is_the_least_in_whole_rupees_that_lifts_the_balance_above_zero() {
         (50_000, 50_101, 200),
         (-50_000, 10_050, 60_100),
     ] {
-        let account = AccountView { booked: Paise(booked), accrued: Paise(accrued), ..due() };
+        let account = account_of(booked, accrued);
         let paid = amount_to_keep(Some(&policy()), &account);
         assert_eq!(paid, Paise(amount), "{booked} {accrued}");
         let late = AccountView { accrued: Paise(0), uncorrected: Paise(accrued), ..account.clone() };
@@ -239,11 +243,49 @@ fn the_amount_is_the_least_in_whole_rupees_that_lifts_the_balance_above_zero() {
         let back = AccountView { uncorrected: Paise(-7), ..account };
         assert_eq!(amount_to_keep(Some(&policy()), &back), paid, "what comes back is not counted on");
         assert!(booked + paid.0 - accrued > 0);
+        let after = |paid: i64| AccountView {
+            booked: Paise(booked + paid),
+            last_recharge: Some((Paise(paid), india(AT))),
+            ..account_of(booked, accrued)
+        };
+        assert_eq!(restored(&after(paid.0), false, india(AT)), Some(Restored::Paid));
+        assert_eq!(restored(&after(paid.0 - 100), false, india(AT)), None, "a rupee less is not enough");
         let account = AccountView { booked: Paise(booked), accrued: Paise(-9_999), ..due() };
         assert!(
             booked + amount_to_keep(Some(&policy()), &account).0 > 0,
             "an estimate that pays back is none"
         );
+    }
+}
+
+#[test]
+fn supply_is_given_back_to_who_is_protected_or_not_prepaid_any_more_whatever_the_balance() {
+    assert_eq!(restored(&due(), false, india(AT)), None);
+    assert_eq!(restored(&due(), true, india(AT)), Some(Restored::Protected));
+    let postpaid = AccountView { connection: ConnectionType::Postpaid, ..due() };
+    assert_eq!(restored(&postpaid, false, india(AT)), Some(Restored::NotPrepaid));
+}
+
+#[test]
+fn a_cut_that_late_data_shows_to_have_been_wrong_is_undone_without_a_payment() {
+    let before = Some((Paise(50_000), india("2026-06-01T08:00")));
+    let corrected = AccountView { booked: Paise(3), last_recharge: before, ..due() };
+    assert_eq!(restored(&corrected, false, india(AT)), Some(Restored::Corrected));
+    let comes = AccountView { uncorrected: Paise(-1), last_recharge: before, ..due() };
+    assert_eq!(restored(&comes, false, india(AT)), Some(Restored::Corrected), "it is posted tomorrow");
+    // Who paid too little has not the balance that shows.
+    let since = Some((Paise(4), india("2026-06-10T12:00")));
+    assert_eq!(restored(&AccountView { last_recharge: since, ..corrected }, false, india(AT)), None);
+}
+
+#[test]
+fn the_hours_that_are_left_are_those_of_a_permitted_day() {
+    let until = |at: &str| permitted_until(&policy(), &Calendar::india(), india(at));
+    assert_eq!(until("2026-06-10T10:00"), Some(india("2026-06-10T13:00")));
+    for barred in
+        ["2026-06-10T09:59", "2026-06-10T13:00", "2026-06-14T11:00", "2026-06-13T11:00", "2027-01-04T11:00"]
+    {
+        assert_eq!(until(barred), None, "{barred}");
     }
 }
 

@@ -25,12 +25,13 @@ pub(crate) enum StateTable {
     Gap,
     SystemGaps,
     SourceTally,
+    SupplyCommand,
     Standing,
     Files,
 }
 
 impl StateTable {
-    pub(crate) const ALL: [StateTable; 9] = [
+    pub(crate) const ALL: [StateTable; 10] = [
         StateTable::Meter,
         StateTable::Account,
         StateTable::AccountState,
@@ -38,6 +39,7 @@ impl StateTable {
         StateTable::Gap,
         StateTable::SystemGaps,
         StateTable::SourceTally,
+        StateTable::SupplyCommand,
         StateTable::Standing,
         StateTable::Files,
     ];
@@ -52,6 +54,7 @@ impl StateTable {
             StateTable::Gap => (PUBLIC, "gap"),
             StateTable::SystemGaps => (SYSTEM, "gaps"),
             StateTable::SourceTally => (PUBLIC, "source_tally"),
+            StateTable::SupplyCommand => (PUBLIC, "supply_command"),
             StateTable::Standing => (SYSTEM, "standing"),
             StateTable::Files => (SYSTEM, "files"),
         }
@@ -75,6 +78,9 @@ impl StateTable {
             StateTable::SourceTally => {
                 "Frames by the way they came; the view conservation compares the sums."
             }
+            StateTable::SupplyCommand => {
+                "Cuts for a balance and reconnections after them, with the time of each step: the newest 200,000."
+            }
             StateTable::Standing => "The position this answer is as of, and where the books stand. One row.",
             StateTable::Files => "Data files this answer may read.",
         }
@@ -90,6 +96,7 @@ impl StateTable {
             }
             StateTable::Gap | StateTable::SystemGaps => Wants { gaps: true, ..none },
             StateTable::SourceTally => Wants { tallies: true, ..none },
+            StateTable::SupplyCommand => Wants { supply: true, ..none },
             StateTable::Standing | StateTable::Files => none,
         }
     }
@@ -102,6 +109,7 @@ impl StateTable {
             StateTable::AccountDay => account_day_columns(),
             StateTable::Gap | StateTable::SystemGaps => gap_columns(),
             StateTable::SourceTally => tally_columns(),
+            StateTable::SupplyCommand => supply_columns(),
             StateTable::Standing => standing_columns(),
             StateTable::Files => file_columns(),
         }
@@ -124,6 +132,7 @@ impl StateTable {
             StateTable::AccountDay => account_days(pinned),
             StateTable::Gap | StateTable::SystemGaps => gaps(pinned),
             StateTable::SourceTally => tallies(pinned),
+            StateTable::SupplyCommand => supply(pinned),
             StateTable::Standing => standing(pinned),
             StateTable::Files => files(pinned),
         };
@@ -374,6 +383,62 @@ fn tallies(pinned: &Pinned) -> Vec<ArrayRef> {
         integers(all().map(|tally| Some(tally.quarantined))),
         integers(all().map(|tally| Some(tally.refused))),
         integers(all().map(|tally| Some(tally.contested))),
+    ]
+}
+
+fn supply_columns() -> Vec<Column> {
+    let at = |name, comment| with_unit("UTC", maybe(name, instant_type(), comment));
+    let always_at = |name, comment| with_unit("UTC", always(name, instant_type(), comment));
+    vec![
+        always("command_id", DataType::Utf8, "UUID"),
+        account_id(),
+        always("meter_id", DataType::Int64, "the meter whose relay it is for"),
+        always("kind", DataType::Utf8, "cut or reconnect"),
+        always(
+            "reason",
+            DataType::Utf8,
+            "balance; of a reconnection paid, corrected, not_prepaid or protected",
+        ),
+        always(
+            "state",
+            DataType::Utf8,
+            "queued, sent, ready (the button is to be pressed), confirmed; or over without that: cancelled, expired, \
+             refused, failed, open_already, overtaken",
+        ),
+        always("tries", DataType::Int64, "how often the meter was asked"),
+        always_at("since", "when its cause arose: of a reconnection, when the money was credited"),
+        always_at("queued_at", "when it was queued"),
+        at("sent_at", "when it first went out"),
+        at("ready_at", "when the meter first waited for its button"),
+        at("confirmed_at", "when the relay was read back as it should be"),
+        at("event_at", "when the relay moved by the meter's own log"),
+        at("ended_at", "when it was over"),
+        at("restored_at", "of a cut: when supply was back"),
+        always("said", DataType::Utf8, "what was last said of it"),
+        always("evidence", DataType::Utf8, "what it was decided on, JSON"),
+    ]
+}
+
+fn supply(pinned: &Pinned) -> Vec<ArrayRef> {
+    let all = || pinned.supply.iter();
+    vec![
+        texts(all().map(|command| Some(&command.id))),
+        integers(all().map(|command| Some(command.account.0))),
+        integers(all().map(|command| Some(command.meter.0))),
+        texts(all().map(|command| Some(command.kind))),
+        texts(all().map(|command| Some(&command.reason))),
+        texts(all().map(|command| Some(command.state))),
+        integers(all().map(|command| Some(command.tries))),
+        instants(all().map(|command| Some(command.since))),
+        instants(all().map(|command| Some(command.queued_at))),
+        instants(all().map(|command| command.sent_at)),
+        instants(all().map(|command| command.ready_at)),
+        instants(all().map(|command| command.confirmed_at)),
+        instants(all().map(|command| command.event_at)),
+        instants(all().map(|command| command.ended_at)),
+        instants(all().map(|command| command.restored_at)),
+        texts(all().map(|command| Some(&command.said))),
+        texts(all().map(|command| Some(&command.evidence))),
     ]
 }
 

@@ -83,6 +83,7 @@ impl Pins for Fake {
             gaps: if wants.gaps { state.gaps.clone() } else { Vec::new() },
             meters: if wants.meters { state.meters.clone() } else { Vec::new() },
             account_entries: if wants.accounts { state.entries.clone() } else { Vec::new() },
+            supply: Vec::new(),
             standing: state.standing,
             waited: Duration::ZERO,
         })

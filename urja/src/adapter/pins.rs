@@ -11,12 +11,14 @@ use lake::Frozen;
 use ledger::Fold;
 use model::view::{Standing, Tally};
 use model::{AccountId, MeterId, Position};
-use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, Wants};
-use registry::Registry;
+use query::{AccountEntry, Engine, MeterEntry, Options, PinError, Pinned, Pins, SupplyEntry, Wants};
+use registry::{Registry, SupplyCommand};
 
 use crate::clock::Clock;
 use crate::config::Config;
 
+/// Commands to relays that a statement sees at most: the newest.
+const MAX_SUPPLY: usize = 200_000;
 /// Rows of the registry read at once.
 const PAGE: usize = 10_000;
 
@@ -101,6 +103,9 @@ impl Pins for NodePins {
         if wants.accounts {
             pinned.account_entries = self.account_entries().await.map_err(unavailable)?;
         }
+        if wants.supply {
+            pinned.supply = self.supply().await.map_err(unavailable)?;
+        }
         if wants.meters {
             self.name_meters(&mut pinned.meters).await.map_err(unavailable)?;
         }
@@ -123,6 +128,34 @@ impl NodePins {
                 category: info.category,
             }));
         }
+    }
+
+    async fn supply(&self) -> Result<Vec<SupplyEntry>, registry::Error> {
+        let mut commands = self.registry.supply_commands(None, MAX_SUPPLY).await?;
+        commands.reverse();
+        let entry = |command: SupplyCommand| {
+            let ticket = command.ticket;
+            SupplyEntry {
+                id: ticket.id.to_string(),
+                account: ticket.account,
+                meter: ticket.meter,
+                kind: ticket.kind.name(),
+                reason: ticket.reason,
+                state: command.state.name(),
+                tries: command.tries,
+                since: ticket.since,
+                queued_at: ticket.queued_at,
+                sent_at: command.sent_at,
+                ready_at: command.ready_at,
+                confirmed_at: command.confirmed_at,
+                event_at: command.event_at,
+                ended_at: command.ended_at,
+                restored_at: command.restored_at,
+                said: command.said,
+                evidence: ticket.evidence,
+            }
+        };
+        Ok(commands.into_iter().map(entry).collect())
     }
 
     /// Fills in what only the registry knows of the meters.
@@ -170,6 +203,7 @@ fn pinned(looked: Looked, wants: Wants, taken_at: model::Instant, waited: Durati
             .filter(|_| wants.meters)
             .map_or_else(Vec::new, |fold| fold.meters().map(entry).collect()),
         account_entries: Vec::new(),
+        supply: Vec::new(),
         standing,
         waited,
     }

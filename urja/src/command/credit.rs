@@ -259,7 +259,7 @@ fn division_line(row: &Value) -> String {
     format!("{}: {}; {}, {}", text(row, "division"), text(row, "cuts"), step("asked"), step("approved"))
 }
 
-fn lines(rows: &Value, line: impl Fn(&Value) -> String) -> String {
+pub(super) fn lines(rows: &Value, line: impl Fn(&Value) -> String) -> String {
     let rows = rows.as_array().into_iter().flatten();
     let text: Vec<String> = rows.map(line).collect();
     if text.is_empty() { "none".to_owned() } else { text.join("\n") }

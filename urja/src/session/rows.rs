@@ -4,12 +4,12 @@ use codec::apdu::SelectiveAccess;
 use codec::axdr::{DateTime, Value};
 use codec::cosem::india::status;
 use codec::cosem::profile_generic::{
-    self, Buffer, CaptureObject, Cell, Column, EntryDescriptor, RangeDescriptor, Selection, SortMethod,
+    self, Buffer, CaptureObject, Cell, Column, EntryDescriptor, RangeDescriptor, Selection,
 };
 use codec::cosem::register::Unit;
 use codec::cosem::{LogicalName, ValueError, clock, data};
-use codec::session::client::{Error, OwnedData};
-use ingest::{MeterSession, SessionError};
+use codec::session::client::OwnedData;
+use ingest::{MeterSession, SessionError, shown};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -84,7 +84,7 @@ pub(super) async fn read(
             Some(Selection::Range(RangeDescriptor::times(*time, from, to)))
         }
         Wanted::Entries(from, to) => Some(Selection::Entry(EntryDescriptor::rows(*from, *to))),
-        Wanted::Last(count) => match newest(session, name, *count).await.map_err(problem)? {
+        Wanted::Last(count) => match session.newest_entries(name, *count).await.map_err(problem)? {
             Some(entries) => Some(Selection::Entry(entries)),
             None => return Ok(table(&columns, &scalers, Vec::new())),
         },
@@ -118,34 +118,10 @@ fn is_time(column: &CaptureObject) -> bool {
         || (column.class, column.name, column.attribute) == (data::CLASS, status::BILLING_DATE, 2)
 }
 
-/// The numbers of the newest entries; `None` where there are none. A meter that does not say how it sorts adds at the end.
-async fn newest(
-    session: &mut MeterSession,
-    name: LogicalName,
-    count: u32,
-) -> Result<Option<EntryDescriptor>, SessionError> {
-    let sorted = said(session.get(whole(PROFILE_CLASS, name, 5)).await)?;
-    let sorted = sorted.and_then(|sorted| profile_generic::sort_method(sorted.data().value()).ok());
-    if sorted == Some(SortMethod::Lifo) {
-        return Ok(Some(EntryDescriptor::rows(1, count)));
-    }
-    let there = session.get(whole(PROFILE_CLASS, name, 7)).await?;
-    let there = profile_generic::entries_in_use(there.data().value()).map_err(|_| Error::Kind)?;
-    Ok((there > 0).then(|| EntryDescriptor::rows(there.saturating_sub(count) + 1, there)))
-}
-
 /// Seconds from one row to the next; 0 where the meter does not say.
 async fn period(session: &mut MeterSession, name: LogicalName) -> Result<u32, SessionError> {
-    let period = said(session.get(whole(PROFILE_CLASS, name, 4)).await)?;
+    let period = shown(session.get(whole(PROFILE_CLASS, name, 4)).await)?;
     Ok(period.and_then(|period| profile_generic::capture_period(period.data().value()).ok()).unwrap_or(0))
-}
-
-/// What was read; `None` of what this meter does not show, which ends no session.
-fn said(read: Result<OwnedData, SessionError>) -> Result<Option<OwnedData>, SessionError> {
-    match read {
-        Err(SessionError::Meter { error: Error::Access(_), .. }) => Ok(None),
-        read => read.map(Some),
-    }
 }
 
 /// The columns of a profile; none where one of them is no column, for the rest would then stand over the wrong cells.
