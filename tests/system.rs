@@ -5,6 +5,7 @@
     reason = "a test binary has no outside; `pub` says what a module offers to the others"
 )]
 
+mod bill;
 mod broker;
 mod browser;
 mod command;

@@ -39,6 +39,9 @@ pub enum Command {
     /// Show what a day cost an account, and the readings and frames that it goes back to
     #[cfg(feature = "query")]
     Explain(Explain),
+    /// Show an account's bill of a month: what it began with, every line, what it ends with
+    #[cfg(feature = "query")]
+    Bill(Bill),
     /// Show what a DLMS frame says, with its authentication result
     Decode(Decode),
     /// Meters of the registry
@@ -313,6 +316,19 @@ pub struct Explain {
     pub account: String,
     /// Civil day that is charged, for example 2026-07-15
     pub day: String,
+}
+
+/// `urja bill`
+#[cfg(feature = "query")]
+#[derive(Debug, Args)]
+pub struct Bill {
+    /// Account number, for example PUVVNL1234567890
+    pub account: String,
+    /// Month, for example 2026-07
+    pub month: String,
+    /// As it was known at that position of the journal; without it, now
+    #[arg(long, value_name = "POSITION")]
+    pub as_of: Option<u64>,
 }
 
 /// `urja account change`

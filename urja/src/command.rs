@@ -1,5 +1,7 @@
 //! The commands. Each prints for people, or one JSON value with `--json`.
 
+#[cfg(feature = "query")]
+mod bill;
 mod credit;
 mod decode;
 #[cfg(feature = "query")]
@@ -61,6 +63,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sql(args) => sql::run(&config, args, cli.json).await,
         #[cfg(feature = "query")]
         Command::Explain(args) => explain::run(&config, args, cli.json).await,
+        #[cfg(feature = "query")]
+        Command::Bill(args) => bill::run(&config, args, cli.json).await,
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
         Command::Meter(cli::Meter::Rekey { file }) => registry::rekey_meters(&config, file, cli.json).await,
         Command::Account(cli::Account::Import { file }) => {

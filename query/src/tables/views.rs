@@ -12,7 +12,7 @@ use crate::QueryError;
 use crate::gate::{self, Mentions};
 
 /// Name and text, each after those it refers to.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 12] = [
     ("interval", include_str!("../../views/interval.sql")),
     ("daily_register", include_str!("../../views/daily_register.sql")),
     ("daily_usage", include_str!("../../views/daily_usage.sql")),
@@ -21,6 +21,8 @@ const FILES: [(&str, &str); 10] = [
     ("trial_balance", include_str!("../../views/trial_balance.sql")),
     ("journal_voucher", include_str!("../../views/journal_voucher.sql")),
     ("statement", include_str!("../../views/statement.sql")),
+    ("bill_entry", include_str!("../../views/bill_entry.sql")),
+    ("monthly_bill", include_str!("../../views/monthly_bill.sql")),
     ("receipt", include_str!("../../views/receipt.sql")),
     ("conservation", include_str!("../../views/conservation.sql")),
 ];

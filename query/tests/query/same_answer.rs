@@ -29,6 +29,7 @@ const STATEMENTS: [&str; 18] = [
     "SELECT * FROM monthly_usage ORDER BY meter_id, month",
     "SELECT * FROM trial_balance ORDER BY head",
     "SELECT * FROM journal_voucher ORDER BY booked_on, kind, head",
+    "SELECT * FROM monthly_bill ORDER BY account_id, month, kind, of_month, head",
     "SELECT * FROM statement ORDER BY account_id, position",
     "SELECT * FROM receipt ORDER BY position, reading, read_at",
     "SELECT meter_id, count(*), sum(import_wh), max(voltage_dv) FROM interval \
