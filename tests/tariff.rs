@@ -49,8 +49,9 @@ fn days_of_nine_years_are_charged_as_by_the_separate_model_under_every_tariff() 
         }
         let (count, parts) = write_days(&csv, load_w, changes, &mut random);
         changed += parts;
-        let Some(expected) = by_model(&files, &csv, load_w) else { return };
-        let ours = by_urja(dir.path(), &files, &csv, load_w);
+        let postpaid = random().is_multiple_of(4);
+        let Some(expected) = by_model(&files, &csv, load_w, postpaid) else { return };
+        let ours = by_urja(dir.path(), &files, &csv, load_w, postpaid);
         assert_eq!((ours.len(), expected.len()), (count, count));
         for (ours, expected) in ours.iter().zip(&expected) {
             if ours != expected {
@@ -153,10 +154,11 @@ fn write_days(
 /// A row a day: date, then paise by head.
 type Rows = Vec<(String, Vec<i64>)>;
 
-fn by_urja(dir: &Path, files: &[String], csv: &Path, load_w: u32) -> Rows {
+fn by_urja(dir: &Path, files: &[String], csv: &Path, load_w: u32, postpaid: bool) -> Rows {
     let load_kw = format!("{}.{:03}", load_w / 1000, load_w % 1000);
     let csv = csv.display().to_string();
     let mut args = vec!["tariff", "simulate", "--load-kw", &load_kw, "--days", &csv];
+    args.extend(postpaid.then_some("--postpaid"));
     args.extend(files.iter().map(String::as_str));
     let answer = urja_ok(dir, &args);
     let row = |row: &Value| {
@@ -166,9 +168,10 @@ fn by_urja(dir: &Path, files: &[String], csv: &Path, load_w: u32) -> Rows {
     answer["days"].as_array().unwrap().iter().map(row).collect()
 }
 
-fn by_model(files: &[String], csv: &Path, load_w: u32) -> Option<Rows> {
+fn by_model(files: &[String], csv: &Path, load_w: u32, postpaid: bool) -> Option<Rows> {
     let (csv, load_w) = (csv.display().to_string(), load_w.to_string());
     let mut args = vec!["--days", &csv, "--load-w", &load_w];
+    args.extend(postpaid.then_some("--postpaid"));
     args.extend(files.iter().map(String::as_str));
     let out = peer("model/simulate.py", &[], &args)?;
     let rows: Vec<Vec<Value>> = serde_json::from_slice(&out.stdout).unwrap();
@@ -219,7 +222,7 @@ fn terms_changed_by_command_inside_of_a_month_are_charged_from_their_day_on_as_b
     }
     let csv = dir.path().join("days.csv");
     std::fs::write(&csv, days).unwrap();
-    let Some(expected) = by_model(&files, &csv, 4000) else { return };
+    let Some(expected) = by_model(&files, &csv, 4000, false) else { return };
     let charged = urja_ok(
         &data,
         &[

@@ -277,7 +277,8 @@ impl Account {
         month: CivilMonth,
         upto: CivilDay,
     ) -> Option<(Digest, Charge)> {
-        rate(tariffs, month, self.stretches(month, upto), upto, |day| self.energy_of(month, day))
+        let stretches = self.stretches(month, upto);
+        rate(tariffs, self.connection, month, stretches, upto, |day| self.energy_of(month, day))
     }
 
     /// The charge of a closed month as it is known now, and the digest of a day's tariff; none where it is not charged.
@@ -302,7 +303,7 @@ impl Account {
             upto: month.month.last_day(),
             next: 0,
         };
-        rate(tariffs, month.month, stretches, of_day, |day| {
+        rate(tariffs, self.connection, month.month, stretches, of_day, |day| {
             self.energy.at_end_of(day).saturating_sub(start_wh)
         })
     }
@@ -518,6 +519,7 @@ impl Account {
 /// The charge of a month's stretches, and the digest of the tariff that a day is under.
 fn rate(
     tariffs: &Tariffs,
+    connection: ConnectionType,
     month: CivilMonth,
     mut stretches: Stretches<'_>,
     of_day: CivilDay,
@@ -533,6 +535,7 @@ fn rate(
             stretches.clone().map(|later| energy_to(later.last)).fold(energy_to(stretch.last), i64::min);
         bill.add(&Part {
             tariff: &version.tariff,
+            connection,
             sanctioned_w: stretch.sanctioned_w,
             demand_w: stretch.demand_w,
             days: (days, upto_days),

@@ -4,7 +4,7 @@
 //! E = Σ slab gross    S = Σ slab subsidy    F = fixed × billable kW × days / days of the month
 //! P = surcharge × (E + F − S)    G = green adder × kWh
 //! M = max(0, minimum × sanctioned kW × days / days of the month − (E + F))
-//! B = E + F − S + P    duty = duty share × B    rebate = rebate share × B
+//! B = E + F − S + P    duty = duty share × B    rebate = rebate share × B, where it is prepaid
 //! charge to date = E + F − S + P + duty − rebate + M + G
 //! ```
 //!
@@ -24,7 +24,7 @@
 //! as none.
 
 use model::row::Head;
-use model::{CivilMonth, MicroRupees, Paise};
+use model::{CivilMonth, ConnectionType, MicroRupees, Paise, Ppm};
 
 use crate::tariff::{DemandBetween, SlabLimits, SurchargeOn, Tariff};
 
@@ -72,6 +72,8 @@ impl Charge {
 pub struct Part<'a> {
     /// The tariff.
     pub tariff: &'a Tariff,
+    /// How it is paid: the rebate is for who pays ahead.
+    pub connection: ConnectionType,
     /// Sanctioned load, W.
     pub sanctioned_w: u32,
     /// Highest demand in it, W.
@@ -153,10 +155,11 @@ impl Bill {
         self.subsidy += subsidy;
         self.surcharge += surcharge;
         self.duty += base * i128::from(tariff.duty.0);
-        self.rebate += base * i128::from(tariff.rebate.0);
+        let rebate = if part.connection == ConnectionType::Prepaid { tariff.rebate } else { Ppm(0) };
+        self.rebate += base * i128::from(rebate.0);
         self.least += per_kw(tariff.minimum_of(self.month), load_w * MILLION);
-        self.of_minimum = [tariff.duty, tariff.rebate]
-            .map(|share| if tariff.base_with_minimum { share.0.into() } else { 0 });
+        self.of_minimum =
+            [tariff.duty, rebate].map(|share| if tariff.base_with_minimum { share.0.into() } else { 0 });
         self.green += green;
     }
 
@@ -209,7 +212,7 @@ impl Bill {
     }
 }
 
-/// The charge of a month to date in one part.
+/// The charge of a prepaid month to date in one part.
 ///
 /// `days` are the days of the month that are charged so far: the day of the month, less those before the account's
 /// first. `energy_wh` and `demand_w` are the month's energy and highest demand to date.
@@ -223,7 +226,15 @@ pub fn charge_to_date(
     sanctioned_w: u32,
 ) -> Charge {
     let mut bill = Bill::of(month);
-    bill.add(&Part { tariff, sanctioned_w, demand_w, days: (0, days), energy_wh: (0, energy_wh) });
+    let connection = ConnectionType::Prepaid;
+    bill.add(&Part {
+        tariff,
+        connection,
+        sanctioned_w,
+        demand_w,
+        days: (0, days),
+        energy_wh: (0, energy_wh),
+    });
     bill.charge()
 }
 

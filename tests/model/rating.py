@@ -84,7 +84,7 @@ def charge_to_date(tariff, month, days, energy_wh, demand_w, sanctioned_w):
     return charge_in_parts(month, [(tariff, sanctioned_w, days, energy_wh, demand_w)])
 
 
-def charge_in_parts(month, parts):
+def charge_in_parts(month, parts, prepaid=True):
     """Paise by head where terms change inside of a month: parts of (tariff, load W, days, energy Wh, highest demand W).
 
     E = energy at gross rates, S = what the state pays of it, F = fixed charge on the billable demand,
@@ -112,9 +112,10 @@ def charge_in_parts(month, parts):
         b = b * MILLION + part_p                                    # p, and so b, are a million times larger
         e, s, f, g, p = e + part_e, s + part_s, f + part_f, g + part_g, p + part_p
         duty += b * tariff.duty
-        rebate += b * tariff.rebate
+        rebate_share = tariff.rebate if prepaid else 0              # it is for who pays ahead
+        rebate += b * rebate_share
         least += tariff.minimum_per_kw.get(month.month, 0) * load_w * MILLION * days
-        m_duty, m_rebate = (("minimum" in tariff.base_with) * share for share in (tariff.duty, tariff.rebate))
+        m_duty, m_rebate = (("minimum" in tariff.base_with) * share for share in (tariff.duty, rebate_share))
         days_before, units_before = days_upto, units_upto
     m = max(least - e - f, 0)
     return dict(zip(HEADS, (

@@ -9,7 +9,7 @@ from itertools import groupby
 from rating import HEADS, Tariff, Tariffs, charge_in_parts, scaled
 
 
-def charges(tariffs, days):
+def charges(tariffs, days, prepaid=True):
     """Rows of date and paise by head, for days (date, Wh, W, load W, tariff) that follow one another."""
     first = days[0][0]
     for index, (day, *_) in enumerate(days):
@@ -23,7 +23,7 @@ def charges(tariffs, days):
                 same = list(same)
                 energy_wh, demand_w = sum(day[1] for day in same), max(day[2] for day in same)
                 parts.append((tariffs.in_force(name, month), load_w, len(same), energy_wh, demand_w))
-            return charge_in_parts(month, parts)
+            return charge_in_parts(month, parts, prepaid)
 
         today, before = to_date(of_month), to_date(of_month[:-1])
         yield [str(day), *(today[head] - before[head] for head in HEADS)]
@@ -33,6 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", required=True, help="CSV: date, kwh, demand_kw, and where they change load_kw, tariff")
     parser.add_argument("--load-w", type=int, required=True)
+    parser.add_argument("--postpaid", action="store_true")
     parser.add_argument("files", nargs="+", help="versions of tariffs; the first one's is that of days that name none")
     args = parser.parse_args()
     texts = [open(file, encoding="utf-8").read() for file in args.files]
@@ -41,7 +42,7 @@ def main():
         days = [(datetime.date.fromisoformat(row["date"]), scaled(row["kwh"], 3), scaled(row["demand_kw"], 3),
                  scaled(row["load_kw"], 3) if "load_kw" in row else args.load_w, row.get("tariff", first_name))
                 for row in csv.DictReader(file)]
-    print(json.dumps(list(charges(Tariffs(texts), days))))
+    print(json.dumps(list(charges(Tariffs(texts), days, not args.postpaid))))
 
 
 if __name__ == "__main__":

@@ -554,6 +554,9 @@ pub struct Simulate {
     /// `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "month")]
     pub days: Option<PathBuf>,
+    /// Billed afterwards: without the rebate of who pays ahead
+    #[arg(long)]
+    pub postpaid: bool,
 }
 
 /// `urja recharge`

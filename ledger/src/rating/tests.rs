@@ -132,7 +132,14 @@ fn the_dearest_month_in_parts_is_within_the_figures_that_it_is_counted_in() {
     // A part whose energy falls has none.
     let mut bill = Bill::of(july);
     for energy_wh in [(0, MAX_ENERGY_WH), (MAX_ENERGY_WH, 0)] {
-        bill.add(&Part { tariff: &flat, sanctioned_w: 0, demand_w: 0, days: (0, 0), energy_wh });
+        bill.add(&Part {
+            tariff: &flat,
+            connection: ConnectionType::Prepaid,
+            sanctioned_w: 0,
+            demand_w: 0,
+            days: (0, 0),
+            energy_wh,
+        });
     }
     assert_eq!(bill.charge().heads[0], Paise(100_000_000_000));
 }
@@ -257,9 +264,30 @@ fn in_parts(month: CivilMonth, parts: &[(&Tariff, u32, i64, u8, i64)]) -> Charge
         let (before, wh_before) = (days, energy_wh);
         (days, energy_wh) = (days + of_days, energy_wh + of_wh);
         let (days, energy_wh) = ((before, days), (wh_before, energy_wh));
-        bill.add(&Part { tariff, sanctioned_w, demand_w, days, energy_wh });
+        bill.add(&Part {
+            tariff,
+            connection: ConnectionType::Prepaid,
+            sanctioned_w,
+            demand_w,
+            days,
+            energy_wh,
+        });
     }
     bill.charge()
+}
+
+#[test]
+fn who_is_billed_afterwards_has_no_rebate_and_else_pays_the_same() {
+    let urban = tariff(FELT);
+    let of = |connection| {
+        let mut bill = Bill::of(month("2026-06"));
+        let (days, energy_wh) = ((0, 30), (0, 172_000));
+        bill.add(&Part { tariff: &urban, connection, sanctioned_w: 4_000, demand_w: 2_210, days, energy_wh });
+        bill.charge()
+    };
+    let (prepaid, postpaid) = (of(ConnectionType::Prepaid), of(ConnectionType::Postpaid));
+    assert!(prepaid.heads[5] < Paise::ZERO && postpaid.heads[5] == Paise::ZERO);
+    assert_eq!(postpaid.total(), prepaid.total() - prepaid.heads[5]);
 }
 
 #[test]

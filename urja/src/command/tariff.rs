@@ -10,7 +10,7 @@ use axum::http::Method;
 use ledger::rating::{Bill, Charge, Part, charge_to_date};
 use ledger::{Tariff, builtin_tariffs, digest_of, scaled};
 use model::row::Head;
-use model::{CivilDay, CivilMonth, Paise};
+use model::{CivilDay, CivilMonth, ConnectionType, Paise};
 use serde_json::{Value, json};
 
 use super::registry::{request, text};
@@ -235,7 +235,8 @@ fn simulate(args: &cli::Simulate, as_json: bool) -> Result<ExitCode> {
             other.name
         );
     }
-    let charged = charge_days(&versions, &days)?;
+    let connection = if args.postpaid { ConnectionType::Postpaid } else { ConnectionType::Prepaid };
+    let charged = charge_days(&versions, connection, &days)?;
     let value = json!({
         "days": charged.iter().zip(&days).map(|(charged, day)| day_row(charged, &day.terms)).collect::<Vec<_>>(),
         "months": months_of(&charged)
@@ -308,7 +309,7 @@ struct Stretch<'a> {
 }
 
 /// Each day's charge is the difference of two figures to date, as the ledger books it.
-fn charge_days(versions: &[Tariff], days: &[Day]) -> Result<Vec<Charged>> {
+fn charge_days(versions: &[Tariff], connection: ConnectionType, days: &[Day]) -> Result<Vec<Charged>> {
     let mut charged = Vec::with_capacity(days.len());
     let (mut stretches, mut before) = (Vec::<Stretch<'_>>::new(), Charge::default());
     for day in days {
@@ -328,7 +329,8 @@ fn charge_days(versions: &[Tariff], days: &[Day]) -> Result<Vec<Charged>> {
         let mut bill = Bill::of(month);
         for &Stretch { terms, demand_w, days, wh } in &stretches {
             let tariff = in_force(versions, &terms.tariff, month)?;
-            bill.add(&Part { tariff, sanctioned_w: terms.load_w, demand_w, days, energy_wh: wh });
+            let (sanctioned_w, energy_wh) = (terms.load_w, wh);
+            bill.add(&Part { tariff, connection, sanctioned_w, demand_w, days, energy_wh });
         }
         let charge = bill.charge();
         charged.push(Charged { date: day.date, wh: day.wh, charge: charge.since(&before) });
