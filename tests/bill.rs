@@ -88,6 +88,17 @@ fn a_bill_has_every_line_of_its_month_and_what_comes_late_stands_on_the_next() {
         household.push(night);
         books.close(day, &household);
     }
+    // The payment of May bounces in June: an entry of its own, on the bill of June, once.
+    let bounced = ["reverse", "may", "bounced", "--by", "A. Singh"];
+    let reversed = books.ok(&bounced);
+    assert_eq!((&reversed["outcome"], &reversed["amount_paise"]), (&"reversed".into(), &30_000.into()));
+    assert_eq!(reversed["account"], payer.as_str());
+    assert_eq!(books.ok(&bounced)["outcome"], "exists");
+    let of_june = books.bill(payer, "2026-06");
+    let is_bounced = |line: &&Value| line["kind"] == "reversal" && line["amount_paise"] == -30_000;
+    assert_eq!(of_june["lines"].as_array().unwrap().iter().filter(is_bounced).count(), 1, "{of_june}");
+    let unknown = urja(&books.served.data, &["reverse", "nothing", "bounced", "--by", "A. Singh"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no payment of that id"), "{unknown:?}");
     for (account, may) in books.accounts.iter().zip(&of_may) {
         let now = books.bill(account, "2026-05");
         assert_eq!(lines(&now), lines(may), "a bill that was made stays as it was");

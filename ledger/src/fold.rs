@@ -214,6 +214,7 @@ impl Fold {
             Fact::CreditPolicy(version) => self.credit_policy(record, version),
             Fact::NoticeSent(notice) => self.notice_sent(record, *notice),
             Fact::Arrears(arrears) => self.take_arrears(record, *arrears, out),
+            Fact::PaymentReversed(reversed) => self.payment_reversed(record, reversed, out),
         };
         out.outcome = Some(outcome);
         Ok(())

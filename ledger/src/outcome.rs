@@ -16,6 +16,22 @@ pub enum Outcome {
         /// What of it paid old dues off.
         arrears: Paise,
     },
+    /// The payment is taken back.
+    PaymentReversed {
+        /// The account it was booked to.
+        account: AccountId,
+        /// Its amount.
+        amount: Paise,
+        /// Booked less accrued, after it.
+        balance: Paise,
+    },
+    /// It was taken back before.
+    ReversalExists {
+        /// The record that did.
+        position: Position,
+    },
+    /// No payment of that id was booked.
+    UnknownPayment,
     /// The same payment was booked before.
     RechargeExists {
         /// The record that booked it.
@@ -82,6 +98,8 @@ impl Outcome {
             Outcome::Applied
             | Outcome::RechargePosted { .. }
             | Outcome::RechargeExists { .. }
+            | Outcome::PaymentReversed { .. }
+            | Outcome::ReversalExists { .. }
             | Outcome::TariffApplied
             | Outcome::TariffExists
             | Outcome::DayClosed { .. }
@@ -93,6 +111,7 @@ impl Outcome {
             Outcome::NotOpen
             | Outcome::RechargeDiffers { .. }
             | Outcome::UnknownAccount
+            | Outcome::UnknownPayment
             | Outcome::RechargeRefused(_)
             | Outcome::TariffRefused(_)
             | Outcome::DayRefused(_)
@@ -131,6 +150,13 @@ impl std::fmt::Display for Outcome {
                 f,
                 "the payment id was booked before at position {position}, for account {account} and amount {amount}"
             ),
+            Outcome::PaymentReversed { account, amount, balance } => {
+                write!(f, "{amount} taken back from account {account}, balance {balance}")
+            }
+            Outcome::ReversalExists { position } => {
+                write!(f, "the payment was taken back before at position {position}")
+            }
+            Outcome::UnknownPayment => f.write_str("no payment of that id was booked"),
             Outcome::UnknownAccount => f.write_str("the account is not known"),
             Outcome::RechargeRefused(reason) => reason.fmt(f),
             Outcome::TariffApplied => f.write_str("tariff applied"),

@@ -16,8 +16,12 @@ pub struct Payment {
     pub account: AccountId,
     /// The amount.
     pub amount: Paise,
+    /// What of it paid old dues off.
+    pub share: Paise,
     /// When it was received.
     pub at: Instant,
+    /// The record that took it back, if it was.
+    pub reversed: Option<Position>,
 }
 
 /// All payments, in the order in which they were booked.
@@ -30,6 +34,14 @@ pub(crate) struct Payments {
 impl Payments {
     pub(crate) fn find(&self, id: &str) -> Option<&Payment> {
         self.by_id.get(id).and_then(|number| self.get(*number))
+    }
+
+    /// Notes that a payment was taken back by that record.
+    pub(crate) fn reverse(&mut self, id: &str, by: Position) {
+        let number = self.by_id.get(id).and_then(|number| usize::try_from(*number).ok());
+        if let Some(payment) = number.and_then(|number| self.list.get_mut(number)) {
+            payment.reversed = Some(by);
+        }
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Payment> {

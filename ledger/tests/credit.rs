@@ -226,6 +226,29 @@ fn what_is_late_for_a_closed_month_is_in_the_amount_that_keeps_supply() {
 }
 
 #[test]
+fn a_payment_that_bounces_owes_its_share_of_old_dues_again_and_is_told_of() {
+    let mut world = household();
+    let outbox = world.outbox();
+    let arrears = Arrears { outbox, account: AccountId(1), amount: Paise(100_000) };
+    assert_eq!(world.apply(Fact::Arrears(arrears)), Outcome::TermsApplied);
+    days(&mut world, "2026-03-01", "2026-03-05", 0);
+    assert_eq!(due(&world).unwrap().level, NoticeLevel::USED_UP);
+    let before = world.view(1);
+    recharge(&mut world, "cheque", 50_000);
+    assert_eq!(world.view(1).arrears, Paise(95_000));
+    assert_eq!(due(&world), None);
+    let reversed = PaymentReversed { payment_id: "cheque".into(), reason: ReversalReason::Bounced };
+    assert!(world.apply(Fact::PaymentReversed(reversed)).is_success());
+    let after = world.view(1);
+    assert_eq!((after.booked, after.arrears), (before.booked, before.arrears));
+    assert_eq!(
+        due(&world).unwrap().level,
+        NoticeLevel::USED_UP,
+        "and has emergency credit from that notice on"
+    );
+}
+
+#[test]
 fn emergency_credit_that_was_given_is_not_taken_back_by_a_later_policy() {
     let mut world = household();
     days(&mut world, "2026-03-01", "2026-03-05", 0);

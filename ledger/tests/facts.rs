@@ -46,6 +46,38 @@ fn a_recharge_is_booked_once_and_a_repeat_says_where() {
     assert_eq!(world.fold.has_payment("pay-2"), None);
 }
 
+fn reverse(world: &mut World, id: &str) -> Outcome {
+    let reversed = PaymentReversed { payment_id: id.to_owned(), reason: ReversalReason::Chargeback };
+    world.apply(Fact::PaymentReversed(reversed))
+}
+
+#[test]
+fn a_payment_that_is_taken_back_is_an_entry_of_its_own_once_and_is_never_booked_again() {
+    let mut world = World::with_account("2026-06-01T10:00:00");
+    assert_eq!(reverse(&mut world, "pay-1"), Outcome::UnknownPayment);
+    recharge(&mut world, 1, 50_000, "pay-1");
+    let before = world.view(1);
+    let taken = Outcome::PaymentReversed {
+        account: AccountId(1),
+        amount: Paise(50_000),
+        balance: before.balance() - Paise(50_000),
+    };
+    assert_eq!(reverse(&mut world, "pay-1"), taken);
+    let position = world.fold.position();
+    assert_eq!(reverse(&mut world, "pay-1"), Outcome::ReversalExists { position });
+    // What the gateway tells once more is not credited again.
+    assert!(matches!(recharge(&mut world, 1, 50_000, "pay-1"), Outcome::RechargeExists { .. }));
+    let view = world.view(1);
+    assert_eq!((view.booked, view.last_recharge), (before.booked - Paise(50_000), None));
+    let lines: Vec<_> = world.postings().map(|line| (line.head, line.amount.0, line.kind)).collect();
+    assert_eq!(
+        lines[2..],
+        [(Head::Consumer, -50_000, PostingKind::Reversal), (Head::Cash, 50_000, PostingKind::Reversal)]
+    );
+    assert!(world.postings().all(|line| line.reference.as_deref() == Some("pay-1")));
+    assert_eq!(world.postings().map(|line| line.amount.0).sum::<i64>(), 0);
+}
+
 #[test]
 fn a_refused_recharge_is_a_fact_without_postings() {
     let mut world =

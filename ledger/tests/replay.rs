@@ -74,6 +74,9 @@ enum Step {
         account: u32,
         amount: i64,
     },
+    Reverse {
+        id: u8,
+    },
     Wait {
         minutes: i64,
     },
@@ -103,6 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..3).prop_map(Step::Policy),
         2 => any::<bool>().prop_map(|is_due| Step::Told { is_due }),
         1 => (1_u32..4, -1_i64..3_000_000).prop_map(|(account, amount)| Step::Arrears { account, amount }),
+        1 => (0_u8..6).prop_map(|id| Step::Reverse { id }),
         4 => (1_i64..2_000).prop_map(|minutes| Step::Wait { minutes }),
     ]
 }
@@ -231,6 +235,10 @@ fn play(world: &mut World, step: &Step) {
             let outbox = world.outbox();
             let arrears = Arrears { outbox, account: AccountId(account), amount: Paise(amount) };
             world.apply(Fact::Arrears(arrears));
+        }
+        Step::Reverse { id } => {
+            let (payment_id, reason) = (format!("p{id}"), ReversalReason::Bounced);
+            world.apply(Fact::PaymentReversed(PaymentReversed { payment_id, reason }));
         }
         Step::Wait { minutes } => world.now = now.plus_seconds(minutes * 60),
     }
@@ -456,9 +464,9 @@ fn a_checkpoint_that_is_none_is_refused_by_name() {
         assert!(matches!(load(&without), FoldError::MissingSection(missing) if missing == name));
 
         let mut newer = good.clone();
-        newer[index].version = 4;
+        newer[index].version = 5;
         assert!(
-            matches!(load(&newer), FoldError::UnknownLayout { section, version: 4, .. } if section == name)
+            matches!(load(&newer), FoldError::UnknownLayout { section, version: 5, .. } if section == name)
         );
 
         let mut cut = good.clone();

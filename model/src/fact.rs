@@ -51,6 +51,8 @@ pub enum Fact {
     NoticeSent(NoticeSent),
     /// Old dues of an account.
     Arrears(Arrears),
+    /// Money that was booked went back to where it came from.
+    PaymentReversed(PaymentReversed),
 }
 
 /// A push taken in: counter and what it brought are one record.
@@ -354,6 +356,50 @@ pub struct Arrears {
     pub amount: Paise,
 }
 
+/// Why a payment that was booked is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ReversalReason {
+    /// The utility gave it back.
+    Refunded = 1,
+    /// The payer's bank took it back.
+    Chargeback = 2,
+    /// A cheque or a mandate was not honoured.
+    Bounced = 3,
+    /// It was booked by mistake: to a wrong account, or for a wrong amount.
+    Mistaken = 4,
+}
+
+impl ReversalReason {
+    /// All of them.
+    pub const ALL: [ReversalReason; 4] = [
+        ReversalReason::Refunded,
+        ReversalReason::Chargeback,
+        ReversalReason::Bounced,
+        ReversalReason::Mistaken,
+    ];
+
+    /// The word used in SQL and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReversalReason::Refunded => "refunded",
+            ReversalReason::Chargeback => "chargeback",
+            ReversalReason::Bounced => "bounced",
+            ReversalReason::Mistaken => "mistaken",
+        }
+    }
+}
+
+/// A payment that was booked is taken back, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentReversed {
+    /// Id of the payment at its source.
+    pub payment_id: String,
+    /// Why.
+    pub reason: ReversalReason,
+}
+
 const VERSION: u8 = 1;
 
 /// Numbers of the kinds in the journal; never reused.
@@ -372,6 +418,7 @@ enum Kind {
     CreditPolicy = 10,
     NoticeSent = 11,
     Arrears = 12,
+    PaymentReversed = 13,
 }
 
 impl Fact {
@@ -391,6 +438,7 @@ impl Fact {
             Fact::CreditPolicy(_) => "credit_policy",
             Fact::NoticeSent(_) => "notice_sent",
             Fact::Arrears(_) => "arrears",
+            Fact::PaymentReversed(_) => "payment_reversed",
         }
     }
 
@@ -408,6 +456,7 @@ impl Fact {
                 | Fact::CreditPolicy(_)
                 | Fact::NoticeSent(_)
                 | Fact::Arrears(_)
+                | Fact::PaymentReversed(_)
         )
     }
 
@@ -430,6 +479,7 @@ impl Fact {
             Fact::CreditPolicy(version) => write_credit_policy(&mut w, version),
             Fact::NoticeSent(notice) => write_notice_sent(&mut w, *notice),
             Fact::Arrears(arrears) => write_arrears(&mut w, *arrears),
+            Fact::PaymentReversed(reversed) => write_payment_reversed(&mut w, reversed),
         }
     }
 
@@ -447,6 +497,7 @@ impl Fact {
             Fact::CreditPolicy(_) => Kind::CreditPolicy,
             Fact::NoticeSent(_) => Kind::NoticeSent,
             Fact::Arrears(_) => Kind::Arrears,
+            Fact::PaymentReversed(_) => Kind::PaymentReversed,
         }
     }
 }
@@ -477,6 +528,7 @@ impl Record {
             Kind::CreditPolicy => Fact::CreditPolicy(read_credit_policy(&mut r)?),
             Kind::NoticeSent => Fact::NoticeSent(read_notice_sent(&mut r)?),
             Kind::Arrears => Fact::Arrears(read_arrears(&mut r)?),
+            Kind::PaymentReversed => Fact::PaymentReversed(read_payment_reversed(&mut r)?),
         };
         r.finish()?;
         Ok(Record { position, received_at, fact })
@@ -497,6 +549,7 @@ fn kind_of(number: u8) -> Result<Kind, DecodeError> {
         Kind::CreditPolicy,
         Kind::NoticeSent,
         Kind::Arrears,
+        Kind::PaymentReversed,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == number)
@@ -517,6 +570,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::CreditPolicy => "credit_policy",
         Kind::NoticeSent => "notice_sent",
         Kind::Arrears => "arrears",
+        Kind::PaymentReversed => "payment_reversed",
     }
 }
 
@@ -796,6 +850,20 @@ fn read_arrears(r: &mut Reader<'_>) -> Result<Arrears, DecodeError> {
         outbox: OutboxId(r.u64("outbox")?),
         account: AccountId(r.u32("account")?),
         amount: Paise(r.i64("amount")?),
+    })
+}
+
+fn write_payment_reversed(w: &mut Writer<'_>, reversed: &PaymentReversed) {
+    w.u8(reversed.reason as u8);
+    w.blob(reversed.payment_id.as_bytes());
+}
+
+fn read_payment_reversed(r: &mut Reader<'_>) -> Result<PaymentReversed, DecodeError> {
+    let reason = r.u8("reason")?;
+    let reason = ReversalReason::ALL.into_iter().find(|of| *of as u8 == reason);
+    Ok(PaymentReversed {
+        reason: reason.ok_or(DecodeError::Invalid("reason"))?,
+        payment_id: r.text("payment_id")?,
     })
 }
 

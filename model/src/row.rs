@@ -171,6 +171,8 @@ pub enum PostingKind {
     Correction = 4,
     /// Old dues taken over.
     Arrears = 5,
+    /// Money that was received and went back.
+    Reversal = 6,
 }
 
 impl PostingKind {
@@ -183,6 +185,7 @@ impl PostingKind {
             PostingKind::Usage => "usage",
             PostingKind::Correction => "correction",
             PostingKind::Arrears => "arrears",
+            PostingKind::Reversal => "reversal",
         }
     }
 }

@@ -6,7 +6,7 @@
 -- account_number | -         | number on the consumer's bill
 -- month          | civil day | first day of the bill's month
 -- position       | -         | record that made the entry
--- kind           | -         | opening, recharge, usage, correction
+-- kind           | -         | opening, recharge, reversal, usage, correction
 -- usage_date     | civil day | civil day charged, or the day of the money
 -- of_month       | civil day | first day of the month of that day; a correction's is mostly an earlier one
 -- head           | -         | account of the ledger: energy, fixed, subsidy, surcharge, duty, rebate, minimum, green; cash of a recharge, arrears of what of it pays old dues off

@@ -3,7 +3,7 @@
 -- account_id     | -         | the account
 -- account_number | -         | number on the consumer's bill
 -- month          | civil day | first day of the bill's month
--- kind           | -         | opening, recharge, usage, correction
+-- kind           | -         | opening, recharge, reversal, usage, correction
 -- of_month       | civil day | the month the line is for; of a correction mostly an earlier one
 -- head           | -         | account of the ledger
 -- entries        | -         | number of entries

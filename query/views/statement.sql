@@ -4,7 +4,7 @@
 -- account_number | -         | number on the consumer's bill
 -- position       | -         | record that made the entry
 -- booked_at      | UTC       | when it was booked
--- kind           | -         | what the entry is about: opening, recharge, usage, correction
+-- kind           | -         | what the entry is about: opening, recharge, reversal, usage, correction
 -- usage_date     | civil day | civil day charged, or the day of the money
 -- energy_kwh     | kWh       | energy the entry charges
 -- amount_rupees  | rupees    | what it adds to the balance; a charge is below zero

@@ -11,12 +11,14 @@ use axum::{Json, Router};
 use ledger::Outcome;
 use ledger::credit::amount_to_keep;
 use model::view::TermsView;
-use model::{AccountId, AccountNumber, CivilDay, Instant, Paise};
+use model::{AccountId, AccountNumber, CivilDay, Fact, Instant, Paise, PaymentReversed, ReversalReason};
+use registry::By;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::credit::named;
 use crate::node::{ImportError, Node, TermsChange};
 use crate::owner::SOCKET;
 use crate::problem::Problem;
@@ -34,6 +36,7 @@ pub fn router(node: Node) -> Router {
         .route("/admin/accounts/terms", post(change_account))
         .route("/admin/tariffs", post(apply_tariff).get(list_tariffs))
         .route("/admin/recharges", post(recharge).get(preview))
+        .route("/admin/reversals", post(reverse))
         .route("/admin/clock", post(drive_clock))
         .route("/admin/checkpoint", post(checkpoint))
         .route("/admin/read", post(read_meter))
@@ -224,6 +227,48 @@ async fn recharge(State(node): State<Node>, Json(request): Json<RechargeRequest>
         "position": applied.position.0,
         "paid_off_paise": off,
         "arrears_paise": arrears,
+        "balance_paise": balance,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReversalRequest {
+    payment_id: String,
+    reason: String,
+    by: String,
+}
+
+/// Takes a payment back: a refund, a chargeback, a cheque that bounced, a mistake.
+async fn reverse(State(node): State<Node>, Json(request): Json<ReversalRequest>) -> Answer {
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let reason = ReversalReason::ALL.into_iter().find(|reason| reason.name() == request.reason);
+    let reason = reason.ok_or_else(|| {
+        let words: Vec<&str> = ReversalReason::ALL.iter().map(|reason| reason.name()).collect();
+        Problem::refused("no such reason", format!("{:?} is none of {}", request.reason, words.join(", ")))
+    })?;
+    // Before it is done: what a person does with money is never without a line.
+    let noted = node.registry.note_money("reverse payment", &request.payment_id, reason.name(), by);
+    noted.await.map_err(Problem::internal)?;
+    let reversed = PaymentReversed { payment_id: request.payment_id.clone(), reason };
+    let applied = node.pipeline.append(Fact::PaymentReversed(reversed)).await.map_err(Problem::internal)?;
+    let (word, account, amount, balance) = match applied.outcome {
+        Outcome::PaymentReversed { account, amount, balance } => {
+            ("reversed", Some(account), Some(amount.0), Some(balance.0))
+        }
+        Outcome::ReversalExists { .. } => ("exists", None, None, None),
+        other => return Err(Problem::conflict("nothing was taken back", other.to_string())),
+    };
+    let info = match account {
+        Some(account) => node.registry.accounts_by_id(&[account]).await.map_err(Problem::internal)?,
+        None => Vec::new(),
+    };
+    Ok(Json(json!({
+        "outcome": word,
+        "payment_id": request.payment_id,
+        "position": applied.position.0,
+        "account": info.first().map(|info| info.number.to_string()),
+        "amount_paise": amount,
         "balance_paise": balance,
     })))
 }

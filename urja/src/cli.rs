@@ -63,6 +63,8 @@ pub enum Command {
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
+    /// Take a payment back that was booked: refunded, charged back, bounced or mistaken; once, by an entry of its own
+    Reverse(Reverse),
     /// Ask a meter for an object or a profile
     Read(Read),
     /// Look at a meter's relay, or switch it
@@ -573,6 +575,19 @@ pub struct Recharge {
     /// Show what of it would pay old dues off and what the balance would be; nothing is booked
     #[arg(long)]
     pub preview: bool,
+}
+
+/// `urja reverse`
+#[derive(Debug, Args)]
+pub struct Reverse {
+    /// Id of the payment at its source, as it was booked with
+    pub payment_id: String,
+    /// Why
+    #[arg(value_parser = ["refunded", "chargeback", "bounced", "mistaken"])]
+    pub reason: String,
+    /// Who says so; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
 }
 
 /// `urja clock`

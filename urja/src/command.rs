@@ -77,6 +77,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Credit(args) => credit::run(&config, args, cli.json).await,
         Command::Supply(args) => supply::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
+        Command::Reverse(args) => registry::reverse(&config, args, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
         Command::Read(args) => session::read(&config, args, cli.json).await,
         Command::Relay(args) => session::relay(&config, args, cli.json).await,

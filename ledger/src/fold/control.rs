@@ -5,7 +5,7 @@ use model::{AccountId, CreditPolicyVersion, NoticeSent, Paise, Record};
 use super::Fold;
 use crate::Outcome;
 use crate::account::Account;
-use crate::payments::Payments;
+use crate::payments::{Payment, Payments};
 use crate::tariffs::Added;
 
 impl Fold {
@@ -29,7 +29,7 @@ impl Fold {
         sent.map_or_else(Outcome::NoticeRefused, |()| Outcome::NoticeTaken)
     }
 
-    /// Takes in that money came to an account or was taken over with it.
+    /// Takes in that money came to an account, was taken over with it, or went back.
     pub(super) fn balance_moved(&mut self, record: &Record, account: AccountId) {
         let Some(account) = self.accounts.get(account.0) else { return };
         let today = self.calendar.day_of(record.received_at);
@@ -37,7 +37,13 @@ impl Fold {
     }
 }
 
-/// Amount of an account's last recharge.
+/// Amount of an account's last recharge; none where that was taken back.
 pub(super) fn last_recharge(payments: &Payments, account: &Account) -> Option<Paise> {
-    account.last_payment().and_then(|number| payments.get(number)).map(|payment| payment.amount)
+    last_payment(payments, account).map(|payment| payment.amount)
+}
+
+/// An account's last payment; none where that was taken back.
+pub(super) fn last_payment<'a>(payments: &'a Payments, account: &Account) -> Option<&'a Payment> {
+    let payment = account.last_payment().and_then(|number| payments.get(number));
+    payment.filter(|payment| payment.reversed.is_none())
 }

@@ -1,9 +1,9 @@
-//! Money received.
+//! Money received, and taken back.
 
 use std::sync::Arc;
 
 use model::row::PostingKind;
-use model::{Paise, Recharge, Record};
+use model::{Paise, PaymentReversed, Recharge, Record};
 
 use super::terms::MAX_AMOUNT;
 use super::{Effects, Fold, postings};
@@ -27,20 +27,22 @@ impl Fold {
         if account.booked > MAX_BALANCE {
             return Outcome::RechargeRefused(RechargeRefusal::TooLarge);
         }
+        let usage_date = self.calendar.day_of(record.received_at);
+        let owed = self.arrears.get(recharge.account.0).copied().unwrap_or_default();
+        let policy = self.credit.in_force(usage_date);
+        let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(recharge.amount, owed));
         let payment = Payment {
             id: Arc::from(recharge.payment_id.as_str()),
             position: record.position,
             account: recharge.account,
             amount: recharge.amount,
+            share,
             at: record.received_at,
+            reversed: None,
         };
         let Some(number) = self.payments.push(payment, self.limits.max_payments) else {
             return Outcome::RechargeRefused(RechargeRefusal::Full);
         };
-        let usage_date = self.calendar.day_of(record.received_at);
-        let owed = self.arrears.get(recharge.account.0).copied().unwrap_or_default();
-        let policy = self.credit.in_force(usage_date);
-        let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(recharge.amount, owed));
         if let Some(owed) = self.arrears.get_mut(recharge.account.0) {
             *owed -= share;
         }
@@ -57,6 +59,35 @@ impl Fold {
         self.balance_moved(record, recharge.account);
         let balance = self.account(recharge.account).map_or(Paise::ZERO, |view| view.balance());
         Outcome::RechargePosted { balance, arrears: share }
+    }
+}
+
+impl Fold {
+    /// Takes a payment back, by an entry of its own: what paid old dues off is owed again.
+    pub(super) fn payment_reversed(
+        &mut self,
+        record: &Record,
+        reversed: &PaymentReversed,
+        out: &mut Effects,
+    ) -> Outcome {
+        let Some(payment) = self.payments.find(&reversed.payment_id) else { return Outcome::UnknownPayment };
+        let Payment { account: id, amount, share, reversed: before, .. } = *payment;
+        if let Some(position) = before {
+            return Outcome::ReversalExists { position };
+        }
+        let Some(account) = self.accounts.get_mut(id.0) else { return Outcome::UnknownAccount };
+        account.booked -= amount - share;
+        if let Some(owed) = self.arrears.get_mut(id.0) {
+            *owed += share;
+        }
+        self.payments.reverse(&reversed.payment_id, record.position);
+        let usage_date = self.calendar.day_of(record.received_at);
+        let subject = Subject { account: id, kind: PostingKind::Reversal, usage_date };
+        let reference = Some(reversed.payment_id.as_str());
+        postings(record, &mut self.totals, &mut out.rows).recharge(subject, -amount, -share, reference);
+        self.balance_moved(record, id);
+        let balance = self.account(id).map_or(Paise::ZERO, |view| view.balance());
+        Outcome::PaymentReversed { account: id, amount, balance }
     }
 }
 

@@ -194,7 +194,7 @@ impl Fold {
         let as_of = self.today().max(account.booked_until);
         let month = as_of.month();
         let (sanctioned_w, tariff) = account.terms_on(as_of);
-        let payment = account.last_payment().and_then(|number| self.payments.get(number));
+        let payment = super::control::last_payment(&self.payments, account);
         let has_begun = as_of >= account.from;
         AccountView {
             account: account.id,

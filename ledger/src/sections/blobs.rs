@@ -100,7 +100,10 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
         w.u64(payment.position.0);
         w.u32(payment.account.0);
         w.i64(payment.amount.0);
+        w.i64(payment.share.0);
         w.i64(payment.at.0);
+        // No record has the position 0.
+        w.u64(payment.reversed.map_or(0, |position| position.0));
         w.text(&payment.id);
     }
     w
@@ -112,7 +115,9 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
             position: Position(r.u64("position")?),
             account: AccountId(r.u32("account")?),
             amount: Paise(r.i64("amount")?),
+            share: Paise(r.i64("share")?),
             at: Instant(r.i64("time")?),
+            reversed: Some(Position(r.u64("reversal")?)).filter(|position| position.0 > 0),
             id: Arc::from(r.text("id")?),
         };
         fold.payments.push(payment, usize::MAX).ok_or_else(|| r.malformed("count"))?;

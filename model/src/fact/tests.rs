@@ -137,6 +137,13 @@ fn samples() -> Vec<(Fact, &'static str)> {
             Fact::Arrears(Arrears { outbox: OutboxId(5), account: AccountId(9), amount: Paise(50_000) }),
             "0c010900000000000000 0500000000000000 09000000 50c3000000000000",
         ),
+        (
+            Fact::PaymentReversed(PaymentReversed {
+                payment_id: "p1".into(),
+                reason: ReversalReason::Chargeback,
+            }),
+            "0d010900000000000000 02 020000007031",
+        ),
     ]
 }
 

@@ -553,7 +553,7 @@ fn posting_columns() -> Vec<Column> {
         column(
             "kind",
             DataType::Utf8,
-            "what the entry is about: opening, recharge, usage, correction, arrears",
+            "what the entry is about: opening, recharge, usage, correction, arrears, reversal",
         ),
         usage_date("civil day charged, or the day of the money"),
         column(
@@ -582,7 +582,7 @@ fn fact_columns() -> Vec<Column> {
         column(
             "kind",
             DataType::Utf8,
-            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent, arrears",
+            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent, arrears, payment_reversed",
         ),
         column("body", DataType::Binary, "the record's bytes as in the journal"),
     ]

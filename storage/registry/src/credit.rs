@@ -76,6 +76,22 @@ pub struct CutHolds {
 }
 
 impl Registry {
+    /// Notes what a person did with money, for ever.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_money(
+        &self,
+        action: &str,
+        subject: &str,
+        detail: &str,
+        by: By<'_>,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        log(&mut tx, by, action, subject, detail).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Notes that a person asks for cuts in a division; gives what stands there now. Where somebody asked before, that
     /// stands.
     ///

@@ -75,7 +75,7 @@ async fn bill(owner: &Owner, number: &AccountNumber, month: CivilDay, as_of: Opt
         "opening_balance_paise": opening,
         "usage_paise": -sum(&["usage"]),
         "true_up_paise": -sum(&["correction"]),
-        "money_paise": sum(&["recharge", "opening"]),
+        "money_paise": sum(&["recharge", "reversal", "opening"]),
         "closing_balance_paise": opening + all,
         "lines": lines,
     }))

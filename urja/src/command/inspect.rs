@@ -196,6 +196,9 @@ fn what(fact: &Fact) -> String {
             format!("account {}, ₹{}, payment {}", recharge.account, recharge.amount, recharge.payment_id)
         }
         Fact::Arrears(arrears) => format!("account {}, ₹{} of old dues", arrears.account, arrears.amount),
+        Fact::PaymentReversed(reversed) => {
+            format!("payment {}, {}", reversed.payment_id, reversed.reason.name())
+        }
         Fact::CreditPolicy(version) => format!("from {}, digest {}", version.from, version.digest),
         Fact::NoticeSent(notice) => {
             format!("account {}, level {}, round {}", notice.account, notice.level.0, notice.round)

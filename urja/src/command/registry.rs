@@ -94,6 +94,24 @@ pub(super) async fn recharge(config: &Config, args: &cli::Recharge, as_json: boo
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) async fn reverse(config: &Config, args: &cli::Reverse, as_json: bool) -> Result<ExitCode> {
+    let body = json!({ "payment_id": args.payment_id, "reason": args.reason, "by": args.by });
+    let answer = request(config, Method::POST, "/admin/reversals", body.to_string().into_bytes()).await?;
+    print(as_json, &answer, || {
+        let paise = |key: &str| answer[key].as_i64().map(Paise).unwrap_or_default();
+        match text(&answer, "outcome") {
+            "reversed" => format!(
+                "{}: ₹{} taken back, balance ₹{}",
+                text(&answer, "account"),
+                paise("amount_paise"),
+                paise("balance_paise")
+            ),
+            _ => format!("{} was taken back before", args.payment_id),
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) async fn clock(config: &Config, now: &str, as_json: bool) -> Result<ExitCode> {
     let body = json!({ "now": now }).to_string();
     let answer = request(config, Method::POST, "/admin/clock", body.into_bytes()).await?;
