@@ -137,6 +137,12 @@ fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
     }
 }
 
+/// Energy for people.
+#[cfg(feature = "query")]
+fn kwh(wh: i64) -> String {
+    format!("{}{}.{:03} kWh", if wh < 0 { "-" } else { "" }, wh.abs() / 1000, wh.abs() % 1000)
+}
+
 /// Reads a file, or standard input for `-`.
 fn read_input(file: &std::path::Path) -> Result<Vec<u8>> {
     use std::io::Read as _;

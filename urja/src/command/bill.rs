@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use model::{AccountNumber, CivilDay, Paise};
 use serde_json::{Value, json};
 
-use super::print;
 use super::registry::text;
-use super::sql::rows;
+use super::sql::{account_id, rows};
+use super::{kwh, print};
 use crate::cli::Bill;
 use crate::config::Config;
 use crate::owner::Owner;
@@ -28,10 +28,7 @@ pub(super) async fn run(config: &Config, args: &Bill, as_json: bool) -> Result<E
 }
 
 async fn bill(owner: &Owner, number: &AccountNumber, month: CivilDay, as_of: Option<u64>) -> Result<Value> {
-    let found =
-        rows(owner, &format!("SELECT account_id FROM account WHERE account_number = '{number}'")).await?;
-    let account = found.first().and_then(|row| row["account_id"].as_i64());
-    let account = account.with_context(|| format!("{number} is not registered"))?;
+    let account = account_id(owner, number).await?;
     let standing = rows(owner, "SELECT position, closed_until FROM system.standing").await?;
     let standing = standing.first().context("there is no standing")?;
     let now = standing["position"].as_u64().unwrap_or_default();
@@ -89,12 +86,6 @@ fn last_of(first: CivilDay) -> CivilDay {
 
 fn in_words(bill: &Value) -> String {
     let rupees = |paise: &Value| Paise(paise.as_i64().unwrap_or_default()).to_string();
-    let kwh = |wh: &Value| match wh.as_i64() {
-        None => String::new(),
-        Some(wh) => {
-            format!("{}{}.{:03} kWh", if wh < 0 { "-" } else { "" }, wh.abs() / 1000, wh.abs() % 1000)
-        }
-    };
     let so_far = if bill["complete"] == true { "" } else { ", so far" };
     let month = text(bill, "month");
     let mut out = format!(
@@ -113,7 +104,7 @@ fn in_words(bill: &Value) -> String {
             "usage" => text(line, "head").to_owned(),
             kind => format!("{kind}, {}", text(line, "head")),
         };
-        let energy = kwh(&line["energy_wh"]);
+        let energy = line["energy_wh"].as_i64().map(kwh).unwrap_or_default();
         let _ = writeln!(out, "  {what:<34} {:>14}  {energy}", rupees(&line["amount_paise"]));
     }
     let _ = writeln!(out, "  {:<34} {:>14}", "balance after", rupees(&bill["closing_balance_paise"]));

@@ -8,9 +8,9 @@ use axum::http::Method;
 use model::{AccountNumber, CivilDay, Paise};
 use serde_json::{Value, json};
 
-use super::print;
 use super::registry::text;
-use super::sql::rows;
+use super::sql::{account_id, rows};
+use super::{kwh, print};
 use crate::cli::Explain;
 use crate::config::Config;
 use crate::owner::Owner;
@@ -28,10 +28,7 @@ pub(super) async fn run(config: &Config, args: &Explain, as_json: bool) -> Resul
 
 /// The entries of a day with their lines, tariff and readings.
 async fn explain(owner: &Owner, number: &AccountNumber, day: CivilDay) -> Result<Value> {
-    let found =
-        rows(owner, &format!("SELECT account_id FROM account WHERE account_number = '{number}'")).await?;
-    let account = found.first().and_then(|row| row["account_id"].as_i64());
-    let account = account.with_context(|| format!("{number} is not registered"))?;
+    let account = account_id(owner, number).await?;
     let of_day = format!("account_id = {account} AND usage_date = DATE '{day}'");
     let lines = rows(
         owner,
@@ -94,10 +91,7 @@ fn entry(lines: &[Value], readings: &[Value], tariffs: &Value) -> Option<Value> 
 
 fn in_words(explained: &Value) -> String {
     let rupees = |paise: &Value| Paise(paise.as_i64().unwrap_or_default()).to_string();
-    let kwh = |wh: &Value| {
-        let wh = wh.as_i64().unwrap_or_default();
-        format!("{}{}.{:03} kWh", if wh < 0 { "-" } else { "" }, wh.abs() / 1000, wh.abs() % 1000)
-    };
+    let kwh = |wh: &Value| kwh(wh.as_i64().unwrap_or_default());
     let mut out = format!(
         "{} on {}: ₹{} for {}\n",
         text(explained, "account"),

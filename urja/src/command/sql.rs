@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use axum::http::Method;
+use model::AccountNumber;
 use serde_json::Value;
 
 use crate::cli::Sql;
@@ -42,6 +43,14 @@ pub(super) async fn rows(owner: &Owner, statement: &str) -> Result<Vec<Value>> {
         Value::Array(rows) => Ok(rows),
         other => bail!("no rows: {other}"),
     }
+}
+
+/// The id of the account with that number.
+pub(super) async fn account_id(owner: &Owner, number: &AccountNumber) -> Result<i64> {
+    let found =
+        rows(owner, &format!("SELECT account_id FROM account WHERE account_number = '{number}'")).await?;
+    let account = found.first().and_then(|row| row["account_id"].as_i64());
+    account.with_context(|| format!("{number} is not registered"))
 }
 
 fn path(statement: &str, format: &str) -> String {
