@@ -353,6 +353,7 @@ impl Year {
                 "at": at.seconds(),
                 "now": self.now.seconds(),
                 "heard_at": view.heard_at.map(Instant::seconds),
+                "comes_back": -view.uncorrected.0.min(0),
                 "holds": {
                     "enabled": enabled,
                     "protected": protected,

@@ -794,17 +794,21 @@ impl MeterSession {
             (self.identity(), self.session.client().config().meter_title.map(SystemTitle));
         let Some(pipeline) = &self.pipeline else { return };
         let (source, received_at) = (self.link.source(), pipeline.clock().now());
-        let submitted = match (push, asked) {
-            (Push::Opened(apdu), Some(title)) => {
-                pipeline.submit_opened(OpenedPush { source, received_at, title, apdu }).await
-            }
-            // No session of ours has a key and does not know whose.
-            (Push::Opened(_), None) => return,
-            (Push::Received(apdu), _) => {
-                let (framing, bytes) = (Framing::Apdu, Bytes::from(apdu));
-                pipeline.submit(Received { source, received_at, framing, bytes, identity }).await
+        let submitted = async {
+            match (push, asked) {
+                (Push::Opened(apdu), Some(title)) => {
+                    Some(pipeline.submit_opened(OpenedPush { source, received_at, title, apdu }).await)
+                }
+                // No session of ours has a key and does not know whose.
+                (Push::Opened(_), None) => None,
+                (Push::Received(apdu), _) => {
+                    let (framing, bytes) = (Framing::Apdu, Bytes::from(apdu));
+                    Some(pipeline.submit(Received { source, received_at, framing, bytes, identity }).await)
+                }
             }
         };
+        // Where frames are not taken, what was asked must not wait for it: the meter sends it again.
+        let Ok(Some(submitted)) = tokio::time::timeout(DURABLE, submitted).await else { return };
         let ticket = match submitted {
             Ok(ticket) => ticket,
             Err(refused) => {

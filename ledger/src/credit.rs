@@ -212,9 +212,7 @@ pub fn decide(
 #[must_use]
 pub fn amount_to_keep(policy: Option<&CreditPolicy>, account: &AccountView) -> Paise {
     const PAISE_A_RUPEE: i64 = 100;
-    // What would bring money back is not counted on.
-    let to_post = account.accrued.0.max(0).saturating_add(account.uncorrected.0.max(0));
-    let missing = to_post.saturating_sub(account.booked.0);
+    let missing = left_of(account).0.saturating_neg();
     if missing < 0 {
         return Paise::ZERO;
     }
@@ -231,6 +229,18 @@ pub fn amount_to_keep(policy: Option<&CreditPolicy>, account: &AccountView) -> P
         if is_enough(middle) { enough = middle } else { short = middle }
     }
     Paise(enough.saturating_mul(PAISE_A_RUPEE))
+}
+
+/// What is left of a balance with everything used so far and everything that came late; what would bring money back is not
+/// counted on.
+pub(crate) fn left_of(account: &AccountView) -> Paise {
+    let to_post = account.accrued.0.max(0).saturating_add(account.uncorrected.0.max(0));
+    Paise(account.booked.0.saturating_sub(to_post))
+}
+
+/// What is posted, with what late data is known to bring back.
+fn known_of(account: &AccountView) -> Paise {
+    account.booked - account.uncorrected.min(Paise::ZERO)
 }
 
 /// Why supply that was cut for a balance is given back.
@@ -266,12 +276,15 @@ pub fn restored(account: &AccountView, is_protected: bool, cut_at: Instant) -> O
     if account.connection != ConnectionType::Prepaid {
         return Some(Restored::NotPrepaid);
     }
-    if amount_to_keep(None, account) == Paise::ZERO {
+    let paid_since = account.last_recharge.filter(|(_, at)| *at >= cut_at);
+    // In the moment in which it was booked: who paid what was shown does not lose it to the midnight that follows.
+    let sufficed = paid_since.and(account.credit.left_after_recharge).is_some_and(|left| left > Paise::ZERO);
+    if sufficed || left_of(account) > Paise::ZERO {
         return Some(Restored::Paid);
     }
-    let has_paid_since = account.last_recharge.is_some_and(|(_, at)| at >= cut_at);
-    let comes_back = account.uncorrected.min(Paise::ZERO);
-    if !has_paid_since && account.booked - comes_back >= Paise::ZERO {
+    // What was paid since does not make a cut right that was wrong.
+    let paid = paid_since.map_or(Paise::ZERO, |(amount, _)| amount);
+    if known_of(account) - paid >= Paise::ZERO {
         return Some(Restored::Corrected);
     }
     is_protected.then_some(Restored::Protected)
@@ -295,7 +308,7 @@ fn of_account(
     if account.connection != ConnectionType::Prepaid {
         found.push(Hindrance::NotPrepaid);
     }
-    if account.booked >= Paise::ZERO {
+    if known_of(account) >= Paise::ZERO {
         found.push(Hindrance::NotBelowZero);
     }
     match account.credit.used_up_told_at {

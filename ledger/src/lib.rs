@@ -8,7 +8,8 @@
 //! # What moves money
 //! * An account pays for one meter: the first whose terms named it. Further meters of the account are read and kept
 //!   as any other, and bring neither energy nor demand until there is a fact for the replacement of a meter.
-//! * A connection of type postpaid is charged the same, day by day; that it is billed and not cut is not decided here.
+//! * A connection of type postpaid is charged day by day as well, without the rebate of who pays ahead; that it is billed and
+//!   not cut is not decided here.
 //! * Only registers captured at civil midnight anchor energy. Readings that lie more than 15 minutes in the future of
 //!   their receipt, that are older than `late_days`, or registers that went back are stored with their quality bit and
 //!   move no money; a later register puts energy right, because it wins over what lies before it.

@@ -18,6 +18,8 @@ pub struct Payment {
     pub amount: Paise,
     /// What of it paid old dues off.
     pub share: Paise,
+    /// What was left after it, with everything used and come late by then.
+    pub left: Paise,
     /// When it was received.
     pub at: Instant,
     /// The record that took it back, if it was.
@@ -38,10 +40,26 @@ impl Payments {
 
     /// Notes that a payment was taken back by that record.
     pub(crate) fn reverse(&mut self, id: &str, by: Position) {
-        let number = self.by_id.get(id).and_then(|number| usize::try_from(*number).ok());
-        if let Some(payment) = number.and_then(|number| self.list.get_mut(number)) {
-            payment.reversed = Some(by);
+        let number = self.by_id.get(id).copied();
+        number.into_iter().for_each(|number| self.change(number, |payment| payment.reversed = Some(by)));
+    }
+
+    /// Notes what was left after a payment.
+    pub(crate) fn leave(&mut self, number: u32, left: Paise) {
+        self.change(number, |payment| payment.left = left);
+    }
+
+    fn change(&mut self, number: u32, change: impl FnOnce(&mut Payment)) {
+        let place = usize::try_from(number).ok();
+        if let Some(payment) = place.and_then(|place| self.list.get_mut(place)) {
+            change(payment);
         }
+    }
+
+    /// The newest payment of an account that stands.
+    pub(crate) fn last_of(&self, account: AccountId) -> Option<u32> {
+        let stands = |payment: &Payment| payment.account == account && payment.reversed.is_none();
+        self.list.iter().rposition(stands).and_then(|place| u32::try_from(place).ok())
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Payment> {

@@ -69,12 +69,17 @@ fn a_payment_that_is_taken_back_is_an_entry_of_its_own_once_and_is_never_booked_
     assert!(matches!(recharge(&mut world, 1, 50_000, "pay-1"), Outcome::RechargeExists { .. }));
     let view = world.view(1);
     assert_eq!((view.booked, view.last_recharge), (before.booked - Paise(50_000), None));
+    // The last that stands is the last.
+    recharge(&mut world, 1, 10_000, "pay-2");
+    recharge(&mut world, 1, 20_000, "pay-3");
+    assert!(reverse(&mut world, "pay-3").is_success());
+    assert_eq!(world.view(1).last_recharge.map(|(amount, _)| amount), Some(Paise(10_000)));
     let lines: Vec<_> = world.postings().map(|line| (line.head, line.amount.0, line.kind)).collect();
     assert_eq!(
-        lines[2..],
+        lines[2..4],
         [(Head::Consumer, -50_000, PostingKind::Reversal), (Head::Cash, 50_000, PostingKind::Reversal)]
     );
-    assert!(world.postings().all(|line| line.reference.as_deref() == Some("pay-1")));
+    assert!(world.postings().take(4).all(|line| line.reference.as_deref() == Some("pay-1")));
     assert_eq!(world.postings().map(|line| line.amount.0).sum::<i64>(), 0);
 }
 

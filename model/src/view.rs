@@ -13,7 +13,7 @@ pub struct AccountView {
     pub connection: ConnectionType,
     /// First civil day that is charged.
     pub from: CivilDay,
-    /// Every posting so far: recharges, openings, closed days, corrections.
+    /// Every posting so far: recharges, openings, closed days, corrections, reversals.
     pub booked: Paise,
     /// Charge of the days that are not closed yet, to date.
     pub accrued: Paise,
@@ -56,6 +56,8 @@ pub struct CreditView {
     pub emergency_until: Option<Instant>,
     /// Days that were posted without knowing what was used, and not since.
     pub silent_days: u8,
+    /// What was left after the last recharge in the moment in which it was booked, with everything used and come late by then.
+    pub left_after_recharge: Option<Paise>,
 }
 
 /// A notice that is to be sent.

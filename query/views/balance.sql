@@ -5,7 +5,7 @@
 -- account_number       | -         | number on the consumer's bill
 -- category             | -         | category, which is the name of the tariff it is charged under
 -- balance_rupees       | rupees    | booked less accrued: what is left
--- booked_rupees        | rupees    | openings, recharges, closed days and corrections
+-- booked_rupees        | rupees    | openings, recharges, closed days, corrections and reversals
 -- accrued_rupees       | rupees    | charge to date of the days that are not closed
 -- arrears_rupees       | rupees    | old dues beside the balance, of which recharges pay a share off
 -- booked_until         | civil day | last day that was booked

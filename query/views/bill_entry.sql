@@ -13,28 +13,40 @@
 -- amount_rupees  | rupees    | what it adds to the balance; a charge is below zero
 -- energy_kwh     | kWh       | energy the entry charges, on its line of head energy
 WITH line AS (
+    -- What an entry of days charges for energy stands on its consumer line, also where it costs nothing.
     SELECT
-        p.*,
-        CAST(date_trunc('month', p.usage_date) AS DATE) AS of_month,
+        c.position, c.booked_at, c.account_id, c.kind, c.usage_date, 'energy' AS head,
+        coalesce(e.amount_paise, 0) AS amount_paise, c.energy_wh
+    FROM ledger_posting AS c
+    LEFT JOIN ledger_posting AS e
+        ON e.position = c.position AND e.account_id = c.account_id AND e.usage_date = c.usage_date AND e.head = 'energy'
+    WHERE c.head = 'consumer' AND c.kind IN ('usage', 'correction')
+    UNION ALL
+    SELECT
+        position, booked_at, account_id, kind, usage_date, head, amount_paise, CAST(NULL AS BIGINT) AS energy_wh
+    FROM ledger_posting
+    WHERE head NOT IN ('consumer', 'energy') AND kind <> 'arrears'
+),
+
+dated AS (
+    SELECT
+        *,
+        CAST(date_trunc('month', usage_date) AS DATE) AS of_month,
         -- A day is closed on the next one.
-        CAST(date_trunc('month', CAST(civil_day(p.booked_at) - INTERVAL '1 day' AS DATE)) AS DATE) AS booked_month
-    FROM ledger_posting AS p
-    WHERE p.kind <> 'arrears'
+        CAST(date_trunc('month', CAST(civil_day(booked_at) - INTERVAL '1 day' AS DATE)) AS DATE) AS booked_month
+    FROM line
 )
 
 SELECT
-    l.account_id,
+    d.account_id,
     a.account_number,
-    CASE WHEN l.kind = 'correction' THEN greatest(l.booked_month, l.of_month) ELSE l.of_month END AS month,
-    l.position,
-    l.kind,
-    l.usage_date,
-    l.of_month,
-    l.head,
-    rupees(-l.amount_paise) AS amount_rupees,
-    CASE WHEN l.head = 'energy' THEN kwh(c.energy_wh) END AS energy_kwh
-FROM line AS l
-LEFT JOIN ledger_posting AS c
-    ON c.position = l.position AND c.account_id = l.account_id AND c.usage_date = l.usage_date AND c.head = 'consumer'
-LEFT JOIN account AS a ON a.account_id = l.account_id
-WHERE l.head <> 'consumer'
+    CASE WHEN d.kind = 'correction' THEN greatest(d.booked_month, d.of_month) ELSE d.of_month END AS month,
+    d.position,
+    d.kind,
+    d.usage_date,
+    d.of_month,
+    d.head,
+    rupees(-d.amount_paise) AS amount_rupees,
+    kwh(d.energy_wh) AS energy_kwh
+FROM dated AS d
+LEFT JOIN account AS a ON a.account_id = d.account_id

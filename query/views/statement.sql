@@ -9,7 +9,7 @@
 -- energy_kwh     | kWh       | energy the entry charges
 -- amount_rupees  | rupees    | what it adds to the balance; a charge is below zero
 -- balance_rupees | rupees    | sum of the account's entries so far
--- payment_id     | -         | id of the payment at its source, for a recharge
+-- payment_id     | -         | id of the payment at its source, for a recharge and its reversal
 SELECT
     p.account_id,
     a.account_number,

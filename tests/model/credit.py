@@ -186,7 +186,7 @@ def reasons(policy, house, ask):
     barred = policy.barred(at.date())
     table = [
         ("not_prepaid", house.terms["connection"] != "prepaid", None),
-        ("not_below_zero", house.balance >= 0, None),
+        ("not_below_zero", house.balance + ask["comes_back"] >= 0, None),
         ("not_told", told is None, None),
         ("emergency_credit", told is not None and at < emergency, emergency),
         ("conversion_grace", at < grace, grace),

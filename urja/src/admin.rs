@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ledger::Outcome;
 use ledger::credit::amount_to_keep;
+use ledger::outcome::MAX_PAYMENT_ID_BYTES;
 use model::view::TermsView;
 use model::{AccountId, AccountNumber, CivilDay, Fact, Instant, Paise, PaymentReversed, ReversalReason};
 use registry::By;
@@ -247,9 +248,18 @@ async fn reverse(State(node): State<Node>, Json(request): Json<ReversalRequest>)
         let words: Vec<&str> = ReversalReason::ALL.iter().map(|reason| reason.name()).collect();
         Problem::refused("no such reason", format!("{:?} is none of {}", request.reason, words.join(", ")))
     })?;
-    // Before it is done: what a person does with money is never without a line.
-    let noted = node.registry.note_money("reverse payment", &request.payment_id, reason.name(), by);
-    noted.await.map_err(Problem::internal)?;
+    let id = request.payment_id.clone();
+    let looked =
+        node.pipeline.look(move |fold| fold.has_payment(&id).map(|payment| payment.reversed.is_none()));
+    // Before it is done, and only then: what a person does with money is never without a line.
+    if looked.await.map_err(Problem::internal)? == Some(true) {
+        let noted = node.registry.note_money("reverse payment", &request.payment_id, reason.name(), by);
+        noted.await.map_err(Problem::internal)?;
+    }
+    if request.payment_id.len() > MAX_PAYMENT_ID_BYTES {
+        let detail = format!("a payment id has {MAX_PAYMENT_ID_BYTES} bytes at most");
+        return Err(Problem::refused("no such payment", detail));
+    }
     let reversed = PaymentReversed { payment_id: request.payment_id.clone(), reason };
     let applied = node.pipeline.append(Fact::PaymentReversed(reversed)).await.map_err(Problem::internal)?;
     let (word, account, amount, balance) = match applied.outcome {

@@ -190,11 +190,12 @@ pub async fn relay(node: &Node, request: RelayRequest) -> Result<Json, Problem> 
         None => Ok(()),
     };
     let status = session.relay().await;
-    session.close().await;
-    if request.command == RelayCommand::Connect && status.as_ref().is_ok_and(|state| state.is_restored()) {
+    // Before the meter is let go. A relay that waited for its button is seen when it is next looked at.
+    if request.command != RelayCommand::Disconnect && status.as_ref().is_ok_and(|state| state.is_restored()) {
         let now = node.pipeline.clock().now();
         node.registry.supply_restored(meter.meter, now).await.map_err(Problem::internal)?;
     }
+    session.close().await;
     match (done, status) {
         (Ok(()), Ok(state)) => Ok(switched(serial, request.command, state, None)),
         // Its answer was lost, and what it did is seen.

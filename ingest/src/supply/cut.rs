@@ -29,6 +29,8 @@ const WEEK_S: i64 = 7 * DAY_S;
 const MAX_EXPIRED: u64 = 2;
 /// How long it may take to note that a cut goes out: what was asked before is as old by then.
 const ASKED_FOR: Duration = Duration::from_secs(2);
+/// Looks at a relay whose contacts and logic differ, after which the contacts are believed.
+const MAX_UNSETTLED: u32 = 8;
 /// A relay that was told to open and did not is looked at once more after so long: its contacts may be slower than its answer.
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -234,20 +236,33 @@ impl Supply {
 
     /// What a cut did whose answer was lost: nothing else goes out until that is known, or a reconnection overtakes it.
     async fn find_out(&self, ticket: &SupplyTicket, turns: &Semaphore) {
-        let mut ladder = Ladder(0);
+        let (mut ladder, mut unsettled) = (Ladder(0), 0);
         loop {
             let looked = {
                 let Ok(_turn) = turns.acquire().await else { return };
                 self.look_at(ticket).await
             };
-            let noted = match looked {
-                Ok(step) => {
-                    self.note(ticket, &step, "found out later, its answer was lost").await;
-                    self.wake(ticket.account);
-                    return;
+            let over = match &looked {
+                Ok(Looked::Over(step)) => Some((step.clone(), "found out later, its answer was lost")),
+                Ok(Looked::Unsettled) if unsettled >= MAX_UNSETTLED => {
+                    let said = "the meter says that it is cut, and its contacts stay closed";
+                    Some((SupplyStep::Ended(SupplyState::Failed), said))
                 }
-                Err(said) => self.note(ticket, &SupplyStep::Tried, &said).await,
+                _ => None,
             };
+            if let Some((step, said)) = over {
+                self.note(ticket, &step, said).await;
+                self.wake(ticket.account);
+                return;
+            }
+            let said = match looked {
+                Err(said) => said,
+                Ok(_) => {
+                    unsettled += 1;
+                    "the contacts are closed, and the meter says something else".to_owned()
+                }
+            };
+            let noted = self.note(ticket, &SupplyStep::Tried, &said).await;
             if noted == Noted::Over {
                 return;
             }
@@ -256,15 +271,15 @@ impl Supply {
     }
 
     /// What became of a cut, by the relay as it stands now; else why that is not known.
-    async fn look_at(&self, ticket: &SupplyTicket) -> Result<SupplyStep, String> {
+    async fn look_at(&self, ticket: &SupplyTicket) -> Result<Looked, String> {
         let mut session = self.open(ticket).await.map_err(|error| error.to_string())?;
         let step = match session.relay().await {
             Ok(state) if !state.supplied => {
                 let event_at = self.event_of(&mut session, RelayMove::Disconnect, ticket.queued_at).await;
-                Ok(SupplyStep::Confirmed(event_at))
+                Ok(Looked::Over(SupplyStep::Confirmed(event_at)))
             }
-            Ok(state) if state.is_restored() => Ok(SupplyStep::Ended(SupplyState::Failed)),
-            Ok(state) => Err(format!("the contacts are closed, and the relay is {}", state.words())),
+            Ok(state) if state.is_restored() => Ok(Looked::Over(SupplyStep::Ended(SupplyState::Failed))),
+            Ok(_) => Ok(Looked::Unsettled),
             Err(error) => Err(error.to_string()),
         };
         session.close().await;
@@ -358,7 +373,9 @@ impl Supply {
             let end = now.plus_seconds(-back * WEEK_S);
             *sent = self.0.registry.cuts_sent(end.plus_seconds(-HOUR_S), Some(end)).await?;
         }
-        let an_hour = self.0.registry.cuts_sent(now.plus_seconds(-HOUR_S), None).await?;
+        // What two persons have seen and let go on is none any more.
+        let from = now.plus_seconds(-HOUR_S).max(self.0.registry.thawed_at().await?.unwrap_or_default());
+        let an_hour = self.0.registry.cuts_sent(from, None).await?;
         Ok(is_surge(an_hour, weeks))
     }
 
@@ -375,6 +392,14 @@ impl Supply {
         let is_too_many = self.0.options.budget.are_too_many_silent(heard, silent);
         Ok(is_too_many.then_some((heard, silent)))
     }
+}
+
+/// What a relay shows of a cut whose answer was lost.
+enum Looked {
+    /// What became of it.
+    Over(SupplyStep),
+    /// The contacts are closed, and the logic of the meter says otherwise.
+    Unsettled,
 }
 
 /// What became of a cut that a session was open for.

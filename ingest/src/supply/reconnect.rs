@@ -1,6 +1,7 @@
 //! Reconnections: ahead of everything else, and until the relay is read back as closed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ledger::Fold;
 use ledger::credit::{Restored, restored};
@@ -10,10 +11,13 @@ use registry::{HoldKind, OpenCut, SupplyCommand, SupplyKind, SupplyState, Supply
 
 use super::{Ladder, Noted, Supply, Turns, Unreached};
 use crate::PipelineError;
-use crate::session::RelayMove;
+use crate::session::{RelayMove, SessionError};
 
 /// Tries of a reconnection that do not share their turns with later ones.
 const FIRST_TRIES: usize = 3;
+
+/// How long a session that goes on with the meter is waited for before it is asked again.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// What a try came to.
 enum Tried {
@@ -109,6 +113,7 @@ impl Supply {
                 let Ok(_turn) = turns.acquire().await else { return };
                 self.try_reconnection(ticket, &mut is_sent).await
             };
+            let is_busy = matches!(tried, Err(Unreached::Session(SessionError::Busy(_))));
             let is_noted = match tried {
                 Ok(Tried::Closed(event_at)) => {
                     self.note(ticket, &SupplyStep::Confirmed(event_at), "supplied").await;
@@ -131,7 +136,8 @@ impl Supply {
             if is_noted == Noted::Over {
                 return;
             }
-            ladder.wait().await;
+            // A session that goes on is over soon, and was no try.
+            if is_busy { tokio::time::sleep(BUSY).await } else { ladder.wait().await }
         }
     }
 

@@ -90,6 +90,7 @@ impl Credit {
             used_up_told_at: instant(self.used_up_told_s),
             emergency_until: instant(self.emergency_until_s),
             silent_days: self.silent_days,
+            left_after_recharge: None,
         }
     }
 }

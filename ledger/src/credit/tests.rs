@@ -39,6 +39,7 @@ fn due() -> AccountView {
             used_up_told_at: Some(india("2026-06-05T09:00")),
             emergency_until: None,
             silent_days: 0,
+            left_after_recharge: None,
         },
     }
 }
@@ -249,7 +250,9 @@ fn the_amount_is_the_least_in_whole_rupees_that_lifts_the_balance_above_zero() {
             ..account_of(booked, accrued)
         };
         assert_eq!(restored(&after(paid.0), false, india(AT)), Some(Restored::Paid));
-        assert_eq!(restored(&after(paid.0 - 100), false, india(AT)), None, "a rupee less is not enough");
+        // Where what is posted is below zero; else nobody is cut.
+        let short = restored(&after(paid.0 - 100), false, india(AT));
+        assert_eq!(short, (booked >= 0).then_some(Restored::Corrected), "a rupee less is not enough");
         let account = AccountView { booked: Paise(booked), accrued: Paise(-9_999), ..due() };
         assert!(
             booked + amount_to_keep(Some(&policy()), &account).0 > 0,
@@ -273,9 +276,30 @@ fn a_cut_that_late_data_shows_to_have_been_wrong_is_undone_without_a_payment() {
     assert_eq!(restored(&corrected, false, india(AT)), Some(Restored::Corrected));
     let comes = AccountView { uncorrected: Paise(-1), last_recharge: before, ..due() };
     assert_eq!(restored(&comes, false, india(AT)), Some(Restored::Corrected), "it is posted tomorrow");
-    // Who paid too little has not the balance that shows.
-    let since = Some((Paise(4), india("2026-06-10T12:00")));
-    assert_eq!(restored(&AccountView { last_recharge: since, ..corrected }, false, india(AT)), None);
+    assert_eq!(decision(&comes, &FREE, AT).hindrances, [Hindrance::NotBelowZero], "and nobody is cut for it");
+    // Who paid too little has not the balance that shows, and loses nothing by having paid.
+    let since = |paise| Some((Paise(paise), india("2026-06-10T12:00")));
+    let of = |paise| AccountView { last_recharge: since(paise), ..corrected.clone() };
+    assert_eq!(restored(&of(4), false, india(AT)), None);
+    assert_eq!(restored(&of(3), false, india(AT)), Some(Restored::Corrected));
+}
+
+#[test]
+fn who_paid_what_was_shown_does_not_lose_it_to_the_midnight_that_follows() {
+    let of = |left, at| {
+        let mut account =
+            AccountView { last_recharge: Some((Paise(600), india(at))), ..account_of(100, 450) };
+        account.credit.left_after_recharge = Some(Paise(left));
+        restored(&account, false, india(AT))
+    };
+    assert_eq!(of(1, "2026-06-10T23:59"), Some(Restored::Paid));
+    assert_eq!(of(0, "2026-06-10T23:59"), None);
+    let before = of(1, "2026-06-10T10:59");
+    assert_eq!(
+        before,
+        Some(Restored::Corrected),
+        "not by a payment before the cut, but nothing is below zero"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use model::{AccountId, CreditPolicyVersion, NoticeSent, Paise, Record};
 use super::Fold;
 use crate::Outcome;
 use crate::account::Account;
-use crate::payments::{Payment, Payments};
+use crate::payments::Payments;
 use crate::tariffs::Added;
 
 impl Fold {
@@ -37,13 +37,7 @@ impl Fold {
     }
 }
 
-/// Amount of an account's last recharge; none where that was taken back.
+/// Amount of an account's last recharge.
 pub(super) fn last_recharge(payments: &Payments, account: &Account) -> Option<Paise> {
-    last_payment(payments, account).map(|payment| payment.amount)
-}
-
-/// An account's last payment; none where that was taken back.
-pub(super) fn last_payment<'a>(payments: &'a Payments, account: &Account) -> Option<&'a Payment> {
-    let payment = account.last_payment().and_then(|number| payments.get(number));
-    payment.filter(|payment| payment.reversed.is_none())
+    account.last_payment().and_then(|number| payments.get(number)).map(|payment| payment.amount)
 }

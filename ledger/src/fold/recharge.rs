@@ -8,6 +8,7 @@ use model::{Paise, PaymentReversed, Recharge, Record};
 use super::terms::MAX_AMOUNT;
 use super::{Effects, Fold, postings};
 use crate::Outcome;
+use crate::credit::left_of;
 use crate::outcome::{MAX_PAYMENT_ID_BYTES, RechargeRefusal};
 use crate::payments::Payment;
 use crate::posting::Subject;
@@ -37,6 +38,7 @@ impl Fold {
             account: recharge.account,
             amount: recharge.amount,
             share,
+            left: Paise::ZERO,
             at: record.received_at,
             reversed: None,
         };
@@ -57,8 +59,9 @@ impl Fold {
             reference,
         );
         self.balance_moved(record, recharge.account);
-        let balance = self.account(recharge.account).map_or(Paise::ZERO, |view| view.balance());
-        Outcome::RechargePosted { balance, arrears: share }
+        let Some(view) = self.account(recharge.account) else { return Outcome::UnknownAccount };
+        self.payments.leave(number, left_of(&view));
+        Outcome::RechargePosted { balance: view.balance(), arrears: share }
     }
 }
 
@@ -81,6 +84,7 @@ impl Fold {
             *owed += share;
         }
         self.payments.reverse(&reversed.payment_id, record.position);
+        account.set_last_payment(self.payments.last_of(id));
         let usage_date = self.calendar.day_of(record.received_at);
         let subject = Subject { account: id, kind: PostingKind::Reversal, usage_date };
         let reference = Some(reversed.payment_id.as_str());

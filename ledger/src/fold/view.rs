@@ -1,6 +1,8 @@
 //! What the fold shows of itself, at its position.
 
-use model::view::{AccountView, DayEnergy, Gap, MeterView, NoticeDue, Standing, Tally, TermsView};
+use model::view::{
+    AccountView, CreditView, DayEnergy, Gap, MeterView, NoticeDue, Standing, Tally, TermsView,
+};
 use model::{
     AccountId, CivilDay, CivilMonth, CreditPolicyVersion, Instant, MeterId, OutboxId, Paise, ReadingKind,
     TariffVersion,
@@ -194,7 +196,7 @@ impl Fold {
         let as_of = self.today().max(account.booked_until);
         let month = as_of.month();
         let (sanctioned_w, tariff) = account.terms_on(as_of);
-        let payment = super::control::last_payment(&self.payments, account);
+        let payment = account.last_payment().and_then(|number| self.payments.get(number));
         let has_begun = as_of >= account.from;
         AccountView {
             account: account.id,
@@ -213,7 +215,10 @@ impl Fold {
             tariff_digest: self.tariffs.digest_in_force(tariff, month),
             sanctioned_w,
             heard_at: account.meter().and_then(|meter| self.meters.get(meter.0)).and_then(Meter::heard_at),
-            credit: self.credit.of(account.id).view(),
+            credit: CreditView {
+                left_after_recharge: payment.map(|payment| payment.left),
+                ..self.credit.of(account.id).view()
+            },
         }
     }
 

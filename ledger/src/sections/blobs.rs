@@ -101,6 +101,7 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
         w.u32(payment.account.0);
         w.i64(payment.amount.0);
         w.i64(payment.share.0);
+        w.i64(payment.left.0);
         w.i64(payment.at.0);
         // No record has the position 0.
         w.u64(payment.reversed.map_or(0, |position| position.0));
@@ -116,6 +117,7 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
             account: AccountId(r.u32("account")?),
             amount: Paise(r.i64("amount")?),
             share: Paise(r.i64("share")?),
+            left: Paise(r.i64("left")?),
             at: Instant(r.i64("time")?),
             reversed: Some(Position(r.u64("reversal")?)).filter(|position| position.0 > 0),
             id: Arc::from(r.text("id")?),

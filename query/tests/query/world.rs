@@ -173,6 +173,7 @@ impl World {
                 used_up_told_at: None,
                 emergency_until: None,
                 silent_days: 1,
+                left_after_recharge: None,
             },
         });
     }

@@ -44,3 +44,4 @@ CREATE TABLE cut_freeze (
     thaw_by TEXT,                       -- who asked to end it; another person has to approve
     thaw_at INTEGER
 ) STRICT;
+CREATE INDEX credit_log_thaw ON credit_log (at) WHERE action = 'thaw cuts';

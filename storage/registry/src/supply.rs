@@ -89,12 +89,6 @@ impl SupplyState {
             SupplyState::Overtaken => "overtaken",
         }
     }
-
-    /// Whether something is still to come of it.
-    #[must_use]
-    pub const fn is_open(self) -> bool {
-        matches!(self, SupplyState::Queued | SupplyState::Sent | SupplyState::Ready)
-    }
 }
 
 /// What is to be done, and why: never changed once it is queued.
@@ -339,19 +333,6 @@ impl Registry {
         rows.iter().map(|row| self.supply_command_of(row)).collect()
     }
 
-    /// The command of that id.
-    ///
-    /// # Errors
-    /// When the database fails or is damaged.
-    pub async fn supply_command(&self, id: Uuid) -> Result<Option<SupplyCommand>, Error> {
-        let text = format!("SELECT {COLUMNS} FROM supply_command WHERE id = ?");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(id.as_bytes().to_vec())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(|row| self.supply_command_of(row)).transpose()
-    }
-
     /// Up to `limit` commands, newest first; of one account alone where it is given.
     ///
     /// # Errors
@@ -402,14 +383,15 @@ impl Registry {
         query.fetch_all(&self.pool).await?.iter().map(cut).collect()
     }
 
-    /// Somebody closed the relay of that meter by hand: cuts of it are undone.
+    /// The relay of that meter was read as closed by hand, whoever closed it: cuts of it that went out are undone. Called while
+    /// the meter is leased, so that none goes out meanwhile.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn supply_restored(&self, meter: MeterId, at: Instant) -> Result<(), Error> {
         sqlx::query(
             "UPDATE supply_command SET restored_at = ?, by_hand = 1 WHERE kind = 'cut' AND meter_id = ? \
-             AND restored_at IS NULL AND state IN ('confirmed', 'overtaken')",
+             AND restored_at IS NULL AND sent_at IS NOT NULL",
         )
         .bind(at.0)
         .bind(i64::from(meter.0))
@@ -521,6 +503,17 @@ impl Registry {
             .fetch_optional(&self.pool)
             .await?;
         row.as_ref().map(freeze_of).transpose()
+    }
+
+    /// When two persons last ended a stop of all cuts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn thawed_at(&self) -> Result<Option<Instant>, Error> {
+        let at: Option<i64> = sqlx::query_scalar("SELECT max(at) FROM credit_log WHERE action = 'thaw cuts'")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(at.map(Instant))
     }
 
     /// Ends the stop of all cuts: by two persons, one after the other. `NotAsked` says that this one was the first of them.
@@ -843,5 +836,6 @@ mod tests {
         assert_eq!(registry.thaw_cuts(by("C. Rao")).await.unwrap(), Some(Approval::NotAsked));
         assert_eq!(registry.thaw_cuts(by("B. Khan")).await.unwrap(), Some(Approval::Approved));
         assert_eq!(registry.cut_freeze().await.unwrap(), None);
+        assert_eq!(registry.thawed_at().await.unwrap(), Some(NOW));
     }
 }

@@ -68,11 +68,12 @@ async fn bill(owner: &Owner, number: &AccountNumber, month: CivilDay, as_of: Opt
         "account": number.to_string(),
         "month": month.to_string(),
         "as_of_position": as_of,
-        "complete": as_of == now && closed_until.is_some_and(|day| day >= last),
+        // Of an earlier position it is not known which days were closed.
+        "complete": (as_of == now).then(|| closed_until.is_some_and(|day| day >= last)),
         "opening_balance_paise": opening,
         "usage_paise": -sum(&["usage"]),
         "true_up_paise": -sum(&["correction"]),
-        "money_paise": sum(&["recharge", "reversal", "opening"]),
+        "money_paise": sum(&["recharge", "reversal"]),
         "closing_balance_paise": opening + all,
         "lines": lines,
     }))
@@ -86,7 +87,7 @@ fn last_of(first: CivilDay) -> CivilDay {
 
 fn in_words(bill: &Value) -> String {
     let rupees = |paise: &Value| Paise(paise.as_i64().unwrap_or_default()).to_string();
-    let so_far = if bill["complete"] == true { "" } else { ", so far" };
+    let so_far = if bill["complete"] == false { ", so far" } else { "" };
     let month = text(bill, "month");
     let mut out = format!(
         "{} for {}{so_far}, as of position {}\n",
