@@ -18,6 +18,8 @@ mod number;
 mod plan;
 mod stamp;
 
+pub(crate) use stamp::instant_of;
+
 use std::fmt;
 
 use codec::apdu::{AttributeDescriptor, EventNotification};

@@ -47,7 +47,7 @@ use codec::session::client::{
 };
 use codec::session::india::IndianSession;
 use model::{MeterId, SystemTitle};
-use profiles::{Release, SessionRule};
+use profiles::{ClockRule, Release, SessionRule, ZeroDeviation};
 use registry::{Asking, HdlcAddress, Mechanism, MeterAccess, MeterFraming, Reader, Registry};
 
 use crate::received::OpenedPush;
@@ -59,6 +59,9 @@ const MAX_APDU: usize = u16::MAX as usize;
 /// How long a line that says nothing is waited for when it is asked who it is, in each framing: it is closed when it goes
 /// on to say nothing.
 const IDENTIFYING: Duration = Duration::from_secs(4);
+
+/// How the clock of a meter is read whose type is not known.
+const UNKNOWN_CLOCK: ClockRule = ClockRule { zero_deviation: ZeroDeviation::Flag };
 
 /// How long a push that came in a session is waited for until it is durable.
 const DURABLE: Duration = Duration::from_secs(5);
@@ -506,6 +509,8 @@ impl Sessions {
         }
         let session = IndianSession::new(association, config, SendCounter::resume(books.bound().await?));
         let mut open = MeterSession::new(session, link, self.pipeline.clone(), Some(books));
+        let profile = self.pipeline.as_ref().and_then(|pipeline| pipeline.profile(&meter.profile));
+        open.clock = profile.map_or(UNKNOWN_CLOCK, |profile| profile.clock);
         open.associate().await.map_err(|error| error.opening(client))?;
         Ok(open)
     }
@@ -619,6 +624,8 @@ pub struct MeterSession {
     instead: Option<SessionError>,
     /// Where the receipt of what came last goes, if it is a push.
     path: Option<ReturnPath>,
+    /// How the meter's clock is read.
+    clock: ClockRule,
 }
 
 impl MeterSession {
@@ -628,7 +635,16 @@ impl MeterSession {
         pipeline: Option<Pipeline>,
         books: Option<Books>,
     ) -> MeterSession {
-        MeterSession { session, link, start: Instant::now(), pipeline, books, instead: None, path: None }
+        MeterSession {
+            session,
+            link,
+            start: Instant::now(),
+            pipeline,
+            books,
+            instead: None,
+            path: None,
+            clock: UNKNOWN_CLOCK,
+        }
     }
 
     /// Opens the association. The proof in it is sent once, so where answers may get lost all of it is done again.

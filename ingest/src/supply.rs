@@ -21,7 +21,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use codec::axdr::DateTime;
 use metrics::{counter, gauge};
 use model::{AccountId, Calendar, Instant};
 use registry::{By, MeterAccess, Registry, SupplyCommand, SupplyKind, SupplyState, SupplyStep, SupplyTicket};
@@ -35,8 +34,8 @@ use crate::session::{Client, MeterSession, RelayMove, SessionError, Sessions};
 use crate::telemetry::{SUPPLY_COMMANDS, SUPPLY_OPEN, SUPPLY_ROUNDS, SUPPLY_WAITING};
 use crate::{Pipeline, PipelineError};
 
-pub use budget::{Budget, is_surge};
-pub use due::{Decided, Due, Whom, due, holds_of, infos_of};
+pub use budget::Budget;
+pub use due::{Decided, Due, Whom, due, infos_of};
 
 /// Who stops cuts where no person does.
 const URJA: &str = "urja";
@@ -294,18 +293,8 @@ impl Supply {
 
     /// When the relay made that move by the meter's own log, if it did since then; what cannot be read is none.
     async fn event_of(&self, session: &mut MeterSession, what: RelayMove, since: Instant) -> Option<Instant> {
-        let moved = session.relay_moved(what).await.ok().flatten()?;
-        let at = self.instant_of(moved)?;
+        let at = session.relay_moved(what, &self.0.calendar).await.ok().flatten()?;
         (at >= since.plus_seconds(-CLOCK_DRIFT_S)).then_some(at)
-    }
-
-    /// A moment that the clock of a meter tells, by the wall clock of the zone.
-    fn instant_of(&self, time: DateTime) -> Option<Instant> {
-        let small = |field: Option<u8>| i8::try_from(field?).ok();
-        let year = i16::try_from(time.year()?).ok()?;
-        let second = small(time.second()).unwrap_or(0);
-        let (month, day) = (small(time.month())?, small(time.day())?);
-        self.0.calendar.instant_of(year, month, day, small(time.hour())?, small(time.minute())?, second)
     }
 
     fn now(&self) -> Instant {

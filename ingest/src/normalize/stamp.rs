@@ -99,6 +99,11 @@ fn clock_quality(time: DateTime) -> Quality {
     if doubtful { Quality::CLOCK_DOUBTFUL } else { Quality::GOOD }
 }
 
+/// The moment that a meter's clock tells.
+pub(crate) fn instant_of(time: DateTime, rule: ClockRule, calendar: &Calendar) -> Option<Instant> {
+    Some(read(time, rule, calendar)?.instant)
+}
+
 /// `None` where the date or the time of day is not specified or does not exist. Seconds that are not specified are 0,
 /// hundredths are dropped.
 fn read(time: DateTime, rule: ClockRule, calendar: &Calendar) -> Option<Stamp> {

@@ -9,7 +9,10 @@ use codec::cosem::profile_generic::{self, Buffer, EntryDescriptor, Selection, So
 use codec::cosem::{ClassId, LogicalName};
 use codec::session::client::Error;
 
+use model::{Calendar, Instant};
+
 use super::{MeterSession, SessionError};
+use crate::normalize::instant_of;
 
 /// What is asked of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +125,11 @@ impl MeterSession {
     ///
     /// # Errors
     /// [`SessionError`] of the line; what the meter does not show is none.
-    pub async fn relay_moved(&mut self, what: RelayMove) -> Result<Option<DateTime>, SessionError> {
+    pub async fn relay_moved(
+        &mut self,
+        what: RelayMove,
+        calendar: &Calendar,
+    ) -> Result<Option<Instant>, SessionError> {
         let log = EventLog::Control.log();
         let entries = match self.newest_entries(log, 1).await {
             Ok(Some(entries)) => entries,
@@ -135,7 +142,8 @@ impl MeterSession {
         let mut attribute = profile_attribute(log, 2);
         attribute.access = Some(SelectiveAccess::encode(&Selection::Entry(entries), &mut buffer));
         let Some(rows) = shown(self.get(attribute).await)? else { return Ok(None) };
-        Ok(moved_at(rows.data().value(), what))
+        let moved = moved_at(rows.data().value(), what);
+        Ok(moved.and_then(|time| instant_of(time, self.clock, calendar)))
     }
 
     /// The numbers of the newest entries of a profile; `None` where there are none. A meter that does not say how it sorts

@@ -62,7 +62,7 @@ impl Budget {
 
 /// Whether the cuts of an hour are far more than those of the same hour of the last four weeks.
 #[must_use]
-pub fn is_surge(an_hour: u64, mut weeks: [u64; 4]) -> bool {
+pub(super) fn is_surge(an_hour: u64, mut weeks: [u64; 4]) -> bool {
     weeks.sort_unstable();
     // Twice the median of four.
     let twice = weeks[1] + weeks[2];

@@ -16,7 +16,8 @@ use registry::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Decided, Due, Ladder, Noted, Supply, Whom, due, is_surge};
+use super::budget::is_surge;
+use super::{Decided, Due, Ladder, Noted, Supply, Whom, due};
 use crate::PipelineError;
 use crate::session::{MeterSession, RelayMove, RelayState, SessionError};
 use crate::telemetry::SUPPLY_FROZEN;

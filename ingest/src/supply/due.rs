@@ -120,8 +120,7 @@ pub async fn infos_of(
 }
 
 /// What holds a cut of this account from outside of the ledger.
-#[must_use]
-pub fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds {
+fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds {
     let has = |kind| holds.accounts.get(&info.account).is_some_and(|kinds| kinds.contains(&kind));
     Holds {
         enabled: holds.enabled.contains(info.place()),
