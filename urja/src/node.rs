@@ -85,6 +85,8 @@ impl Node {
             // Driven time goes on from where it was, and never before the last record.
             let last = pipeline.look(ledger::Fold::now).await?;
             clock.drive(last.max(driven_until(&dir)))?;
+            // The pipeline closed what it missed while this clock still stood at 1970.
+            pipeline.close_due_days().await.context("days that were missed")?;
         }
         #[cfg(feature = "query")]
         let engine = crate::adapter::engine(&config, &clock, &pipeline, &lake, &registry)?;
