@@ -43,6 +43,28 @@ fn sigterm_drains_and_a_second_start_has_everything() {
     assert_eq!(served.number(statement), before);
 }
 
+/// A kill between the move of a driven clock and the closing of what was due by it leaves such a directory.
+#[test]
+fn days_that_were_missed_are_closed_when_a_start_says_that_it_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("fleet"));
+    let (seed, _) = seeded("missed");
+    provision(&data, &out, seed, "3");
+    let closed = "SELECT count(*) FROM ledger_posting WHERE kind = 'usage' AND head = 'consumer'";
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.number(closed), 0);
+    served.kill();
+    let accounts = 3;
+    // The fleet's accounts begin on 2026-04-01; a day is booked at six in the morning of the next one.
+    std::fs::write(data.join("clock"), "2026-04-03T00:29:59Z").unwrap();
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.number(closed), accounts);
+    served.kill();
+    std::fs::write(data.join("clock"), "2026-04-03T00:30:00Z").unwrap();
+    let served = Served::start(&data, &[]);
+    assert_eq!(served.number(closed), 2 * accounts);
+}
+
 #[test]
 fn a_day_is_explained_down_to_the_frames_that_brought_its_readings() {
     let dir = tempfile::tempdir().unwrap();
