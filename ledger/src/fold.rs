@@ -215,6 +215,8 @@ impl Fold {
             Fact::NoticeSent(notice) => self.notice_sent(record, *notice),
             Fact::Arrears(arrears) => self.take_arrears(record, *arrears, out),
             Fact::PaymentReversed(reversed) => self.payment_reversed(record, reversed, out),
+            Fact::SuspenseReceived(received) => self.suspense_received(record, received, out),
+            Fact::SuspenseAssigned(assigned) => self.suspense_assigned(record, assigned, out),
         };
         out.outcome = Some(outcome);
         Ok(())

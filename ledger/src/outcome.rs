@@ -32,6 +32,13 @@ pub enum Outcome {
     },
     /// No payment of that id was booked.
     UnknownPayment,
+    /// The money is in suspense.
+    HeldInSuspense,
+    /// The payment is not in suspense: it is at this account, or was taken back.
+    NotInSuspense {
+        /// The account it is or was booked to; [`AccountId::SUSPENSE`] of what was taken back out of suspense.
+        account: AccountId,
+    },
     /// The same payment was booked before.
     RechargeExists {
         /// The record that booked it.
@@ -100,6 +107,7 @@ impl Outcome {
             | Outcome::RechargeExists { .. }
             | Outcome::PaymentReversed { .. }
             | Outcome::ReversalExists { .. }
+            | Outcome::HeldInSuspense
             | Outcome::TariffApplied
             | Outcome::TariffExists
             | Outcome::DayClosed { .. }
@@ -112,6 +120,7 @@ impl Outcome {
             | Outcome::RechargeDiffers { .. }
             | Outcome::UnknownAccount
             | Outcome::UnknownPayment
+            | Outcome::NotInSuspense { .. }
             | Outcome::RechargeRefused(_)
             | Outcome::TariffRefused(_)
             | Outcome::DayRefused(_)
@@ -155,6 +164,13 @@ impl std::fmt::Display for Outcome {
             }
             Outcome::ReversalExists { position } => {
                 write!(f, "the payment was taken back before at position {position}")
+            }
+            Outcome::HeldInSuspense => f.write_str("the money is in suspense"),
+            Outcome::NotInSuspense { account: AccountId::SUSPENSE } => {
+                f.write_str("the payment was taken back, it is not in suspense")
+            }
+            Outcome::NotInSuspense { account } => {
+                write!(f, "the payment is booked to account {account}, it is not in suspense")
             }
             Outcome::UnknownPayment => f.write_str("no payment of that id was booked"),
             Outcome::UnknownAccount => f.write_str("the account is not known"),

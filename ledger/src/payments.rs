@@ -12,7 +12,7 @@ pub struct Payment {
     pub id: Arc<str>,
     /// The record that booked it.
     pub position: Position,
-    /// The account.
+    /// The account; [`AccountId::SUSPENSE`] while it belongs to none.
     pub account: AccountId,
     /// The amount.
     pub amount: Paise,
@@ -20,10 +20,30 @@ pub struct Payment {
     pub share: Paise,
     /// What was left after it, with everything used and come late by then.
     pub left: Paise,
-    /// When it was received.
+    /// When it was booked to its account, or to suspense.
     pub at: Instant,
+    /// The last record that took it into suspense or out of it; of what came into it at first, none yet.
+    pub moved: Option<Position>,
     /// The record that took it back, if it was.
     pub reversed: Option<Position>,
+}
+
+impl Payment {
+    /// Whether it belongs to no account now.
+    #[must_use]
+    pub fn is_in_suspense(&self) -> bool {
+        self.account == AccountId::SUSPENSE && self.reversed.is_none()
+    }
+
+    /// Whether it is or once was in suspense.
+    pub(crate) fn was_in_suspense(&self) -> bool {
+        self.account == AccountId::SUSPENSE || self.moved.is_some()
+    }
+
+    /// The record that booked it to where it is.
+    pub(crate) fn stands_since(&self) -> Position {
+        self.moved.unwrap_or(self.position)
+    }
 }
 
 /// All payments, in the order in which they were booked.
@@ -38,18 +58,13 @@ impl Payments {
         self.by_id.get(id).and_then(|number| self.get(*number))
     }
 
-    /// Notes that a payment was taken back by that record.
-    pub(crate) fn reverse(&mut self, id: &str, by: Position) {
-        let number = self.by_id.get(id).copied();
-        number.into_iter().for_each(|number| self.change(number, |payment| payment.reversed = Some(by)));
+    /// The number of a payment.
+    pub(crate) fn number_of(&self, id: &str) -> Option<u32> {
+        self.by_id.get(id).copied()
     }
 
-    /// Notes what was left after a payment.
-    pub(crate) fn leave(&mut self, number: u32, left: Paise) {
-        self.change(number, |payment| payment.left = left);
-    }
-
-    fn change(&mut self, number: u32, change: impl FnOnce(&mut Payment)) {
+    /// Changes what is noted of a payment.
+    pub(crate) fn change(&mut self, number: u32, change: impl FnOnce(&mut Payment)) {
         let place = usize::try_from(number).ok();
         if let Some(payment) = place.and_then(|place| self.list.get_mut(place)) {
             change(payment);
@@ -58,8 +73,10 @@ impl Payments {
 
     /// The newest payment of an account that stands.
     pub(crate) fn last_of(&self, account: AccountId) -> Option<u32> {
-        let stands = |payment: &Payment| payment.account == account && payment.reversed.is_none();
-        self.list.iter().rposition(stands).and_then(|place| u32::try_from(place).ok())
+        let stands =
+            |(_, payment): &(usize, &Payment)| payment.account == account && payment.reversed.is_none();
+        let newest = self.list.iter().enumerate().filter(stands).max_by_key(|(_, it)| it.stands_since());
+        newest.and_then(|(place, _)| u32::try_from(place).ok())
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Payment> {

@@ -70,19 +70,27 @@ impl<'a> Postings<'a> {
         credit
     }
 
-    /// Books a payment, of which `share` pays old dues off.
+    /// Books a payment against the head it comes from: `share` of it pays old dues off.
     pub(crate) fn recharge(
         &mut self,
         subject: Subject,
+        from: Head,
         amount: Paise,
         share: Paise,
-        reference: Option<&str>,
+        reference: &str,
     ) {
-        let note = || Note { reference: reference.map(str::to_owned), ..Note::default() };
+        let note = || Note { reference: Some(reference.to_owned()), ..Note::default() };
         self.line(subject, Head::Consumer, amount - share, note());
         if share != Paise::ZERO {
             self.line(subject, Head::Arrears, share, note());
         }
+        self.line(subject, from, -amount, note());
+    }
+
+    /// Books money into suspense, or with a negative amount out of it and back.
+    pub(crate) fn suspense(&mut self, subject: Subject, amount: Paise, reference: &str) {
+        let note = || Note { reference: Some(reference.to_owned()), ..Note::default() };
+        self.line(subject, Head::Suspense, amount, note());
         self.line(subject, Head::Cash, -amount, note());
     }
 
@@ -138,7 +146,9 @@ mod tests {
         let heads = [3438, 1100, -10, 0, 227, -91, 0, 0].map(Paise);
         let credit =
             postings.charge(subject(PostingKind::Usage), &Charge { heads }, 6_250, Digest::default());
-        postings.recharge(subject(PostingKind::Recharge), Paise(50_000), Paise(5_000), Some("p1"));
+        let recharge = subject(PostingKind::Recharge);
+        postings.recharge(recharge, Head::Cash, Paise(50_000), Paise(5_000), "p1");
+        postings.suspense(subject(PostingKind::Suspense), Paise(300), "p2");
         postings.arrears(subject(PostingKind::Arrears), Paise(70_000));
         assert_eq!(credit, Paise(-4664));
         let lines: Vec<_> = rows
@@ -160,8 +170,10 @@ mod tests {
                 (6, Head::Consumer, 45_000, None),
                 (7, Head::Arrears, 5_000, None),
                 (8, Head::Cash, -50_000, None),
-                (9, Head::Arrears, -70_000, None),
-                (10, Head::Migration, 70_000, None),
+                (9, Head::Suspense, 300, None),
+                (10, Head::Cash, -300, None),
+                (11, Head::Arrears, -70_000, None),
+                (12, Head::Migration, 70_000, None),
             ]
         );
         assert_eq!(totals.trial_balance(), Paise::ZERO);

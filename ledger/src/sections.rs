@@ -30,7 +30,7 @@ use model::{Calendar, Section};
 use self::bytes::{Reader, Writer};
 use crate::{Fold, FoldError, Limits};
 
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// Size of a record of a section that is one blob.
 const BLOB: u32 = 1;
 

@@ -83,6 +83,98 @@ fn a_payment_that_is_taken_back_is_an_entry_of_its_own_once_and_is_never_booked_
     assert_eq!(world.postings().map(|line| line.amount.0).sum::<i64>(), 0);
 }
 
+fn hold(world: &mut World, amount: i64, id: &str) -> Outcome {
+    world.apply(Fact::SuspenseReceived(SuspenseReceived { payment_id: id.into(), amount: Paise(amount) }))
+}
+
+fn assign(world: &mut World, id: &str, account: u32) -> Outcome {
+    let account = AccountId(account);
+    world.apply(Fact::SuspenseAssigned(SuspenseAssigned { payment_id: id.into(), account }))
+}
+
+fn total(world: &World, head: Head) -> i64 {
+    world.postings().filter(|line| line.head == head).map(|line| line.amount.0).sum()
+}
+
+#[test]
+fn money_of_nobody_is_in_suspense_until_it_is_assigned_and_then_a_recharge() {
+    let mut world = World::with_account("2026-06-01T10:00:00");
+    let before = world.view(1);
+    assert_eq!(assign(&mut world, "a", 1), Outcome::UnknownPayment);
+    for (amount, id, refusal) in [
+        (0, "a", RechargeRefusal::NotPositive),
+        (i64::MAX, "a", RechargeRefusal::TooLarge),
+        (5, "", RechargeRefusal::PaymentId),
+    ] {
+        assert_eq!(hold(&mut world, amount, id), Outcome::RechargeRefused(refusal));
+    }
+    assert_eq!(hold(&mut world, 30_000, "a"), Outcome::HeldInSuspense);
+    let received = world.fold.position();
+    assert_eq!(world.view(1).booked, before.booked);
+    assert_eq!((total(&world, Head::Suspense), total(&world, Head::Cash)), (30_000, -30_000));
+    assert!(world.postings().all(|line| line.account == AccountId::SUSPENSE));
+    // The source tells it again, and with another amount.
+    assert_eq!(hold(&mut world, 30_000, "a"), Outcome::RechargeExists { position: received });
+    assert!(matches!(hold(&mut world, 40_000, "a"), Outcome::RechargeDiffers { .. }));
+    assert_eq!(assign(&mut world, "a", 9), Outcome::UnknownAccount);
+    assert!(matches!(assign(&mut world, "a", 1), Outcome::RechargePosted { .. }));
+    let assigned = world.fold.position();
+    assert_eq!(assign(&mut world, "a", 1), Outcome::RechargeExists { position: assigned });
+    world.account(2, "lmv1-urban", "2026-06-01", 0);
+    assert_eq!(assign(&mut world, "a", 2), Outcome::NotInSuspense { account: AccountId(1) });
+    assert_eq!(hold(&mut world, 30_000, "a"), Outcome::RechargeExists { position: received });
+    let view = world.view(1);
+    assert_eq!(view.booked, before.booked + Paise(30_000));
+    assert_eq!(view.last_recharge, Some((Paise(30_000), world.now)));
+    assert_eq!((total(&world, Head::Suspense), total(&world, Head::Cash)), (0, -30_000));
+    assert_eq!(world.postings().map(|line| line.amount.0).sum::<i64>(), 0);
+}
+
+#[test]
+fn money_in_suspense_goes_back_once_and_is_assigned_to_nobody_then() {
+    let mut world = World::with_account("2026-06-01T10:00:00");
+    hold(&mut world, 30_000, "a");
+    let back = Outcome::PaymentReversed {
+        account: AccountId::SUSPENSE,
+        amount: Paise(30_000),
+        balance: Paise::ZERO,
+    };
+    assert_eq!(reverse(&mut world, "a"), back);
+    let position = world.fold.position();
+    assert_eq!(reverse(&mut world, "a"), Outcome::ReversalExists { position });
+    assert_eq!(assign(&mut world, "a", 1), Outcome::NotInSuspense { account: AccountId::SUSPENSE });
+    assert_eq!((total(&world, Head::Suspense), total(&world, Head::Cash)), (0, 0));
+}
+
+#[test]
+fn a_payment_booked_to_the_wrong_account_goes_through_suspense_to_the_right_one() {
+    let mut world = World::with_account("2026-06-01T10:00:00");
+    world.account(2, "lmv1-urban", "2026-06-01", 0);
+    let before = (world.view(1).booked, world.view(2).booked);
+    recharge(&mut world, 1, 10_000, "earlier");
+    recharge(&mut world, 1, 50_000, "p");
+    let misdirected = || {
+        let (payment_id, reason) = ("p".to_owned(), ReversalReason::Misdirected);
+        Fact::PaymentReversed(PaymentReversed { payment_id, reason })
+    };
+    assert!(matches!(world.apply(misdirected()), Outcome::PaymentReversed { account: AccountId(1), .. }));
+    assert!(matches!(world.apply(misdirected()), Outcome::ReversalExists { .. }));
+    assert_eq!(world.view(1).booked, before.0 + Paise(10_000));
+    assert_eq!(world.view(1).last_recharge.map(|(amount, _)| amount), Some(Paise(10_000)));
+    assert_eq!((total(&world, Head::Suspense), total(&world, Head::Cash)), (50_000, -60_000));
+    // Its source tells it as it did before: nothing is credited twice.
+    assert!(matches!(recharge(&mut world, 1, 50_000, "p"), Outcome::RechargeExists { .. }));
+    assert!(assign(&mut world, "p", 2).is_success());
+    assert_eq!(world.view(2).booked, before.1 + Paise(50_000));
+    assert!(matches!(recharge(&mut world, 1, 50_000, "p"), Outcome::RechargeExists { .. }));
+    // An older payment that comes to an account is its newest.
+    recharge(&mut world, 2, 70_000, "later");
+    assert!(reverse(&mut world, "later").is_success());
+    assert_eq!(world.view(2).last_recharge.map(|(amount, _)| amount), Some(Paise(50_000)));
+    assert_eq!(total(&world, Head::Suspense), 0);
+    assert_eq!(world.postings().map(|line| line.amount.0).sum::<i64>(), 0);
+}
+
 #[test]
 fn a_refused_recharge_is_a_fact_without_postings() {
     let mut world =

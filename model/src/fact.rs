@@ -53,6 +53,10 @@ pub enum Fact {
     Arrears(Arrears),
     /// Money that was booked went back to where it came from.
     PaymentReversed(PaymentReversed),
+    /// Money received of which it is not known whose account it is for.
+    SuspenseReceived(SuspenseReceived),
+    /// Money that was in suspense is for this account.
+    SuspenseAssigned(SuspenseAssigned),
 }
 
 /// A push taken in: counter and what it brought are one record.
@@ -366,17 +370,20 @@ pub enum ReversalReason {
     Chargeback = 2,
     /// A cheque or a mandate was not honoured.
     Bounced = 3,
-    /// It was booked by mistake: to a wrong account, or for a wrong amount.
+    /// It was booked by mistake: there was no such money.
     Mistaken = 4,
+    /// It was booked to an account that it was not for: the money is here, and in suspense until it is assigned.
+    Misdirected = 5,
 }
 
 impl ReversalReason {
     /// All of them.
-    pub const ALL: [ReversalReason; 4] = [
+    pub const ALL: [ReversalReason; 5] = [
         ReversalReason::Refunded,
         ReversalReason::Chargeback,
         ReversalReason::Bounced,
         ReversalReason::Mistaken,
+        ReversalReason::Misdirected,
     ];
 
     /// The word used in SQL and JSON.
@@ -387,6 +394,7 @@ impl ReversalReason {
             ReversalReason::Chargeback => "chargeback",
             ReversalReason::Bounced => "bounced",
             ReversalReason::Mistaken => "mistaken",
+            ReversalReason::Misdirected => "misdirected",
         }
     }
 }
@@ -398,6 +406,24 @@ pub struct PaymentReversed {
     pub payment_id: String,
     /// Why.
     pub reason: ReversalReason,
+}
+
+/// Money received of which it is not known whose account it is for: it is kept under a head of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuspenseReceived {
+    /// Id of the payment at its source.
+    pub payment_id: String,
+    /// Amount; positive.
+    pub amount: Paise,
+}
+
+/// Money that was in suspense is for this account: to it, it is a recharge of this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuspenseAssigned {
+    /// Id of the payment at its source.
+    pub payment_id: String,
+    /// The account.
+    pub account: AccountId,
 }
 
 const VERSION: u8 = 1;
@@ -419,6 +445,8 @@ enum Kind {
     NoticeSent = 11,
     Arrears = 12,
     PaymentReversed = 13,
+    SuspenseReceived = 14,
+    SuspenseAssigned = 15,
 }
 
 impl Fact {
@@ -439,6 +467,8 @@ impl Fact {
             Fact::NoticeSent(_) => "notice_sent",
             Fact::Arrears(_) => "arrears",
             Fact::PaymentReversed(_) => "payment_reversed",
+            Fact::SuspenseReceived(_) => "suspense_received",
+            Fact::SuspenseAssigned(_) => "suspense_assigned",
         }
     }
 
@@ -457,6 +487,8 @@ impl Fact {
                 | Fact::NoticeSent(_)
                 | Fact::Arrears(_)
                 | Fact::PaymentReversed(_)
+                | Fact::SuspenseReceived(_)
+                | Fact::SuspenseAssigned(_)
         )
     }
 
@@ -480,6 +512,8 @@ impl Fact {
             Fact::NoticeSent(notice) => write_notice_sent(&mut w, *notice),
             Fact::Arrears(arrears) => write_arrears(&mut w, *arrears),
             Fact::PaymentReversed(reversed) => write_payment_reversed(&mut w, reversed),
+            Fact::SuspenseReceived(received) => write_suspense_received(&mut w, received),
+            Fact::SuspenseAssigned(assigned) => write_suspense_assigned(&mut w, assigned),
         }
     }
 
@@ -498,6 +532,8 @@ impl Fact {
             Fact::NoticeSent(_) => Kind::NoticeSent,
             Fact::Arrears(_) => Kind::Arrears,
             Fact::PaymentReversed(_) => Kind::PaymentReversed,
+            Fact::SuspenseReceived(_) => Kind::SuspenseReceived,
+            Fact::SuspenseAssigned(_) => Kind::SuspenseAssigned,
         }
     }
 }
@@ -529,6 +565,8 @@ impl Record {
             Kind::NoticeSent => Fact::NoticeSent(read_notice_sent(&mut r)?),
             Kind::Arrears => Fact::Arrears(read_arrears(&mut r)?),
             Kind::PaymentReversed => Fact::PaymentReversed(read_payment_reversed(&mut r)?),
+            Kind::SuspenseReceived => Fact::SuspenseReceived(read_suspense_received(&mut r)?),
+            Kind::SuspenseAssigned => Fact::SuspenseAssigned(read_suspense_assigned(&mut r)?),
         };
         r.finish()?;
         Ok(Record { position, received_at, fact })
@@ -550,6 +588,8 @@ fn kind_of(number: u8) -> Result<Kind, DecodeError> {
         Kind::NoticeSent,
         Kind::Arrears,
         Kind::PaymentReversed,
+        Kind::SuspenseReceived,
+        Kind::SuspenseAssigned,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == number)
@@ -571,6 +611,8 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::NoticeSent => "notice_sent",
         Kind::Arrears => "arrears",
         Kind::PaymentReversed => "payment_reversed",
+        Kind::SuspenseReceived => "suspense_received",
+        Kind::SuspenseAssigned => "suspense_assigned",
     }
 }
 
@@ -865,6 +907,24 @@ fn read_payment_reversed(r: &mut Reader<'_>) -> Result<PaymentReversed, DecodeEr
         reason: reason.ok_or(DecodeError::Invalid("reason"))?,
         payment_id: r.text("payment_id")?,
     })
+}
+
+fn write_suspense_received(w: &mut Writer<'_>, received: &SuspenseReceived) {
+    w.i64(received.amount.0);
+    w.blob(received.payment_id.as_bytes());
+}
+
+fn read_suspense_received(r: &mut Reader<'_>) -> Result<SuspenseReceived, DecodeError> {
+    Ok(SuspenseReceived { amount: Paise(r.i64("amount")?), payment_id: r.text("payment_id")? })
+}
+
+fn write_suspense_assigned(w: &mut Writer<'_>, assigned: &SuspenseAssigned) {
+    w.u32(assigned.account.0);
+    w.blob(assigned.payment_id.as_bytes());
+}
+
+fn read_suspense_assigned(r: &mut Reader<'_>) -> Result<SuspenseAssigned, DecodeError> {
+    Ok(SuspenseAssigned { account: AccountId(r.u32("account")?), payment_id: r.text("payment_id")? })
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ dense_id! {
     OutboxId, u64
 }
 
+impl AccountId {
+    /// Stands for no account: money that is in suspense.
+    pub const SUSPENSE: AccountId = AccountId(0);
+}
+
 impl Position {
     /// The position after this one.
     #[must_use]

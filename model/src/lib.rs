@@ -24,7 +24,7 @@ pub use channel::{Channel, Values};
 pub use fact::{
     AcceptedFrame, AccountTerms, Arrears, ConnectionType, CreditPolicyVersion, DayClosed, Fact, MeterTerms,
     NoticeLevel, NoticeSent, PaymentReversed, QuarantineReason, QuarantinedFrame, Recharge, Record,
-    RepeatedFrame, Resolution, ReversalReason, TariffVersion, Verdict,
+    RepeatedFrame, Resolution, ReversalReason, SuspenseAssigned, SuspenseReceived, TariffVersion, Verdict,
 };
 pub use ids::{AccountId, AccountNumber, Digest, MeterId, ObisCode, OutboxId, Position, SystemTitle};
 pub use money::{MicroRupees, Paise, Ppm};

@@ -171,8 +171,10 @@ pub enum PostingKind {
     Correction = 4,
     /// Old dues taken over.
     Arrears = 5,
-    /// Money that was received and went back.
+    /// Money that was received and went back, or went to suspense.
     Reversal = 6,
+    /// Money received that belongs to no account yet: its account is 0.
+    Suspense = 7,
 }
 
 impl PostingKind {
@@ -186,6 +188,7 @@ impl PostingKind {
             PostingKind::Correction => "correction",
             PostingKind::Arrears => "arrears",
             PostingKind::Reversal => "reversal",
+            PostingKind::Suspense => "suspense",
         }
     }
 }
@@ -218,11 +221,13 @@ pub enum Head {
     Green = 10,
     /// Old dues beside the balance: negative lines are owed, positive ones paid off.
     Arrears = 11,
+    /// Money of which it is not known whose account it is for: what the utility owes whom it will be assigned to.
+    Suspense = 12,
 }
 
 impl Head {
     /// All of them, by number.
-    pub const ALL: [Head; 12] = [
+    pub const ALL: [Head; 13] = [
         Head::Consumer,
         Head::Energy,
         Head::Fixed,
@@ -235,6 +240,7 @@ impl Head {
         Head::Minimum,
         Head::Green,
         Head::Arrears,
+        Head::Suspense,
     ];
 
     /// The heads a charge is made of, in the order in which its lines are booked.
@@ -265,6 +271,7 @@ impl Head {
             Head::Minimum => "minimum",
             Head::Green => "green",
             Head::Arrears => "arrears",
+            Head::Suspense => "suspense",
         }
     }
 }
@@ -281,7 +288,7 @@ pub struct PostingRow {
     pub line: u32,
     /// When the record was received.
     pub booked_at: Instant,
-    /// The consumer's account.
+    /// The consumer's account; [`AccountId::SUSPENSE`] of money that belongs to none yet.
     pub account: AccountId,
     /// What the entry is about.
     pub kind: PostingKind,

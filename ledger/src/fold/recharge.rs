@@ -1,9 +1,11 @@
-//! Money received, and taken back.
+//! Money received, credited to an account or held in suspense, and taken back.
 
 use std::sync::Arc;
 
-use model::row::PostingKind;
-use model::{Paise, PaymentReversed, Recharge, Record};
+use model::row::{Head, PostingKind};
+use model::{
+    AccountId, Paise, PaymentReversed, Recharge, Record, ReversalReason, SuspenseAssigned, SuspenseReceived,
+};
 
 use super::terms::MAX_AMOUNT;
 use super::{Effects, Fold, postings};
@@ -18,97 +20,195 @@ const MAX_BALANCE: Paise = Paise(1_000_000_000_000_000_000);
 
 impl Fold {
     pub(super) fn recharge(&mut self, record: &Record, recharge: &Recharge, out: &mut Effects) -> Outcome {
-        if let Some(refusal) = refusal(recharge) {
+        if let Some(refusal) = refusal(recharge.amount, &recharge.payment_id) {
             return Outcome::RechargeRefused(refusal);
         }
         if let Some(known) = self.payments.find(&recharge.payment_id) {
             return repeated(known, recharge);
         }
-        let Some(account) = self.accounts.get_mut(recharge.account.0) else { return Outcome::UnknownAccount };
-        if account.booked > MAX_BALANCE {
-            return Outcome::RechargeRefused(RechargeRefusal::TooLarge);
+        if let Err(outcome) = self.can_be_credited(recharge.account) {
+            return outcome;
         }
-        let usage_date = self.calendar.day_of(record.received_at);
-        let owed = self.arrears.get(recharge.account.0).copied().unwrap_or_default();
-        let policy = self.credit.in_force(usage_date);
-        let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(recharge.amount, owed));
-        let payment = Payment {
-            id: Arc::from(recharge.payment_id.as_str()),
-            position: record.position,
-            account: recharge.account,
-            amount: recharge.amount,
-            share,
-            left: Paise::ZERO,
-            at: record.received_at,
-            reversed: None,
-        };
+        let payment = unbooked(record, &recharge.payment_id, recharge.account, recharge.amount);
         let Some(number) = self.payments.push(payment, self.limits.max_payments) else {
             return Outcome::RechargeRefused(RechargeRefusal::Full);
         };
-        if let Some(owed) = self.arrears.get_mut(recharge.account.0) {
+        self.credit(record, number, Head::Cash, out)
+    }
+
+    /// Books money that belongs to no account yet under a head of its own.
+    pub(super) fn suspense_received(
+        &mut self,
+        record: &Record,
+        received: &SuspenseReceived,
+        out: &mut Effects,
+    ) -> Outcome {
+        let SuspenseReceived { payment_id, amount } = received;
+        if let Some(refusal) = refusal(*amount, payment_id) {
+            return Outcome::RechargeRefused(refusal);
+        }
+        if let Some(known) = self.payments.find(payment_id) {
+            let Payment { position, account, amount: was, .. } = *known;
+            let is_same = known.was_in_suspense() && was == *amount;
+            return match is_same {
+                true => Outcome::RechargeExists { position },
+                false => Outcome::RechargeDiffers { position, account, amount: was },
+            };
+        }
+        let payment = unbooked(record, payment_id, AccountId::SUSPENSE, *amount);
+        if self.payments.push(payment, self.limits.max_payments).is_none() {
+            return Outcome::RechargeRefused(RechargeRefusal::Full);
+        }
+        let subject = self.subject(record, AccountId::SUSPENSE, PostingKind::Suspense);
+        postings(record, &mut self.totals, &mut out.rows).suspense(subject, *amount, payment_id);
+        Outcome::HeldInSuspense
+    }
+
+    /// Credits money in suspense to an account, as a recharge of this moment.
+    pub(super) fn suspense_assigned(
+        &mut self,
+        record: &Record,
+        assigned: &SuspenseAssigned,
+        out: &mut Effects,
+    ) -> Outcome {
+        let Some(number) = self.payments.number_of(&assigned.payment_id) else {
+            return Outcome::UnknownPayment;
+        };
+        let Some(known) = self.payments.get(number) else { return Outcome::UnknownPayment };
+        let (account, position) = (known.account, known.stands_since());
+        if !known.is_in_suspense() {
+            let is_done = known.was_in_suspense() && known.reversed.is_none() && account == assigned.account;
+            return if is_done {
+                Outcome::RechargeExists { position }
+            } else {
+                Outcome::NotInSuspense { account }
+            };
+        }
+        if let Err(outcome) = self.can_be_credited(assigned.account) {
+            return outcome;
+        }
+        self.payments.change(number, |payment| {
+            payment.account = assigned.account;
+            payment.at = record.received_at;
+            payment.moved = Some(record.position);
+        });
+        self.credit(record, number, Head::Suspense, out)
+    }
+
+    fn can_be_credited(&self, account: AccountId) -> Result<(), Outcome> {
+        let account = self.accounts.get(account.0).ok_or(Outcome::UnknownAccount)?;
+        match account.booked > MAX_BALANCE {
+            true => Err(Outcome::RechargeRefused(RechargeRefusal::TooLarge)),
+            false => Ok(()),
+        }
+    }
+
+    /// Credits a payment to its account, a share of it to old dues.
+    fn credit(&mut self, record: &Record, number: u32, from: Head, out: &mut Effects) -> Outcome {
+        let Some(Payment { id, account, amount, .. }) = self.payments.get(number).cloned() else {
+            return Outcome::UnknownPayment;
+        };
+        let owed = self.arrears.get(account.0).copied().unwrap_or_default();
+        let policy = self.credit.in_force(self.calendar.day_of(record.received_at));
+        let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(amount, owed));
+        let Some(credited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };
+        credited.booked += amount - share;
+        credited.set_last_payment(Some(number));
+        if let Some(owed) = self.arrears.get_mut(account.0) {
             *owed -= share;
         }
-        account.set_last_payment(Some(number));
-        account.booked += recharge.amount - share;
-        let subject = Subject { account: recharge.account, kind: PostingKind::Recharge, usage_date };
-        let reference = Some(recharge.payment_id.as_str());
-        postings(record, &mut self.totals, &mut out.rows).recharge(
-            subject,
-            recharge.amount,
-            share,
-            reference,
-        );
-        self.balance_moved(record, recharge.account);
-        let Some(view) = self.account(recharge.account) else { return Outcome::UnknownAccount };
-        self.payments.leave(number, left_of(&view));
+        let subject = self.subject(record, account, PostingKind::Recharge);
+        postings(record, &mut self.totals, &mut out.rows).recharge(subject, from, amount, share, &id);
+        self.balance_moved(record, account);
+        let Some(view) = self.account(account) else { return Outcome::UnknownAccount };
+        self.payments.change(number, |payment| (payment.share, payment.left) = (share, left_of(&view)));
         Outcome::RechargePosted { balance: view.balance(), arrears: share }
     }
-}
 
-impl Fold {
-    /// Takes a payment back, by an entry of its own: what paid old dues off is owed again.
+    /// Takes a payment back, by an entry of its own: what paid old dues off is owed again. What was misdirected goes to
+    /// suspense, everything else back to where it came from.
     pub(super) fn payment_reversed(
         &mut self,
         record: &Record,
         reversed: &PaymentReversed,
         out: &mut Effects,
     ) -> Outcome {
-        let Some(payment) = self.payments.find(&reversed.payment_id) else { return Outcome::UnknownPayment };
-        let Payment { account: id, amount, share, reversed: before, .. } = *payment;
-        if let Some(position) = before {
+        let Some(number) = self.payments.number_of(&reversed.payment_id) else {
+            return Outcome::UnknownPayment;
+        };
+        let Some(payment) = self.payments.get(number).cloned() else { return Outcome::UnknownPayment };
+        let Payment { account, amount, share, .. } = payment;
+        if let Some(position) = payment.reversed {
             return Outcome::ReversalExists { position };
         }
-        let Some(account) = self.accounts.get_mut(id.0) else { return Outcome::UnknownAccount };
-        account.booked -= amount - share;
-        if let Some(owed) = self.arrears.get_mut(id.0) {
+        let is_misdirected = reversed.reason == ReversalReason::Misdirected;
+        if payment.is_in_suspense() {
+            if is_misdirected {
+                return Outcome::ReversalExists { position: payment.stands_since() };
+            }
+            self.payments.change(number, |payment| payment.reversed = Some(record.position));
+            let subject = self.subject(record, account, PostingKind::Reversal);
+            postings(record, &mut self.totals, &mut out.rows).suspense(subject, -amount, &payment.id);
+            return Outcome::PaymentReversed { account, amount, balance: Paise::ZERO };
+        }
+        let to = if is_misdirected { Head::Suspense } else { Head::Cash };
+        self.payments.change(number, |payment| match is_misdirected {
+            true => {
+                (payment.account, payment.at) = (AccountId::SUSPENSE, record.received_at);
+                payment.moved = Some(record.position);
+            }
+            false => payment.reversed = Some(record.position),
+        });
+        let last = self.payments.last_of(account);
+        let Some(debited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };
+        debited.booked -= amount - share;
+        debited.set_last_payment(last);
+        if let Some(owed) = self.arrears.get_mut(account.0) {
             *owed += share;
         }
-        self.payments.reverse(&reversed.payment_id, record.position);
-        account.set_last_payment(self.payments.last_of(id));
-        let usage_date = self.calendar.day_of(record.received_at);
-        let subject = Subject { account: id, kind: PostingKind::Reversal, usage_date };
-        let reference = Some(reversed.payment_id.as_str());
-        postings(record, &mut self.totals, &mut out.rows).recharge(subject, -amount, -share, reference);
-        self.balance_moved(record, id);
-        let balance = self.account(id).map_or(Paise::ZERO, |view| view.balance());
-        Outcome::PaymentReversed { account: id, amount, balance }
+        let subject = self.subject(record, account, PostingKind::Reversal);
+        postings(record, &mut self.totals, &mut out.rows).recharge(subject, to, -amount, -share, &payment.id);
+        self.balance_moved(record, account);
+        let balance = self.account(account).map_or(Paise::ZERO, |view| view.balance());
+        Outcome::PaymentReversed { account, amount, balance }
+    }
+
+    fn subject(&self, record: &Record, account: AccountId, kind: PostingKind) -> Subject {
+        Subject { account, kind, usage_date: self.calendar.day_of(record.received_at) }
     }
 }
 
-fn refusal(recharge: &Recharge) -> Option<RechargeRefusal> {
-    if recharge.amount <= Paise::ZERO {
+/// A payment before it is credited.
+fn unbooked(record: &Record, id: &str, account: AccountId, amount: Paise) -> Payment {
+    Payment {
+        id: Arc::from(id),
+        position: record.position,
+        account,
+        amount,
+        share: Paise::ZERO,
+        left: Paise::ZERO,
+        at: record.received_at,
+        moved: None,
+        reversed: None,
+    }
+}
+
+fn refusal(amount: Paise, id: &str) -> Option<RechargeRefusal> {
+    if amount <= Paise::ZERO {
         return Some(RechargeRefusal::NotPositive);
     }
-    if recharge.amount > MAX_AMOUNT {
+    if amount > MAX_AMOUNT {
         return Some(RechargeRefusal::TooLarge);
     }
-    let has_id = (1..=MAX_PAYMENT_ID_BYTES).contains(&recharge.payment_id.len());
+    let has_id = (1..=MAX_PAYMENT_ID_BYTES).contains(&id.len());
     (!has_id).then_some(RechargeRefusal::PaymentId)
 }
 
 fn repeated(known: &Payment, recharge: &Recharge) -> Outcome {
     let Payment { position, account, amount, .. } = *known;
-    if account == recharge.account && amount == recharge.amount {
+    // What was moved is still the payment that its source tells of.
+    let is_its_account = account == recharge.account || known.moved.is_some();
+    if is_its_account && amount == recharge.amount {
         Outcome::RechargeExists { position }
     } else {
         Outcome::RechargeDiffers { position, account, amount }

@@ -139,6 +139,11 @@ impl Fold {
         self.payments.find(id)
     }
 
+    /// All payments, in the order in which they came.
+    pub fn payments(&self) -> impl Iterator<Item = &Payment> {
+        self.payments.iter()
+    }
+
     /// First day that is not completely closed. Before the first slice it is the first day of the earliest account;
     /// without an account, the day of the last record.
     #[must_use]

@@ -105,6 +105,7 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
         w.i64(payment.at.0);
         // No record has the position 0.
         w.u64(payment.reversed.map_or(0, |position| position.0));
+        w.u64(payment.moved.map_or(0, |position| position.0));
         w.text(&payment.id);
     }
     w
@@ -120,6 +121,7 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
             left: Paise(r.i64("left")?),
             at: Instant(r.i64("time")?),
             reversed: Some(Position(r.u64("reversal")?)).filter(|position| position.0 > 0),
+            moved: Some(Position(r.u64("move")?)).filter(|position| position.0 > 0),
             id: Arc::from(r.text("id")?),
         };
         fold.payments.push(payment, usize::MAX).ok_or_else(|| r.malformed("count"))?;

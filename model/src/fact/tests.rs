@@ -144,6 +144,14 @@ fn samples() -> Vec<(Fact, &'static str)> {
             }),
             "0d010900000000000000 02 020000007031",
         ),
+        (
+            Fact::SuspenseReceived(SuspenseReceived { payment_id: "p1".into(), amount: Paise(50_000) }),
+            "0e010900000000000000 50c3000000000000 020000007031",
+        ),
+        (
+            Fact::SuspenseAssigned(SuspenseAssigned { payment_id: "p1".into(), account: AccountId(9) }),
+            "0f010900000000000000 09000000 020000007031",
+        ),
     ]
 }
 

@@ -199,6 +199,12 @@ fn what(fact: &Fact) -> String {
         Fact::PaymentReversed(reversed) => {
             format!("payment {}, {}", reversed.payment_id, reversed.reason.name())
         }
+        Fact::SuspenseReceived(received) => {
+            format!("₹{}, payment {}", received.amount, received.payment_id)
+        }
+        Fact::SuspenseAssigned(assigned) => {
+            format!("account {}, payment {}", assigned.account, assigned.payment_id)
+        }
         Fact::CreditPolicy(version) => format!("from {}, digest {}", version.from, version.digest),
         Fact::NoticeSent(notice) => {
             format!("account {}, level {}, round {}", notice.account, notice.level.0, notice.round)
