@@ -60,7 +60,7 @@ pub use decimal::{DecimalError, scaled};
 pub use fold::{Effects, Fold, FoldError};
 pub use limits::Limits;
 pub use outcome::Outcome;
-pub use payments::Payment;
+pub use payments::{Payment, Reversal};
 pub use rules::{RuleError, RuleFault};
 pub use tariff::{Tariff, builtin_tariffs};
 pub use tariffs::digest_of;

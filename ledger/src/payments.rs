@@ -24,8 +24,17 @@ pub struct Payment {
     pub at: Instant,
     /// The last record that took it into suspense or out of it; of what came into it at first, none yet.
     pub moved: Option<Position>,
-    /// The record that took it back, if it was.
-    pub reversed: Option<Position>,
+    /// What took it back, if it was.
+    pub reversed: Option<Reversal>,
+}
+
+/// The record that took a payment back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// Its position.
+    pub position: Position,
+    /// When.
+    pub at: Instant,
 }
 
 impl Payment {

@@ -46,6 +46,8 @@ pub fn router(node: Node) -> Router {
         .route("/admin/lake", get(lake))
         .merge(crate::credit::router())
         .merge(crate::supply::router())
+        .merge(crate::collections::router())
+        .merge(crate::reconcile::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(node.clone());
     #[cfg(feature = "query")]
@@ -96,15 +98,7 @@ fn imported(what: &str, result: Result<registry::Imported, ImportError>) -> Answ
         Ok(done) => {
             Ok(Json(json!({ what: done.added, "updated": done.updated, "unchanged": done.unchanged })))
         }
-        Err(ImportError::Registry(registry::ImportError::Lines(bad))) => {
-            let lines: Vec<Value> = bad
-                .listed
-                .iter()
-                .map(|bad| json!({ "line": bad.line, "column": bad.column, "reason": bad.reason }))
-                .collect();
-            let detail = format!("{} bad lines; nothing was changed", bad.total);
-            Err(Problem::refused("the file was refused", detail).with(json!({ "lines": lines })))
-        }
+        Err(ImportError::Registry(registry::ImportError::Lines(bad))) => Err(bad_lines(&bad)),
         Err(ImportError::Registry(registry::ImportError::Registry(error))) => {
             Err(Problem::internal(format!("nothing was imported: {:#}", anyhow::Error::from(error))))
         }
@@ -113,6 +107,17 @@ fn imported(what: &str, result: Result<registry::Imported, ImportError>) -> Answ
         }
         Err(error @ ImportError::Journal(_)) => Err(Problem::internal(error)),
     }
+}
+
+/// What is wrong with a file, line by line.
+pub fn bad_lines(bad: &registry::BadLines) -> Problem {
+    let lines: Vec<Value> = bad
+        .listed
+        .iter()
+        .map(|bad| json!({ "line": bad.line, "column": bad.column, "reason": bad.reason }))
+        .collect();
+    let detail = format!("{} bad lines; nothing was changed", bad.total);
+    Problem::refused("the file was refused", detail).with(json!({ "lines": lines }))
 }
 
 async fn apply_tariff(State(node): State<Node>, body: String) -> Answer {
@@ -240,7 +245,7 @@ struct ReversalRequest {
     by: String,
 }
 
-/// Takes a payment back: a refund, a chargeback, a cheque that bounced, a mistake.
+/// Takes a payment back: a refund, a chargeback, a cheque that bounced, a mistake, a wrong account.
 async fn reverse(State(node): State<Node>, Json(request): Json<ReversalRequest>) -> Answer {
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
     let reason = ReversalReason::ALL.into_iter().find(|reason| reason.name() == request.reason);

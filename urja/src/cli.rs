@@ -63,8 +63,15 @@ pub enum Command {
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
-    /// Take a payment back that was booked: refunded, charged back, bounced or mistaken; once, by an entry of its own
+    /// Take a payment back that was booked: refunded, charged back, bounced, mistaken or misdirected; once, by an entry of its
+    /// own
     Reverse(Reverse),
+    /// Money that was taken elsewhere: files from counters, agents, BBPS and the bank, and what is in suspense
+    #[command(subcommand)]
+    Collect(Collect),
+    /// Hold a day of a channel against its own statement and the bank's
+    #[command(subcommand)]
+    Reconcile(Reconcile),
     /// Ask a meter for an object or a profile
     Read(Read),
     /// Look at a meter's relay, or switch it
@@ -582,10 +589,113 @@ pub struct Recharge {
 pub struct Reverse {
     /// Id of the payment at its source, as it was booked with
     pub payment_id: String,
-    /// Why
-    #[arg(value_parser = ["refunded", "chargeback", "bounced", "mistaken"])]
+    /// Why; misdirected: the money is here and not for this account, it goes to suspense (`urja collect assign`)
+    #[arg(value_parser = ["refunded", "chargeback", "bounced", "mistaken", "misdirected"])]
     pub reason: String,
     /// Who says so; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
+}
+
+/// `urja collect`
+#[derive(Debug, Subcommand)]
+pub enum Collect {
+    /// Take a file and book its payments: CSV with account_number, amount_rupees, payment_id and paid_on; once, however
+    /// often it is brought
+    Import(CollectImport),
+    /// Files, newest first, and what came of their payments
+    Batches {
+        /// Of one channel alone
+        #[arg(long, value_parser = CHANNELS)]
+        channel: Option<String>,
+        /// Files at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Payments of a file, and what came of each
+    Lines {
+        /// The channel
+        #[arg(value_parser = CHANNELS)]
+        channel: String,
+        /// Id of the file at its source
+        batch: String,
+        /// In one state alone
+        #[arg(long, value_parser = ["taken", "booked", "suspense", "repeated", "conflict", "refused"])]
+        state: Option<String>,
+        /// Payments at most
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Money that belongs to no account yet
+    Suspense,
+    /// Credit money in suspense to an account, as a recharge of this moment
+    Assign {
+        /// Id of the payment, as `urja collect suspense` shows it
+        payment_id: String,
+        /// Number of the account
+        account: String,
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
+    },
+}
+
+/// Where money is taken that does not come through the app.
+const CHANNELS: [&str; 4] = ["bbps", "counter", "agent", "bank"];
+
+/// `urja collect import`
+#[derive(Debug, Args)]
+pub struct CollectImport {
+    /// The file; - for standard input
+    pub file: PathBuf,
+    /// Where the money was taken
+    #[arg(long, value_parser = CHANNELS)]
+    pub channel: String,
+    /// Id of the file at its source
+    #[arg(long, value_name = "ID")]
+    pub batch: String,
+    /// How many payments it has, by whoever took the money
+    #[arg(long)]
+    pub lines: u64,
+    /// What they add up to, by whoever took the money, for example 120500.50
+    #[arg(long)]
+    pub rupees: String,
+    /// Who brings it; it stands in the log
+    #[arg(long, value_name = "PERSON")]
+    pub by: String,
+}
+
+/// `urja reconcile`
+#[derive(Debug, Subcommand)]
+pub enum Reconcile {
+    /// Compare; exit code 2 where something differs. Running a day again replaces its report
+    Run(ReconcileRun),
+    /// The report that was kept on a day
+    Show {
+        /// The channel
+        #[arg(value_parser = CHANNELS)]
+        channel: String,
+        /// The day, for example 2026-06-01
+        day: String,
+    },
+}
+
+/// `urja reconcile run`
+#[derive(Debug, Args)]
+pub struct ReconcileRun {
+    /// The channel
+    #[arg(value_parser = CHANNELS)]
+    pub channel: String,
+    /// The day, for example 2026-06-01
+    pub day: String,
+    /// The channel's statement of it: CSV with payment_id, amount_rupees and, if they are there, kind (payment or refund),
+    /// account_number, fee_rupees and settlement
+    #[arg(long, value_name = "FILE")]
+    pub statement: PathBuf,
+    /// The bank's: CSV with settlement and amount_rupees
+    #[arg(long, value_name = "FILE")]
+    pub bank: Option<PathBuf>,
+    /// Who does it; it stands in the log
     #[arg(long, value_name = "PERSON")]
     pub by: String,
 }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "query")]
 mod bill;
+mod collect;
 mod credit;
 mod decode;
 #[cfg(feature = "query")]
@@ -11,6 +12,7 @@ mod explain;
 mod fleet;
 mod inspect;
 mod rebuild;
+mod reconcile;
 mod registry;
 mod serve;
 mod session;
@@ -78,6 +80,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Supply(args) => supply::run(&config, args, cli.json).await,
         Command::Clock(args) => registry::clock(&config, &args.now, cli.json).await,
         Command::Reverse(args) => registry::reverse(&config, args, cli.json).await,
+        Command::Collect(args) => collect::run(&config, args, cli.json).await,
+        Command::Reconcile(args) => reconcile::run(&config, args, cli.json).await,
         Command::Recharge(args) => registry::recharge(&config, args, cli.json).await,
         Command::Read(args) => session::read(&config, args, cli.json).await,
         Command::Relay(args) => session::relay(&config, args, cli.json).await,

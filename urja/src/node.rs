@@ -46,6 +46,8 @@ pub struct Node {
     pub engine: Arc<query::Engine>,
     /// Cuts and reconnections.
     pub supply: Supply,
+    /// Whoever books what files have brought.
+    pub booking: Arc<tokio::sync::Mutex<()>>,
     /// Registrations, tariffs and clock moves go one at a time.
     turn: Arc<Mutex<()>>,
     _lock: Arc<DirLock>,
@@ -110,6 +112,7 @@ impl Node {
             profiles,
             #[cfg(feature = "query")]
             engine,
+            booking: Arc::default(),
             turn: Arc::default(),
             _lock: Arc::new(lock),
         })

@@ -43,6 +43,11 @@ impl Problem {
         }
     }
 
+    /// Says which of several files it is about.
+    pub fn in_file(self, file: &str) -> Problem {
+        Problem { detail: format!("{file}: {}", self.detail), ..self }
+    }
+
     /// Adds members of its own, for example the bad lines of a file.
     pub fn with(mut self, extra: Value) -> Problem {
         self.extra = extra;

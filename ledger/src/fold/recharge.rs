@@ -12,7 +12,7 @@ use super::{Effects, Fold, postings};
 use crate::Outcome;
 use crate::credit::left_of;
 use crate::outcome::{MAX_PAYMENT_ID_BYTES, RechargeRefusal};
-use crate::payments::Payment;
+use crate::payments::{Payment, Reversal};
 use crate::posting::Subject;
 
 /// Highest balance a recharge may lead to.
@@ -138,15 +138,16 @@ impl Fold {
         };
         let Some(payment) = self.payments.get(number).cloned() else { return Outcome::UnknownPayment };
         let Payment { account, amount, share, .. } = payment;
-        if let Some(position) = payment.reversed {
+        if let Some(Reversal { position, .. }) = payment.reversed {
             return Outcome::ReversalExists { position };
         }
+        let reversal = Some(Reversal { position: record.position, at: record.received_at });
         let is_misdirected = reversed.reason == ReversalReason::Misdirected;
         if payment.is_in_suspense() {
             if is_misdirected {
                 return Outcome::ReversalExists { position: payment.stands_since() };
             }
-            self.payments.change(number, |payment| payment.reversed = Some(record.position));
+            self.payments.change(number, |payment| payment.reversed = reversal);
             let subject = self.subject(record, account, PostingKind::Reversal);
             postings(record, &mut self.totals, &mut out.rows).suspense(subject, -amount, &payment.id);
             return Outcome::PaymentReversed { account, amount, balance: Paise::ZERO };
@@ -157,7 +158,7 @@ impl Fold {
                 (payment.account, payment.at) = (AccountId::SUSPENSE, record.received_at);
                 payment.moved = Some(record.position);
             }
-            false => payment.reversed = Some(record.position),
+            false => payment.reversed = reversal,
         });
         let last = self.payments.last_of(account);
         let Some(debited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };

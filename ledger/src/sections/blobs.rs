@@ -11,7 +11,7 @@ use model::{
 
 use super::bytes::{Reader, Writer};
 use crate::contested::{Open, OpenFrame, OpenTable};
-use crate::payments::{Payment, Payments};
+use crate::payments::{Payment, Payments, Reversal};
 use crate::tariffs::Tariffs;
 use crate::{Fold, FoldError};
 
@@ -104,7 +104,8 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
         w.i64(payment.left.0);
         w.i64(payment.at.0);
         // No record has the position 0.
-        w.u64(payment.reversed.map_or(0, |position| position.0));
+        w.u64(payment.reversed.map_or(0, |reversal| reversal.position.0));
+        w.i64(payment.reversed.map_or(0, |reversal| reversal.at.0));
         w.u64(payment.moved.map_or(0, |position| position.0));
         w.text(&payment.id);
     }
@@ -120,7 +121,8 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
             share: Paise(r.i64("share")?),
             left: Paise(r.i64("left")?),
             at: Instant(r.i64("time")?),
-            reversed: Some(Position(r.u64("reversal")?)).filter(|position| position.0 > 0),
+            reversed: Some(Reversal { position: Position(r.u64("reversal")?), at: Instant(r.i64("time")?) })
+                .filter(|reversal| reversal.position.0 > 0),
             moved: Some(Position(r.u64("move")?)).filter(|position| position.0 > 0),
             id: Arc::from(r.text("id")?),
         };

@@ -549,17 +549,21 @@ fn posting_columns() -> Vec<Column> {
         position("record that made the entry"),
         column("line", DataType::Int32, "number of the line within the record, from 0"),
         instant("booked_at", "when the record was received"),
-        column("account_id", DataType::Int64, "the consumer's account: a dense number, never reused"),
+        column(
+            "account_id",
+            DataType::Int64,
+            "the consumer's account: a dense number, never reused; 0 of money in suspense",
+        ),
         column(
             "kind",
             DataType::Utf8,
-            "what the entry is about: opening, recharge, usage, correction, arrears, reversal",
+            "what the entry is about: opening, recharge, usage, correction, arrears, reversal, suspense",
         ),
         usage_date("civil day charged, or the day of the money"),
         column(
             "head",
             DataType::Utf8,
-            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration, minimum, green, arrears",
+            "account of the ledger: consumer, energy, fixed, subsidy, surcharge, duty, rebate, cash, migration, minimum, green, arrears, suspense",
         ),
         column(
             "amount_paise",
@@ -571,7 +575,12 @@ fn posting_columns() -> Vec<Column> {
             .unit("Wh")
             .nullable(),
         column("tariff_digest", DataType::Utf8, "tariff version that rated it, hexadecimal").nullable(),
-        column("payment_id", DataType::Utf8, "id of the payment at its source, for a recharge").nullable(),
+        column(
+            "payment_id",
+            DataType::Utf8,
+            "id of the payment at its source, for money in, back and in suspense",
+        )
+        .nullable(),
     ]
 }
 

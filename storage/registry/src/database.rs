@@ -87,6 +87,7 @@ fn migrations() -> Migrator {
         migration(4, "asking", include_str!("../migrations/0004_asking.sql")),
         migration(5, "credit", include_str!("../migrations/0005_credit.sql")),
         migration(6, "supply", include_str!("../migrations/0006_supply.sql")),
+        migration(7, "collections", include_str!("../migrations/0007_collections.sql")),
     ])
 }
 

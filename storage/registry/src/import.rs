@@ -6,9 +6,11 @@
 //! other secrets of a registered meter as updated; one that says anything else of a registered account or meter is refused: terms are changed by orders, not by an import, and keys by a file of new keys.
 
 mod accounts;
+mod collections;
 mod decimal;
 mod meters;
 mod rekey;
+mod statement;
 mod table;
 
 use std::fmt;
@@ -17,6 +19,8 @@ use model::OutboxId;
 
 use crate::Error;
 
+pub use collections::{CollectionBatch, CollectionError};
+pub use statement::{BankRow, StatementRow, read_bank, read_statement};
 pub use table::{MAX_IMPORT_BYTES, MAX_IMPORT_LINES};
 
 /// Faults that are listed one by one; of more, only the number is told.

@@ -17,6 +17,7 @@
 mod access;
 mod accounts;
 mod asking;
+mod collections;
 mod credit;
 mod database;
 mod import;
@@ -36,9 +37,11 @@ use sqlx::SqlitePool;
 pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
 pub use asking::{Asking, HdlcAddress, Mechanism, MeterFraming, Reader};
+pub use collections::{BatchSummary, Channel, Collection, CollectionState, Side};
 pub use credit::{Approval, By, CutHolds, CutSwitch, HoldKind};
 pub use import::{
-    BadLine, BadLines, ImportError, Imported, Known, MAX_IMPORT_BYTES, MAX_IMPORT_LINES, MAX_LISTED_FAULTS,
+    BadLine, BadLines, BankRow, CollectionBatch, CollectionError, ImportError, Imported, Known,
+    MAX_IMPORT_BYTES, MAX_IMPORT_LINES, MAX_LISTED_FAULTS, StatementRow, read_bank, read_statement,
 };
 pub use kek::{KEK_FILE, Kek, KekError};
 pub use keys::{MeterKeys, WeakKey};

@@ -1,0 +1,122 @@
+//! `urja reconcile`: a day of a channel against its own statement and the bank's.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::collect::paise;
+use super::registry::{request, text};
+use super::{BAD_INPUT, print, read_input};
+use crate::cli;
+use crate::config::Config;
+
+pub(super) async fn run(config: &Config, args: &cli::Reconcile, as_json: bool) -> Result<ExitCode> {
+    let report = match args {
+        cli::Reconcile::Run(args) => {
+            let body = json!({
+                "channel": args.channel,
+                "day": args.day,
+                "statement": read_text(&args.statement)?,
+                "bank": args.bank.as_deref().map(read_text).transpose()?,
+                "by": args.by,
+            });
+            let body = body.to_string().into_bytes();
+            request(config, Method::POST, "/admin/reconciliations", body).await?
+        }
+        cli::Reconcile::Show { channel, day } => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("channel", channel).append_pair("day", day);
+            let path = format!("/admin/reconciliations?{}", query.finish());
+            request(config, Method::GET, &path, Vec::new()).await?
+        }
+    };
+    print(as_json, &report, || report_text(&report));
+    Ok(if report["agrees"] == true { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    String::from_utf8(read_input(file)?).with_context(|| format!("{} is not UTF-8", file.display()))
+}
+
+fn report_text(report: &Value) -> String {
+    let (statement, found) = (&report["statement"], &report["found"]);
+    let mut out = vec![format!(
+        "{} {}: the statement has {} payments of ₹{} and {} refunds of ₹{}; in the ledger are {} of ₹{} and {} of ₹{}",
+        text(report, "channel"),
+        text(report, "day"),
+        statement["payments"],
+        paise(&statement["payments_paise"]),
+        statement["refunds"],
+        paise(&statement["refunds_paise"]),
+        found["payments"],
+        paise(&found["payments_paise"]),
+        found["refunds"],
+        paise(&found["refunds_paise"]),
+    )];
+    if found["in_suspense"] != 0 {
+        out.push(format!(
+            "of them in suspense {} of ₹{}: `urja collect suspense`",
+            found["in_suspense"],
+            paise(&found["in_suspense_paise"])
+        ));
+    }
+    out.extend(report["open"].as_array().into_iter().flatten().map(open_text));
+    let listed = report["open"].as_array().map_or(0, Vec::len) as u64;
+    let all: u64 =
+        report["differences"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    if all > listed {
+        out.push(format!("and {} more", all - listed));
+    }
+    if let Some(bank) = report["bank"].as_object() {
+        out.push(format!("the bank: {} transfers, {} agree", bank["transfers"], bank["agree"]));
+        out.extend(bank["differ"].as_array().into_iter().flatten().map(transfer_text));
+    }
+    out.push(if report["agrees"] == true { "they agree".into() } else { "they differ".into() });
+    out.join("\n")
+}
+
+fn open_text(open: &Value) -> String {
+    let what = match text(open, "difference") {
+        "missing_in_ledger" => "paid by the statement, and not in the ledger",
+        "refund_missing_in_ledger" => "given back by the statement, and not taken back in the ledger",
+        "amount_differs" => "another amount",
+        "account_differs" => "another account",
+        "told_before" => "told before",
+        "missing_in_statement" => "in the ledger, and in no statement",
+        _ => "taken back in the ledger, and in no statement",
+    };
+    let amount = |key: &str, word: &str| {
+        open[key].as_i64().map(|_| format!(", {word} ₹{}", paise(&open[key]))).unwrap_or_default()
+    };
+    let account = open["account"].as_str().map(|number| format!(", account {number}")).unwrap_or_default();
+    let days = open["days"].as_i64().map(|days| format!(", for {days} days")).unwrap_or_default();
+    let line = open["line"].as_u64().map(|line| format!("line {line}  ")).unwrap_or_default();
+    let files = open["files"].as_array().into_iter().flatten().map(|file| {
+        format!(
+            "; line {} of batch {} is {} ({})",
+            file["line"],
+            text(file, "batch"),
+            text(file, "state"),
+            text(file, "account_number")
+        )
+    });
+    format!(
+        "{line}{}: {what}{}{}{account}{days}{}",
+        text(open, "payment_id"),
+        amount("statement_paise", "statement"),
+        amount("ledger_paise", "ledger"),
+        files.collect::<String>()
+    )
+}
+
+fn transfer_text(transfer: &Value) -> String {
+    let amount = |key: &str| match transfer[key].as_i64() {
+        Some(_) => format!("₹{}", paise(&transfer[key])),
+        None => "nothing".to_owned(),
+    };
+    let (sent, came) = (amount("sent_paise"), amount("came_paise"));
+    format!("{}: {sent} sent, {came} came", text(transfer, "settlement"))
+}
