@@ -8,6 +8,7 @@
 mod bill;
 mod broker;
 mod browser;
+mod collections;
 mod command;
 mod counters;
 mod crash;

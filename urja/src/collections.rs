@@ -103,7 +103,12 @@ pub async fn book(node: &Node) -> anyhow::Result<()> {
         if waiting.is_empty() {
             return Ok(());
         }
-        let each = stream::iter(waiting).map(|collection| book_one(node, collection));
+        let mut known = Vec::with_capacity(waiting.len());
+        for collection in waiting {
+            known.push((account_of(node, &collection.account_number).await?, collection));
+        }
+        // Looked up before, so that they reach the journal in the order of their lines.
+        let each = stream::iter(known).map(|(account, collection)| book_one(node, account, collection));
         let done: Vec<_> = each.buffered(IN_FLIGHT).try_collect().await?;
         node.registry.collections_booked(&done).await?;
     }
@@ -111,12 +116,16 @@ pub async fn book(node: &Node) -> anyhow::Result<()> {
 
 type Booked = (i64, CollectionState, String);
 
-async fn book_one(node: &Node, collection: Collection) -> anyhow::Result<Booked> {
-    let Collection { number, payment_id, amount, account_number, .. } = collection;
-    let account = match account_number.parse::<AccountNumber>() {
-        Ok(number) => node.registry.account_by_number(&number).await?,
-        Err(_) => None,
-    };
+/// The account of a number as a file has it; none where it is no number, or nobody's.
+async fn account_of(node: &Node, number: &str) -> Result<Option<AccountId>, registry::Error> {
+    match number.parse::<AccountNumber>() {
+        Ok(number) => node.registry.account_by_number(&number).await,
+        Err(_) => Ok(None),
+    }
+}
+
+async fn book_one(node: &Node, account: Option<AccountId>, collection: Collection) -> anyhow::Result<Booked> {
+    let Collection { number, payment_id, amount, .. } = collection;
     let Some(account) = account else { return hold(node, number, payment_id, amount).await };
     let outcome = node.recharge(account, amount, payment_id.clone()).await?.outcome;
     let (state, said) = match outcome {
