@@ -7,6 +7,7 @@ mod world;
 use std::collections::BTreeMap;
 
 use ledger::{Effects, Fold, FoldError, Limits};
+use model::row::{Head, PostingKind};
 use model::*;
 use proptest::prelude::*;
 use world::*;
@@ -367,6 +368,20 @@ fn frame_of(position: Position, rows: &[&Row]) -> Record {
     Record { position, received_at, fact }
 }
 
+/// Steps of money alone, over few payments and accounts, so that they meet.
+fn money_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1_u32..4, 1_i64..90_000, 0_u8..9)
+            .prop_map(|(account, amount, id)| Step::Recharge { account, amount, id }),
+        3 => (0_u8..9, any::<bool>()).prop_map(|(id, is_misdirected)| Step::Reverse { id, is_misdirected }),
+        2 => (1_i64..90_000, 0_u8..9).prop_map(|(amount, id)| Step::Hold { amount, id }),
+        3 => (1_u32..4, 0_u8..9).prop_map(|(account, id)| Step::Assign { account, id }),
+        1 => (1_u32..4, 1_i64..900_000).prop_map(|(account, amount)| Step::Arrears { account, amount }),
+        1 => Just(Step::Policy(0)),
+        1 => Just(Step::Close),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
@@ -392,6 +407,36 @@ proptest! {
         });
         prop_assert_eq!(fold.sections(), world.fold.sections());
         prop_assert_eq!(effects.rows, world.rows);
+    }
+
+    #[test]
+    fn every_rupee_is_at_an_account_in_suspense_or_back_where_it_came_from(
+        steps in proptest::collection::vec(money_step(), 1..120),
+    ) {
+        let world = played(&steps);
+        let postings = || world.rows.iter().filter_map(|row| match row { Row::Posting(row) => Some(row), _ => None });
+        let head = |head: Head| postings().filter(|row| row.head == head).map(|row| row.amount.0).sum::<i64>();
+        let payments: Vec<&ledger::Payment> = world.fold.payments().collect();
+        let sum = |of: &dyn Fn(&ledger::Payment) -> bool| -> i64 {
+            payments.iter().filter(|payment| of(payment)).map(|payment| payment.amount.0).sum()
+        };
+        prop_assert_eq!(head(Head::Suspense), sum(&|payment| payment.is_in_suspense()));
+        prop_assert_eq!(-head(Head::Cash), sum(&|payment| payment.reversed.is_none()));
+        for view in world.fold.accounts() {
+            let stands: Vec<&&ledger::Payment> = payments
+                .iter()
+                .filter(|payment| payment.account == view.account && payment.reversed.is_none())
+                .collect();
+            let credited: i64 = stands.iter().map(|payment| payment.amount.0 - payment.share.0).sum();
+            let is_money = |kind| matches!(kind, PostingKind::Recharge | PostingKind::Reversal);
+            let booked: i64 = postings()
+                .filter(|row| row.account == view.account && row.head == Head::Consumer && is_money(row.kind))
+                .map(|row| row.amount.0)
+                .sum();
+            prop_assert_eq!(booked, credited);
+            let newest = stands.iter().max_by_key(|payment| payment.moved.unwrap_or(payment.position));
+            prop_assert_eq!(view.last_recharge.map(|(amount, _)| amount), newest.map(|payment| payment.amount));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 -- kind           | -         | opening, recharge, reversal, usage, correction
 -- usage_date     | civil day | civil day charged, or the day of the money
 -- of_month       | civil day | first day of the month of that day; a correction's is mostly an earlier one
--- head           | -         | account of the ledger: energy, fixed, subsidy, surcharge, duty, rebate, minimum, green; cash of a recharge, arrears of what of it pays old dues off
+-- head           | -         | account of the ledger: energy, fixed, subsidy, surcharge, duty, rebate, minimum, green; cash of a recharge, suspense of one that was assigned to the account later or went to another one, arrears of what of it pays old dues off
 -- amount_rupees  | rupees    | what it adds to the balance; a charge is below zero
 -- energy_kwh     | kWh       | energy the entry charges, on its line of head energy
 WITH line AS (
@@ -25,7 +25,7 @@ WITH line AS (
     SELECT
         position, booked_at, account_id, kind, usage_date, head, amount_paise, CAST(NULL AS BIGINT) AS energy_wh
     FROM ledger_posting
-    WHERE head NOT IN ('consumer', 'energy') AND kind <> 'arrears'
+    WHERE head NOT IN ('consumer', 'energy') AND kind <> 'arrears' AND account_id <> 0
 ),
 
 dated AS (

@@ -2,7 +2,7 @@
 -- are equal.
 --
 -- booked_on     | civil day | day on which the entries were booked
--- kind          | -         | what they are about: opening, recharge, usage, correction, arrears, reversal
+-- kind          | -         | what they are about: opening, recharge, usage, correction, arrears, reversal, suspense
 -- head          | -         | account of the ledger
 -- entries       | -         | number of lines
 -- debit_rupees  | rupees    | sum of what they take from the consumers' balance, or from another head for it

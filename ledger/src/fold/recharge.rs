@@ -113,6 +113,7 @@ impl Fold {
         let share = policy.map_or(Paise::ZERO, |version| version.policy.arrears_share(amount, owed));
         let Some(credited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };
         credited.booked += amount - share;
+        let before = credited.last_payment();
         credited.set_last_payment(Some(number));
         if let Some(owed) = self.arrears.get_mut(account.0) {
             *owed -= share;
@@ -121,7 +122,9 @@ impl Fold {
         postings(record, &mut self.totals, &mut out.rows).recharge(subject, from, amount, share, &id);
         self.balance_moved(record, account);
         let Some(view) = self.account(account) else { return Outcome::UnknownAccount };
-        self.payments.change(number, |payment| (payment.share, payment.left) = (share, left_of(&view)));
+        self.payments.change(number, |payment| {
+            (payment.share, payment.left, payment.before) = (share, left_of(&view), before);
+        });
         Outcome::RechargePosted { balance: view.balance(), arrears: share }
     }
 
@@ -160,10 +163,9 @@ impl Fold {
             }
             false => payment.reversed = reversal,
         });
-        let last = self.payments.last_of(account);
         let Some(debited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };
         debited.booked -= amount - share;
-        debited.set_last_payment(last);
+        debited.set_last_payment(self.payments.unlink(debited.last_payment(), number));
         if let Some(owed) = self.arrears.get_mut(account.0) {
             *owed += share;
         }
@@ -191,6 +193,7 @@ fn unbooked(record: &Record, id: &str, account: AccountId, amount: Paise) -> Pay
         at: record.received_at,
         moved: None,
         reversed: None,
+        before: None,
     }
 }
 

@@ -107,6 +107,7 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
         w.u64(payment.reversed.map_or(0, |reversal| reversal.position.0));
         w.i64(payment.reversed.map_or(0, |reversal| reversal.at.0));
         w.u64(payment.moved.map_or(0, |position| position.0));
+        w.u32(payment.before.map_or(0, |number| number + 1));
         w.text(&payment.id);
     }
     w
@@ -124,6 +125,7 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
             reversed: Some(Reversal { position: Position(r.u64("reversal")?), at: Instant(r.i64("time")?) })
                 .filter(|reversal| reversal.position.0 > 0),
             moved: Some(Position(r.u64("move")?)).filter(|position| position.0 > 0),
+            before: r.u32("payment before")?.checked_sub(1),
             id: Arc::from(r.text("id")?),
         };
         fold.payments.push(payment, usize::MAX).ok_or_else(|| r.malformed("count"))?;
