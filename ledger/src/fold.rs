@@ -217,6 +217,7 @@ impl Fold {
             Fact::PaymentReversed(reversed) => self.payment_reversed(record, reversed, out),
             Fact::SuspenseReceived(received) => self.suspense_received(record, received, out),
             Fact::SuspenseAssigned(assigned) => self.suspense_assigned(record, assigned, out),
+            Fact::PaymentMisdirected(misdirected) => self.payment_misdirected(record, misdirected, out),
         };
         out.outcome = Some(outcome);
         Ok(())

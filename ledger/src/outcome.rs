@@ -34,6 +34,11 @@ pub enum Outcome {
     UnknownPayment,
     /// The money is in suspense.
     HeldInSuspense,
+    /// The payment is not at the account it was said to be at.
+    NotAtAccount {
+        /// The account it is at; [`AccountId::SUSPENSE`] of what is in suspense.
+        account: AccountId,
+    },
     /// The payment is not in suspense: it is at this account, or was taken back.
     NotInSuspense {
         /// The account it is or was booked to; [`AccountId::SUSPENSE`] of what was taken back out of suspense.
@@ -121,6 +126,7 @@ impl Outcome {
             | Outcome::UnknownAccount
             | Outcome::UnknownPayment
             | Outcome::NotInSuspense { .. }
+            | Outcome::NotAtAccount { .. }
             | Outcome::RechargeRefused(_)
             | Outcome::TariffRefused(_)
             | Outcome::DayRefused(_)
@@ -166,6 +172,10 @@ impl std::fmt::Display for Outcome {
                 write!(f, "the payment was taken back before at position {position}")
             }
             Outcome::HeldInSuspense => f.write_str("the money is in suspense"),
+            Outcome::NotAtAccount { account: AccountId::SUSPENSE } => {
+                f.write_str("the payment is in suspense")
+            }
+            Outcome::NotAtAccount { account } => write!(f, "the payment is booked to account {account}"),
             Outcome::NotInSuspense { account: AccountId::SUSPENSE } => {
                 f.write_str("the payment was taken back, it is not in suspense")
             }

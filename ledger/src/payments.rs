@@ -21,12 +21,16 @@ pub struct Payment {
     pub position: Position,
     /// The account; [`AccountId::SUSPENSE`] while it belongs to none.
     pub account: AccountId,
+    /// The account that its source named; [`AccountId::SUSPENSE`] if none that is known.
+    pub told: AccountId,
     /// The amount.
     pub amount: Paise,
     /// What of it paid old dues off.
     pub share: Paise,
     /// What was left after it, with everything used and come late by then.
     pub left: Paise,
+    /// When it was received.
+    pub received_at: Instant,
     /// When it was booked to its account, or to suspense.
     pub at: Instant,
     /// The last record that took it into suspense or out of it; of what came into it at first, none yet.

@@ -153,20 +153,26 @@ fn a_payment_booked_to_the_wrong_account_goes_through_suspense_to_the_right_one(
     let before = (world.view(1).booked, world.view(2).booked);
     recharge(&mut world, 1, 10_000, "earlier");
     recharge(&mut world, 1, 50_000, "p");
-    let misdirected = || {
-        let (payment_id, reason) = ("p".to_owned(), ReversalReason::Misdirected);
-        Fact::PaymentReversed(PaymentReversed { payment_id, reason })
+    let misdirected = |world: &mut World, account: u32| {
+        let (payment_id, account) = ("p".to_owned(), AccountId(account));
+        world.apply(Fact::PaymentMisdirected(PaymentMisdirected { payment_id, account }))
     };
-    assert!(matches!(world.apply(misdirected()), Outcome::PaymentReversed { account: AccountId(1), .. }));
-    assert!(matches!(world.apply(misdirected()), Outcome::ReversalExists { .. }));
+    assert_eq!(misdirected(&mut world, 2), Outcome::NotAtAccount { account: AccountId(1) });
+    let taken = misdirected(&mut world, 1);
+    assert!(matches!(taken, Outcome::PaymentReversed { account: AccountId(1), .. }), "{taken:?}");
+    assert_eq!(misdirected(&mut world, 1), Outcome::NotAtAccount { account: AccountId::SUSPENSE });
     assert_eq!(world.view(1).booked, before.0 + Paise(10_000));
     assert_eq!(world.view(1).last_recharge.map(|(amount, _)| amount), Some(Paise(10_000)));
     assert_eq!((total(&world, Head::Suspense), total(&world, Head::Cash)), (50_000, -60_000));
     // Its source tells it as it did before: nothing is credited twice.
     assert!(matches!(recharge(&mut world, 1, 50_000, "p"), Outcome::RechargeExists { .. }));
     assert!(assign(&mut world, "p", 2).is_success());
+    // Said once more by who did not hear the answer, it takes nothing from whom it is for.
+    assert_eq!(misdirected(&mut world, 1), Outcome::NotAtAccount { account: AccountId(2) });
     assert_eq!(world.view(2).booked, before.1 + Paise(50_000));
     assert!(matches!(recharge(&mut world, 1, 50_000, "p"), Outcome::RechargeExists { .. }));
+    world.account(3, "lmv1-urban", "2026-06-01", 0);
+    assert!(matches!(recharge(&mut world, 3, 50_000, "p"), Outcome::RechargeDiffers { .. }));
     // An older payment that comes to an account is its newest.
     recharge(&mut world, 2, 70_000, "later");
     assert!(reverse(&mut world, "later").is_success());

@@ -77,7 +77,10 @@ enum Step {
     },
     Reverse {
         id: u8,
-        is_misdirected: bool,
+    },
+    Misdirected {
+        account: u32,
+        id: u8,
     },
     Hold {
         amount: i64,
@@ -116,7 +119,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..3).prop_map(Step::Policy),
         2 => any::<bool>().prop_map(|is_due| Step::Told { is_due }),
         1 => (1_u32..4, -1_i64..3_000_000).prop_map(|(account, amount)| Step::Arrears { account, amount }),
-        1 => (0_u8..6, any::<bool>()).prop_map(|(id, is_misdirected)| Step::Reverse { id, is_misdirected }),
+        1 => (0_u8..6).prop_map(|id| Step::Reverse { id }),
+        1 => (1_u32..5, 0_u8..6).prop_map(|(account, id)| Step::Misdirected { account, id }),
         1 => (1_i64..90_000, 0_u8..6).prop_map(|(amount, id)| Step::Hold { amount, id }),
         1 => (1_u32..5, 0_u8..6).prop_map(|(account, id)| Step::Assign { account, id }),
         4 => (1_i64..2_000).prop_map(|minutes| Step::Wait { minutes }),
@@ -256,10 +260,13 @@ fn play(world: &mut World, step: &Step) {
             let (payment_id, account) = (format!("p{id}"), AccountId(account));
             world.apply(Fact::SuspenseAssigned(SuspenseAssigned { payment_id, account }));
         }
-        Step::Reverse { id, is_misdirected } => {
-            let payment_id = format!("p{id}");
-            let reason = if is_misdirected { ReversalReason::Misdirected } else { ReversalReason::Bounced };
+        Step::Reverse { id } => {
+            let (payment_id, reason) = (format!("p{id}"), ReversalReason::Bounced);
             world.apply(Fact::PaymentReversed(PaymentReversed { payment_id, reason }));
+        }
+        Step::Misdirected { account, id } => {
+            let (payment_id, account) = (format!("p{id}"), AccountId(account));
+            world.apply(Fact::PaymentMisdirected(PaymentMisdirected { payment_id, account }));
         }
         Step::Wait { minutes } => world.now = now.plus_seconds(minutes * 60),
     }
@@ -373,7 +380,8 @@ fn money_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (1_u32..4, 1_i64..90_000, 0_u8..9)
             .prop_map(|(account, amount, id)| Step::Recharge { account, amount, id }),
-        3 => (0_u8..9, any::<bool>()).prop_map(|(id, is_misdirected)| Step::Reverse { id, is_misdirected }),
+        1 => (0_u8..9).prop_map(|id| Step::Reverse { id }),
+        3 => (1_u32..4, 0_u8..9).prop_map(|(account, id)| Step::Misdirected { account, id }),
         2 => (1_i64..90_000, 0_u8..9).prop_map(|(amount, id)| Step::Hold { amount, id }),
         3 => (1_u32..4, 0_u8..9).prop_map(|(account, id)| Step::Assign { account, id }),
         1 => (1_u32..4, 1_i64..900_000).prop_map(|(account, amount)| Step::Arrears { account, amount }),
@@ -434,6 +442,13 @@ proptest! {
                 .map(|row| row.amount.0)
                 .sum();
             prop_assert_eq!(booked, credited);
+            let taken_over: i64 = postings()
+                .filter(|row| row.account == view.account && row.kind == PostingKind::Arrears)
+                .filter(|row| row.head == Head::Migration)
+                .map(|row| row.amount.0)
+                .sum();
+            let paid_off: i64 = stands.iter().map(|payment| payment.share.0).sum();
+            prop_assert_eq!(view.arrears.0, taken_over - paid_off);
             let newest = stands.iter().max_by_key(|payment| payment.moved.unwrap_or(payment.position));
             prop_assert_eq!(view.last_recharge.map(|(amount, _)| amount), newest.map(|payment| payment.amount));
         }

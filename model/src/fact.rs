@@ -57,6 +57,8 @@ pub enum Fact {
     SuspenseReceived(SuspenseReceived),
     /// Money that was in suspense is for this account.
     SuspenseAssigned(SuspenseAssigned),
+    /// Money that was booked to this account is not for it.
+    PaymentMisdirected(PaymentMisdirected),
 }
 
 /// A push taken in: counter and what it brought are one record.
@@ -372,18 +374,15 @@ pub enum ReversalReason {
     Bounced = 3,
     /// It was booked by mistake: there was no such money.
     Mistaken = 4,
-    /// It was booked to an account that it was not for: the money is here, and in suspense until it is assigned.
-    Misdirected = 5,
 }
 
 impl ReversalReason {
     /// All of them.
-    pub const ALL: [ReversalReason; 5] = [
+    pub const ALL: [ReversalReason; 4] = [
         ReversalReason::Refunded,
         ReversalReason::Chargeback,
         ReversalReason::Bounced,
         ReversalReason::Mistaken,
-        ReversalReason::Misdirected,
     ];
 
     /// The word used in SQL and JSON.
@@ -394,7 +393,6 @@ impl ReversalReason {
             ReversalReason::Chargeback => "chargeback",
             ReversalReason::Bounced => "bounced",
             ReversalReason::Mistaken => "mistaken",
-            ReversalReason::Misdirected => "misdirected",
         }
     }
 }
@@ -426,6 +424,15 @@ pub struct SuspenseAssigned {
     pub account: AccountId,
 }
 
+/// Money that was booked to this account is not for it: it goes to suspense, until it is assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentMisdirected {
+    /// Id of the payment at its source.
+    pub payment_id: String,
+    /// The account it is taken from: said again after it was assigned to another one, it changes nothing.
+    pub account: AccountId,
+}
+
 const VERSION: u8 = 1;
 
 /// Numbers of the kinds in the journal; never reused.
@@ -447,6 +454,7 @@ enum Kind {
     PaymentReversed = 13,
     SuspenseReceived = 14,
     SuspenseAssigned = 15,
+    PaymentMisdirected = 16,
 }
 
 impl Fact {
@@ -469,6 +477,7 @@ impl Fact {
             Fact::PaymentReversed(_) => "payment_reversed",
             Fact::SuspenseReceived(_) => "suspense_received",
             Fact::SuspenseAssigned(_) => "suspense_assigned",
+            Fact::PaymentMisdirected(_) => "payment_misdirected",
         }
     }
 
@@ -489,6 +498,7 @@ impl Fact {
                 | Fact::PaymentReversed(_)
                 | Fact::SuspenseReceived(_)
                 | Fact::SuspenseAssigned(_)
+                | Fact::PaymentMisdirected(_)
         )
     }
 
@@ -513,7 +523,12 @@ impl Fact {
             Fact::Arrears(arrears) => write_arrears(&mut w, *arrears),
             Fact::PaymentReversed(reversed) => write_payment_reversed(&mut w, reversed),
             Fact::SuspenseReceived(received) => write_suspense_received(&mut w, received),
-            Fact::SuspenseAssigned(assigned) => write_suspense_assigned(&mut w, assigned),
+            Fact::SuspenseAssigned(assigned) => {
+                write_payment_of(&mut w, assigned.account, &assigned.payment_id);
+            }
+            Fact::PaymentMisdirected(misdirected) => {
+                write_payment_of(&mut w, misdirected.account, &misdirected.payment_id);
+            }
         }
     }
 
@@ -534,6 +549,7 @@ impl Fact {
             Fact::PaymentReversed(_) => Kind::PaymentReversed,
             Fact::SuspenseReceived(_) => Kind::SuspenseReceived,
             Fact::SuspenseAssigned(_) => Kind::SuspenseAssigned,
+            Fact::PaymentMisdirected(_) => Kind::PaymentMisdirected,
         }
     }
 }
@@ -566,7 +582,14 @@ impl Record {
             Kind::Arrears => Fact::Arrears(read_arrears(&mut r)?),
             Kind::PaymentReversed => Fact::PaymentReversed(read_payment_reversed(&mut r)?),
             Kind::SuspenseReceived => Fact::SuspenseReceived(read_suspense_received(&mut r)?),
-            Kind::SuspenseAssigned => Fact::SuspenseAssigned(read_suspense_assigned(&mut r)?),
+            Kind::SuspenseAssigned => {
+                let (account, payment_id) = read_payment_of(&mut r)?;
+                Fact::SuspenseAssigned(SuspenseAssigned { payment_id, account })
+            }
+            Kind::PaymentMisdirected => {
+                let (account, payment_id) = read_payment_of(&mut r)?;
+                Fact::PaymentMisdirected(PaymentMisdirected { payment_id, account })
+            }
         };
         r.finish()?;
         Ok(Record { position, received_at, fact })
@@ -590,6 +613,7 @@ fn kind_of(number: u8) -> Result<Kind, DecodeError> {
         Kind::PaymentReversed,
         Kind::SuspenseReceived,
         Kind::SuspenseAssigned,
+        Kind::PaymentMisdirected,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == number)
@@ -613,6 +637,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::PaymentReversed => "payment_reversed",
         Kind::SuspenseReceived => "suspense_received",
         Kind::SuspenseAssigned => "suspense_assigned",
+        Kind::PaymentMisdirected => "payment_misdirected",
     }
 }
 
@@ -918,13 +943,13 @@ fn read_suspense_received(r: &mut Reader<'_>) -> Result<SuspenseReceived, Decode
     Ok(SuspenseReceived { amount: Paise(r.i64("amount")?), payment_id: r.text("payment_id")? })
 }
 
-fn write_suspense_assigned(w: &mut Writer<'_>, assigned: &SuspenseAssigned) {
-    w.u32(assigned.account.0);
-    w.blob(assigned.payment_id.as_bytes());
+fn write_payment_of(w: &mut Writer<'_>, account: AccountId, payment_id: &str) {
+    w.u32(account.0);
+    w.blob(payment_id.as_bytes());
 }
 
-fn read_suspense_assigned(r: &mut Reader<'_>) -> Result<SuspenseAssigned, DecodeError> {
-    Ok(SuspenseAssigned { account: AccountId(r.u32("account")?), payment_id: r.text("payment_id")? })
+fn read_payment_of(r: &mut Reader<'_>) -> Result<(AccountId, String), DecodeError> {
+    Ok((AccountId(r.u32("account")?), r.text("payment_id")?))
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ pub use bytes::DecodeError;
 pub use channel::{Channel, Values};
 pub use fact::{
     AcceptedFrame, AccountTerms, Arrears, ConnectionType, CreditPolicyVersion, DayClosed, Fact, MeterTerms,
-    NoticeLevel, NoticeSent, PaymentReversed, QuarantineReason, QuarantinedFrame, Recharge, Record,
-    RepeatedFrame, Resolution, ReversalReason, SuspenseAssigned, SuspenseReceived, TariffVersion, Verdict,
+    NoticeLevel, NoticeSent, PaymentMisdirected, PaymentReversed, QuarantineReason, QuarantinedFrame,
+    Recharge, Record, RepeatedFrame, Resolution, ReversalReason, SuspenseAssigned, SuspenseReceived,
+    TariffVersion, Verdict,
 };
 pub use ids::{AccountId, AccountNumber, Digest, MeterId, ObisCode, OutboxId, Position, SystemTitle};
 pub use money::{MicroRupees, Paise, Ppm};

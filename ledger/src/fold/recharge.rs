@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use model::row::{Head, PostingKind};
 use model::{
-    AccountId, Paise, PaymentReversed, Recharge, Record, ReversalReason, SuspenseAssigned, SuspenseReceived,
+    AccountId, Paise, PaymentMisdirected, PaymentReversed, Recharge, Record, SuspenseAssigned,
+    SuspenseReceived,
 };
 
 use super::terms::MAX_AMOUNT;
@@ -128,8 +129,7 @@ impl Fold {
         Outcome::RechargePosted { balance: view.balance(), arrears: share }
     }
 
-    /// Takes a payment back, by an entry of its own: what paid old dues off is owed again. What was misdirected goes to
-    /// suspense, everything else back to where it came from.
+    /// Takes a payment back, by an entry of its own: what paid old dues off is owed again.
     pub(super) fn payment_reversed(
         &mut self,
         record: &Record,
@@ -140,29 +140,57 @@ impl Fold {
             return Outcome::UnknownPayment;
         };
         let Some(payment) = self.payments.get(number).cloned() else { return Outcome::UnknownPayment };
-        let Payment { account, amount, share, .. } = payment;
         if let Some(Reversal { position, .. }) = payment.reversed {
             return Outcome::ReversalExists { position };
         }
-        let reversal = Some(Reversal { position: record.position, at: record.received_at });
-        let is_misdirected = reversed.reason == ReversalReason::Misdirected;
+        let reversal = Reversal { position: record.position, at: record.received_at };
         if payment.is_in_suspense() {
-            if is_misdirected {
-                return Outcome::ReversalExists { position: payment.stands_since() };
-            }
-            self.payments.change(number, |payment| payment.reversed = reversal);
+            let Payment { account, amount, .. } = payment;
+            self.payments.change(number, |payment| payment.reversed = Some(reversal));
             let subject = self.subject(record, account, PostingKind::Reversal);
             postings(record, &mut self.totals, &mut out.rows).suspense(subject, -amount, &payment.id);
             return Outcome::PaymentReversed { account, amount, balance: Paise::ZERO };
         }
-        let to = if is_misdirected { Head::Suspense } else { Head::Cash };
-        self.payments.change(number, |payment| match is_misdirected {
-            true => {
-                (payment.account, payment.at) = (AccountId::SUSPENSE, record.received_at);
-                payment.moved = Some(record.position);
-            }
-            false => payment.reversed = reversal,
+        let outcome = self.debit(record, number, &payment, Head::Cash, out);
+        self.payments.change(number, |payment| payment.reversed = Some(reversal));
+        outcome
+    }
+
+    /// Takes a payment from an account that it is not for into suspense.
+    pub(super) fn payment_misdirected(
+        &mut self,
+        record: &Record,
+        misdirected: &PaymentMisdirected,
+        out: &mut Effects,
+    ) -> Outcome {
+        let Some(number) = self.payments.number_of(&misdirected.payment_id) else {
+            return Outcome::UnknownPayment;
+        };
+        let Some(payment) = self.payments.get(number).cloned() else { return Outcome::UnknownPayment };
+        if let Some(Reversal { position, .. }) = payment.reversed {
+            return Outcome::ReversalExists { position };
+        }
+        if payment.account != misdirected.account || payment.is_in_suspense() {
+            return Outcome::NotAtAccount { account: payment.account };
+        }
+        let outcome = self.debit(record, number, &payment, Head::Suspense, out);
+        self.payments.change(number, |payment| {
+            (payment.account, payment.at) = (AccountId::SUSPENSE, record.received_at);
+            payment.moved = Some(record.position);
         });
+        outcome
+    }
+
+    /// Debits a payment to the account it stands at, whatever becomes of it then.
+    fn debit(
+        &mut self,
+        record: &Record,
+        number: u32,
+        payment: &Payment,
+        to: Head,
+        out: &mut Effects,
+    ) -> Outcome {
+        let Payment { account, amount, share, .. } = *payment;
         let Some(debited) = self.accounts.get_mut(account.0) else { return Outcome::UnknownAccount };
         debited.booked -= amount - share;
         debited.set_last_payment(self.payments.unlink(debited.last_payment(), number));
@@ -187,9 +215,11 @@ fn unbooked(record: &Record, id: &str, account: AccountId, amount: Paise) -> Pay
         id: Arc::from(id),
         position: record.position,
         account,
+        told: account,
         amount,
         share: Paise::ZERO,
         left: Paise::ZERO,
+        received_at: record.received_at,
         at: record.received_at,
         moved: None,
         reversed: None,
@@ -211,7 +241,7 @@ fn refusal(amount: Paise, id: &str) -> Option<RechargeRefusal> {
 fn repeated(known: &Payment, recharge: &Recharge) -> Outcome {
     let Payment { position, account, amount, .. } = *known;
     // What was moved is still the payment that its source tells of.
-    let is_its_account = account == recharge.account || known.moved.is_some();
+    let is_its_account = [account, known.told].contains(&recharge.account);
     if is_its_account && amount == recharge.amount {
         Outcome::RechargeExists { position }
     } else {

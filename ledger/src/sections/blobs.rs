@@ -99,9 +99,11 @@ pub(super) fn write_payments(payments: &Payments) -> Writer {
     for payment in payments.iter() {
         w.u64(payment.position.0);
         w.u32(payment.account.0);
+        w.u32(payment.told.0);
         w.i64(payment.amount.0);
         w.i64(payment.share.0);
         w.i64(payment.left.0);
+        w.i64(payment.received_at.0);
         w.i64(payment.at.0);
         // No record has the position 0.
         w.u64(payment.reversed.map_or(0, |reversal| reversal.position.0));
@@ -118,9 +120,11 @@ pub(super) fn read_payments(fold: &mut Fold, mut r: Reader<'_>) -> Result<(), Fo
         let payment = Payment {
             position: Position(r.u64("position")?),
             account: AccountId(r.u32("account")?),
+            told: AccountId(r.u32("account told")?),
             amount: Paise(r.i64("amount")?),
             share: Paise(r.i64("share")?),
             left: Paise(r.i64("left")?),
+            received_at: Instant(r.i64("time")?),
             at: Instant(r.i64("time")?),
             reversed: Some(Reversal { position: Position(r.u64("reversal")?), at: Instant(r.i64("time")?) })
                 .filter(|reversal| reversal.position.0 > 0),

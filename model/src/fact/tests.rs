@@ -152,6 +152,10 @@ fn samples() -> Vec<(Fact, &'static str)> {
             Fact::SuspenseAssigned(SuspenseAssigned { payment_id: "p1".into(), account: AccountId(9) }),
             "0f010900000000000000 09000000 020000007031",
         ),
+        (
+            Fact::PaymentMisdirected(PaymentMisdirected { payment_id: "p1".into(), account: AccountId(9) }),
+            "10010900000000000000 09000000 020000007031",
+        ),
     ]
 }
 

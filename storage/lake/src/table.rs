@@ -591,7 +591,7 @@ fn fact_columns() -> Vec<Column> {
         column(
             "kind",
             DataType::Utf8,
-            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent, arrears, payment_reversed, suspense_received, suspense_assigned",
+            "frame, resolved, meter_terms, account_terms, tariff_version, day_closed, recharge, credit_policy, notice_sent, arrears, payment_reversed, suspense_received, suspense_assigned, payment_misdirected",
         ),
         column("body", DataType::Binary, "the record's bytes as in the journal"),
     ]

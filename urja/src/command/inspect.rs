@@ -205,6 +205,9 @@ fn what(fact: &Fact) -> String {
         Fact::SuspenseAssigned(assigned) => {
             format!("account {}, payment {}", assigned.account, assigned.payment_id)
         }
+        Fact::PaymentMisdirected(misdirected) => {
+            format!("account {}, payment {}", misdirected.account, misdirected.payment_id)
+        }
         Fact::CreditPolicy(version) => format!("from {}, digest {}", version.from, version.digest),
         Fact::NoticeSent(notice) => {
             format!("account {}, level {}, round {}", notice.account, notice.level.0, notice.round)
