@@ -126,8 +126,8 @@ fn holds_of(holds: &CutHolds, info: &AccountInfo, authenticated: bool) -> Holds 
         enabled: holds.enabled.contains(info.place()),
         protected: has(HoldKind::Protected),
         disputed: has(HoldKind::Disputed),
-        // A recharge is booked in the moment in which it is received.
-        payment_in_flight: false,
+        // A recharge is booked in the moment in which it is received; what comes in files may wait.
+        payment_in_flight: holds.waiting.contains(info.number.as_str()),
         authenticated,
     }
 }

@@ -1,5 +1,7 @@
 //! Accounts as they are registered.
 
+use std::collections::{BTreeSet, HashMap};
+
 use model::{AccountId, AccountNumber, CivilDay, ConnectionType};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -92,6 +94,30 @@ impl Registry {
             .fetch_optional(&self.pool)
             .await?;
         id.map(|id| number(id, "account id").map(AccountId)).transpose()
+    }
+
+    /// The ids of the accounts with these numbers, as far as they are registered.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub async fn accounts_by_number<'a>(
+        &self,
+        numbers: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashMap<String, AccountId>, Error> {
+        let numbers: BTreeSet<&str> = numbers.into_iter().collect();
+        let numbers: Vec<&str> = numbers.into_iter().collect();
+        let mut found = HashMap::new();
+        for some in numbers.chunks(IDS_AT_ONCE) {
+            let mut query = QueryBuilder::<Sqlite>::new("SELECT number, id FROM account WHERE number IN (");
+            let mut values = query.separated(", ");
+            some.iter().for_each(|number| {
+                values.push_bind(*number);
+            });
+            for row in query.push(")").build().fetch_all(&self.pool).await? {
+                found.insert(row.try_get(0)?, AccountId(number(row.try_get(1)?, "account id")?));
+            }
+        }
+        Ok(found)
     }
 
     /// How many accounts are registered.

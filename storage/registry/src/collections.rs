@@ -1,6 +1,6 @@
-//! Money that was taken elsewhere and came as files, what came of each line, and days that were held against statements.
+//! Money that was taken elsewhere and came as files, and what first came of each line.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use model::{CivilDay, Instant, Paise};
 use sqlx::sqlite::SqliteRow;
@@ -48,7 +48,7 @@ impl Channel {
     }
 }
 
-/// What came of a line of a file.
+/// What first came of a line of a file: what a person does with the money afterwards the ledger knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CollectionState {
     /// It waits to be booked.
@@ -61,19 +61,22 @@ pub enum CollectionState {
     Repeated,
     /// An earlier file has it for another account or amount: nothing was booked, a person has to look.
     Conflict,
-    /// The ledger does not take it.
+    /// The ledger does not take it, or it was taken back before.
     Refused,
+    /// A person has dealt with a conflict or a refusal.
+    Settled,
 }
 
 impl CollectionState {
     /// All of them.
-    pub const ALL: [CollectionState; 6] = [
+    pub const ALL: [CollectionState; 7] = [
         CollectionState::Taken,
         CollectionState::Booked,
         CollectionState::Suspense,
         CollectionState::Repeated,
         CollectionState::Conflict,
         CollectionState::Refused,
+        CollectionState::Settled,
     ];
 
     /// The word of it.
@@ -86,6 +89,7 @@ impl CollectionState {
             CollectionState::Repeated => "repeated",
             CollectionState::Conflict => "conflict",
             CollectionState::Refused => "refused",
+            CollectionState::Settled => "settled",
         }
     }
 
@@ -131,26 +135,6 @@ pub struct BatchSummary {
     pub total: (u64, Paise),
     /// The same by state, of states that have any.
     pub by_state: Vec<(CollectionState, u64, Paise)>,
-}
-
-/// What of a payment a statement tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// It was paid.
-    Payment,
-    /// It went back.
-    Refund,
-}
-
-impl Side {
-    /// The word of it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Payment => "payment",
-            Side::Refund => "refund",
-        }
-    }
 }
 
 const SELECT: &str = "SELECT collection.number, batch.batch, line, payment_id, account_number, \
@@ -274,83 +258,57 @@ impl Registry {
         rows.iter().map(of).collect()
     }
 
-    /// What statements of a channel have told so far, but for that of one day: what is there was found on both sides.
+    /// Lines that wait for a process or a person, the oldest first, at most `limit`; and how many there are by state.
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    pub async fn reconciled(
+    pub async fn open_collections(
         &self,
-        channel: Channel,
-        but: CivilDay,
-    ) -> Result<BTreeSet<(String, Side)>, Error> {
-        let rows = sqlx::query("SELECT payment_id, kind FROM reconciled WHERE channel = ? AND day <> ?")
-            .bind(channel.name())
-            .bind(but.0)
-            .fetch_all(&self.pool)
-            .await?;
-        let of = |row: &SqliteRow| {
-            let kind: String = row.try_get(1)?;
-            let side = [Side::Payment, Side::Refund].into_iter().find(|side| side.name() == kind);
-            Ok((row.try_get(0)?, side.ok_or_else(|| Error::Damaged(format!("kind {kind:?}")))?))
+        limit: usize,
+    ) -> Result<(Vec<Collection>, BTreeMap<CollectionState, u64>), Error> {
+        const OPEN: &str = "WHERE state IN ('taken', 'conflict', 'refused') ";
+        let statement = AssertSqlSafe(format!("{SELECT}{OPEN}ORDER BY collection.number LIMIT ?"));
+        let rows = sqlx::query(statement).bind(sql_limit(limit)).fetch_all(&self.pool).await?;
+        let lines = rows.iter().map(collection_of).collect::<Result<_, _>>()?;
+        let statement = AssertSqlSafe(format!("SELECT state, count(*) FROM collection {OPEN}GROUP BY state"));
+        let rows = sqlx::query(statement).fetch_all(&self.pool).await?;
+        let count = |row: &SqliteRow| {
+            let state: String = row.try_get(0)?;
+            Ok((CollectionState::of(&state)?, number(row.try_get(1)?, "a count")?))
         };
-        rows.iter().map(of).collect()
+        Ok((lines, rows.iter().map(count).collect::<Result<_, Error>>()?))
     }
 
-    /// Keeps the report on a day of a channel and what its statement and the ledger both have, in place of those before.
+    /// Notes that a person has dealt with a line that is a conflict or was refused. False where there is no such line.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn keep_reconciliation(
+    pub async fn settle_collection(
         &self,
         channel: Channel,
-        day: CivilDay,
-        report: &str,
-        found: &[(String, Side)],
+        batch: &str,
+        line: u64,
+        reason: &str,
         by: By<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM reconciled WHERE channel = ? AND day = ?")
-            .bind(channel.name())
-            .bind(day.0)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query(
-            "INSERT INTO reconciliation (channel, day, person, at, report) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT (channel, day) DO UPDATE SET person = excluded.person, at = excluded.at, \
-             report = excluded.report",
+        let settled = sqlx::query(
+            "UPDATE collection SET state = 'settled', said = ? WHERE line = ? AND state IN ('conflict', 'refused') \
+             AND batch = (SELECT number FROM collection_batch WHERE channel = ? AND batch = ?)",
         )
+        .bind(reason)
+        .bind(line.cast_signed())
         .bind(channel.name())
-        .bind(day.0)
-        .bind(by.person)
-        .bind(by.at.0)
-        .bind(report)
+        .bind(batch)
         .execute(&mut *tx)
         .await?;
-        for chunk in found.chunks(CHUNK) {
-            let mut query =
-                QueryBuilder::<Sqlite>::new("INSERT INTO reconciled (payment_id, kind, channel, day) ");
-            query.push_values(chunk, |mut row, (id, side)| {
-                row.push_bind(id).push_bind(side.name()).push_bind(channel.name()).push_bind(day.0);
-            });
-            query.push(" ON CONFLICT DO NOTHING");
-            query.build().execute(&mut *tx).await?;
+        if settled.rows_affected() == 0 {
+            return Ok(false);
         }
-        let subject = format!("{} {day}", channel.name());
-        log(&mut tx, by, "reconcile", &subject, "").await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// The report that was kept on a day of a channel, JSON.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn reconciliation(&self, channel: Channel, day: CivilDay) -> Result<Option<String>, Error> {
-        let report = sqlx::query_scalar("SELECT report FROM reconciliation WHERE channel = ? AND day = ?")
-            .bind(channel.name())
-            .bind(day.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(report)
+        let subject = format!("{} {batch} line {line}", channel.name());
+        log(&mut tx, by, "settle collection", &subject, reason).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 }
 

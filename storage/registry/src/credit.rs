@@ -73,6 +73,8 @@ pub struct CutHolds {
     pub enabled: BTreeSet<String>,
     /// Held accounts and why.
     pub accounts: BTreeMap<AccountId, BTreeSet<HoldKind>>,
+    /// Account numbers, as files have them, of payments that came and are not booked: they wait for a process or a person.
+    pub waiting: BTreeSet<String>,
 }
 
 impl Registry {
@@ -232,6 +234,10 @@ impl Registry {
             let kind = HoldKind::of(&name).ok_or_else(|| Error::Damaged(format!("hold {name:?}")))?;
             holds.accounts.entry(account).or_default().insert(kind);
         }
+        let waiting =
+            sqlx::query_scalar("SELECT account_number FROM collection WHERE state IN ('taken', 'conflict')");
+        let waiting: Vec<String> = waiting.fetch_all(&mut *tx).await?;
+        holds.waiting = waiting.into_iter().collect();
         Ok(holds)
     }
 }

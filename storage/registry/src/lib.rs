@@ -25,6 +25,7 @@ mod kek;
 mod keys;
 mod meters;
 mod outbox;
+mod reconcile;
 mod supply;
 mod vault;
 mod waiting;
@@ -37,7 +38,7 @@ use sqlx::SqlitePool;
 pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
 pub use asking::{Asking, HdlcAddress, Mechanism, MeterFraming, Reader};
-pub use collections::{BatchSummary, Channel, Collection, CollectionState, Side};
+pub use collections::{BatchSummary, Channel, Collection, CollectionState};
 pub use credit::{Approval, By, CutHolds, CutSwitch, HoldKind};
 pub use import::{
     BadLine, BadLines, BankRow, CollectionBatch, CollectionError, ImportError, Imported, Known,
@@ -46,6 +47,7 @@ pub use import::{
 pub use kek::{KEK_FILE, Kek, KekError};
 pub use keys::{MeterKeys, WeakKey};
 pub use meters::{FIRST_KEY_EPOCH, MeterInfo, MeterRecord, ReplacedKeys};
+pub use reconcile::{NotSent, OpenLine, OpenTransfer, Side};
 pub use supply::{
     Freeze, OpenCut, SupplyCommand, SupplyGroup, SupplyKind, SupplyOfMeter, SupplyState, SupplyStep,
     SupplyTicket,

@@ -10,17 +10,24 @@ use super::decimal::scaled;
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError};
 use crate::collections::{Channel, CollectionState};
+use crate::credit::log;
 use crate::{By, Error, Registry};
 
-const COLUMNS: [Column; 4] =
-    [required("account_number"), required("amount_rupees"), required("payment_id"), required("paid_on")];
+const COLUMNS: [Column; 5] = [
+    required("account_number"),
+    required("amount_rupees"),
+    required("payment_id"),
+    required("paid_on"),
+    Column { name: "collector", header: Header::Optional },
+];
 const ACCOUNT: usize = 0;
 const AMOUNT: usize = 1;
 const PAYMENT: usize = 2;
 const PAID_ON: usize = 3;
+const COLLECTOR: usize = 4;
 
-/// Longest id of a payment or a batch at its source, bytes.
-const MAX_ID_BYTES: usize = 96;
+/// Longest id of a payment, a collector or a batch at its source, bytes.
+const MAX_ID_BYTES: usize = 56;
 /// Longest text in place of an account number, bytes.
 const MAX_ACCOUNT_BYTES: usize = 64;
 /// Largest payment, paise: a hundred crore rupees.
@@ -96,8 +103,10 @@ struct Payment {
 
 impl Registry {
     /// Takes a file of collections, whole or not at all. Columns, in any order: `account_number` (kept as it is written, whoever
-    /// it is), `amount_rupees`, `payment_id` (at its source), `paid_on` (civil day). Nothing is booked yet: its payments wait as
-    /// [`CollectionState::Taken`]. One that an earlier file has is a repetition, or a conflict where the two differ.
+    /// it is), `amount_rupees`, `payment_id` (at its source), `paid_on` (civil day); and `collector`, the
+    /// counter or agent, where each numbers its payments by itself. Nothing is booked yet: its payments wait as
+    /// [`CollectionState::Taken`]. One that an earlier file has is a repetition, or a conflict where the two differ in
+    /// account, amount or day.
     ///
     /// Gives false where this very file was taken before.
     ///
@@ -160,6 +169,9 @@ impl Registry {
                 said_amount: batch.amount,
             });
         }
+        let subject = format!("{} {}", batch.channel.name(), batch.id);
+        log(&mut tx, by, "take collections", &subject, &format!("{lines} payments of ₹{}", batch.amount))
+            .await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -169,7 +181,7 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn parse(line: &Line<4>, channel: Channel, faults: &mut BadLines) -> Option<Payment> {
+fn parse(line: &Line<5>, channel: Channel, faults: &mut BadLines) -> Option<Payment> {
     let account = line.field(ACCOUNT);
     if account.len() > MAX_ACCOUNT_BYTES || account.chars().any(char::is_control) {
         let reason = format_args!("{MAX_ACCOUNT_BYTES} bytes at most, all of them printed");
@@ -177,7 +189,7 @@ fn parse(line: &Line<4>, channel: Channel, faults: &mut BadLines) -> Option<Paym
         return None;
     }
     let amount = rupees(line, AMOUNT, COLUMNS[AMOUNT].name, faults);
-    let id = payment_id(line, PAYMENT, COLUMNS[PAYMENT].name, channel, faults);
+    let id = payment_id(line, [PAYMENT, COLLECTOR], &COLUMNS, channel, faults);
     let paid_on = line.field(PAID_ON).parse();
     let paid_on = paid_on.map_err(|error: model::time::TimeError| {
         faults.add(line.number, COLUMNS[PAID_ON].name, error);
@@ -206,21 +218,28 @@ pub(super) fn rupees<const N: usize>(
     Some(amount)
 }
 
-/// The ledger's id of a payment: its channel's name is part of it, for two channels may give the same id.
+/// The ledger's id of a payment: the names of its channel and of who took it are part of it, for two of them may give the
+/// same id. `places` are the columns of the id and of the collector.
 pub(super) fn payment_id<const N: usize>(
     line: &Line<N>,
-    column: usize,
-    name: &'static str,
+    places: [usize; 2],
+    columns: &[Column; N],
     channel: Channel,
     faults: &mut BadLines,
 ) -> Option<String> {
-    let id = line.field(column);
-    if !is_id(id) {
-        let reason = format_args!("an id has 1 to {MAX_ID_BYTES} printed characters without spaces");
-        faults.add(line.number, name, reason);
-        return None;
+    let [id, collector] = places.map(|place| line.field(place));
+    let mut is_good = true;
+    for (place, is_needed) in places.into_iter().zip([true, false]) {
+        let text = line.field(place);
+        if !is_id(text) && (is_needed || !text.is_empty()) {
+            let reason = format_args!("1 to {MAX_ID_BYTES} printed characters without spaces, not {text:?}");
+            faults.add(line.number, columns[place].name, reason);
+            is_good = false;
+        }
     }
-    Some(format!("{}:{id}", channel.name()))
+    let of = channel.name();
+    is_good
+        .then(|| if collector.is_empty() { format!("{of}:{id}") } else { format!("{of}:{collector}/{id}") })
 }
 
 async fn digest_of(
@@ -261,7 +280,7 @@ async fn insert(tx: &mut SqliteConnection, batch: i64, payments: &[Payment]) -> 
     }
     let known = known(tx, payments).await?;
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO collection (batch, line, payment_id, account_number, amount_paise, paid_on, state, said) ",
+        "INSERT INTO collection (batch, line, payment_id, account_number, amount_paise, paid_on, is_first, state, said) ",
     );
     query.push_values(payments, |mut row, payment| {
         let (state, said) = match known.get(&payment.id) {
@@ -274,6 +293,7 @@ async fn insert(tx: &mut SqliteConnection, batch: i64, payments: &[Payment]) -> 
             .push_bind(&payment.account)
             .push_bind(payment.amount)
             .push_bind(payment.paid_on.0)
+            .push_bind(i64::from(state == CollectionState::Taken))
             .push_bind(state.name())
             .push_bind(said);
     });
@@ -287,15 +307,16 @@ struct Before {
     amount: i64,
     batch: String,
     line: i64,
+    paid_on: CivilDay,
 }
 
 impl Before {
     fn against(&self, payment: &Payment) -> (CollectionState, String) {
-        let Before { account, amount, batch, line } = self;
-        if (account, *amount) == (&payment.account, payment.amount) {
+        let Before { account, amount, batch, line, paid_on } = self;
+        if (account, *amount, *paid_on) == (&payment.account, payment.amount, payment.paid_on) {
             return (CollectionState::Repeated, format!("as on line {line} of batch {batch}"));
         }
-        let said = format!("line {line} of batch {batch} has ₹{} for {account}", Paise(*amount));
+        let said = format!("line {line} of batch {batch} has ₹{} for {account} on {paid_on}", Paise(*amount));
         (CollectionState::Conflict, said)
     }
 }
@@ -305,9 +326,9 @@ async fn known(
     payments: &[Payment],
 ) -> Result<HashMap<String, Before>, CollectionError> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT payment_id, account_number, collection.amount_paise, batch.batch, line FROM collection \
+        "SELECT payment_id, account_number, collection.amount_paise, batch.batch, line, paid_on FROM collection \
          JOIN collection_batch batch ON batch.number = collection.batch \
-         WHERE state NOT IN ('repeated', 'conflict') AND payment_id IN (",
+         WHERE is_first = 1 AND payment_id IN (",
     );
     let mut ids = query.separated(", ");
     payments.iter().for_each(|payment| {
@@ -323,6 +344,7 @@ async fn known(
                 amount: row.try_get(2)?,
                 batch: row.try_get(3)?,
                 line: row.try_get(4)?,
+                paid_on: CivilDay(row.try_get(5)?),
             },
         ))
     };
@@ -404,15 +426,15 @@ mod tests {
         let refused = take(&registry, &lines, &batch("b1", 8, 800, 1)).await.unwrap_err();
         let CollectionError::Import(ImportError::Lines(bad)) = refused else { panic!("{refused}") };
         let told: Vec<String> = bad.listed.iter().map(ToString::to_string).collect();
-        let id = "an id has 1 to 96 printed characters without spaces";
+        let id = "1 to 56 printed characters without spaces, not";
         assert_eq!(
             told,
             [
                 "line 2, amount_rupees: 0 is out of range".to_owned(),
                 "line 3, amount_rupees: -5 is out of range".to_owned(),
                 "line 4, amount_rupees: more than 2 decimals".to_owned(),
-                format!("line 5, payment_id: {id}"),
-                format!("line 6, payment_id: {id}"),
+                format!("line 5, payment_id: {id} \"\""),
+                format!("line 6, payment_id: {id} \"p 5\""),
                 "line 7, paid_on: not a date such as 2026-06-01: \"01.06.2026\"".to_owned(),
                 "line 9, payment_id: is on line 8 too".to_owned(),
             ]
@@ -428,7 +450,7 @@ mod tests {
         take(&registry, &["p1,A,1,2026-06-01", "p2,A,2,2026-06-01"], &batch("b1", 2, 300, 1)).await.unwrap();
         let number = waiting(&registry).await[0].number;
         registry.collections_booked(&[(number, CollectionState::Booked, String::new())]).await.unwrap();
-        let lines = ["p1,A,1,2026-06-02", "p2,B,2,2026-06-01", "p3,A,5,2026-06-01"];
+        let lines = ["p1,A,1,2026-06-01", "p2,B,2,2026-06-01", "p3,A,5,2026-06-01"];
         take(&registry, &lines, &batch("b2", 3, 800, 2)).await.unwrap();
         let counter = CollectionBatch { channel: Channel::Counter, ..batch("b2", 1, 100, 3) };
         take(&registry, &["p1,A,1,2026-06-02"], &counter).await.unwrap();
@@ -442,7 +464,11 @@ mod tests {
                 ("b1".into(), CollectionState::Booked, String::new()),
                 ("b2".into(), CollectionState::Repeated, "as on line 2 of batch b1".into()),
                 ("b1".into(), CollectionState::Taken, String::new()),
-                ("b2".into(), CollectionState::Conflict, "line 3 of batch b1 has ₹2.00 for A".into()),
+                (
+                    "b2".into(),
+                    CollectionState::Conflict,
+                    "line 3 of batch b1 has ₹2.00 for A on 2026-06-01".into()
+                ),
             ]
         );
         let batches = registry.collection_batches(Some(Channel::Bbps), Some("b2"), 10).await.unwrap();
@@ -456,23 +482,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reconciled_day_is_replaced_by_its_next_report_and_others_stay() {
+    async fn money_that_waits_holds_a_cut_until_it_is_booked_or_dealt_with() {
         let directory = tempfile::tempdir().unwrap();
         let registry = open(directory.path()).await;
-        let key = |id: &str| (id.to_owned(), Side::Payment);
-        let (first, second) = (CivilDay(10), CivilDay(11));
-        let keep = |day, report, found: Vec<(String, Side)>| {
-            let registry = registry.clone();
-            async move { registry.keep_reconciliation(Channel::Bbps, day, report, &found, BY).await.unwrap() }
-        };
-        keep(first, "1", vec![key("a"), key("b")]).await;
-        keep(second, "2", vec![key("c")]).await;
-        assert_eq!(registry.reconciled(Channel::Bbps, second).await.unwrap(), [key("a"), key("b")].into());
-        keep(first, "3", vec![key("b")]).await;
-        assert_eq!(registry.reconciled(Channel::Bbps, second).await.unwrap(), [key("b")].into());
-        assert_eq!(registry.reconciled(Channel::Counter, first).await.unwrap(), [].into());
-        let report = registry.reconciliation(Channel::Bbps, first).await.unwrap();
-        assert_eq!(report.as_deref(), Some("3"));
+        take(&registry, &["p1,A,1,2026-06-01"], &batch("b1", 1, 100, 1)).await.unwrap();
+        take(&registry, &["p1,B,1,2026-06-01"], &batch("b2", 1, 100, 2)).await.unwrap();
+        let held = || async { registry.cut_holds().await.unwrap().waiting };
+        assert_eq!(held().await, ["A".to_owned(), "B".to_owned()].into());
+        let number = waiting(&registry).await[0].number;
+        registry.collections_booked(&[(number, CollectionState::Booked, String::new())]).await.unwrap();
+        assert_eq!(held().await, ["B".to_owned()].into());
+        let (open, counts) = registry.open_collections(10).await.unwrap();
+        assert_eq!((open.len(), counts), (1, [(CollectionState::Conflict, 1)].into()));
+        assert!(!registry.settle_collection(Channel::Bbps, "b1", 2, "asked", BY).await.unwrap());
+        assert!(registry.settle_collection(Channel::Bbps, "b2", 2, "asked", BY).await.unwrap());
+        assert_eq!(held().await, [].into());
+    }
+
+    #[tokio::test]
+    async fn who_numbers_payments_by_itself_is_part_of_their_ids() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = open(directory.path()).await;
+        let csv = "payment_id,account_number,amount_rupees,paid_on,collector\nR1,A,1,2026-06-01,K7\nR1,B,1,2026-06-01,K8\n";
+        registry.take_collections(csv.as_bytes(), &batch("b1", 2, 200, 1), BY).await.unwrap();
+        let ids: Vec<_> = waiting(&registry).await.into_iter().map(|it| it.payment_id).collect();
+        assert_eq!(ids, ["bbps:K7/R1", "bbps:K8/R1"]);
     }
 
     #[test]

@@ -8,15 +8,16 @@ use super::collections::{payment_id, rupees};
 use super::decimal::scaled;
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError};
-use crate::collections::{Channel, Side};
+use crate::{Channel, Side};
 
-const STATEMENT: [Column; 6] = [
+const STATEMENT: [Column; 7] = [
     Column { name: "payment_id", header: Header::Required },
     Column { name: "amount_rupees", header: Header::Required },
     Column { name: "kind", header: Header::Optional },
     Column { name: "account_number", header: Header::Optional },
     Column { name: "fee_rupees", header: Header::Optional },
     Column { name: "settlement", header: Header::Optional },
+    Column { name: "collector", header: Header::Optional },
 ];
 const PAYMENT: usize = 0;
 const AMOUNT: usize = 1;
@@ -24,6 +25,7 @@ const KIND: usize = 2;
 const ACCOUNT: usize = 3;
 const FEE: usize = 4;
 const SETTLEMENT: usize = 5;
+const COLLECTOR: usize = 6;
 
 const BANK: [Column; 2] = [
     Column { name: "settlement", header: Header::Required },
@@ -61,13 +63,13 @@ pub struct BankRow {
 }
 
 /// Reads the statement of a channel. Columns, in any order: `payment_id`, `amount_rupees`, and if they are there `kind`
-/// (`payment`, as without it, or `refund`), `account_number`, `fee_rupees` and `settlement`.
+/// (`payment`, as without it, or `refund`), `account_number`, `fee_rupees`, `settlement` and `collector` (as in a file of collections).
 ///
 /// # Errors
 /// [`ImportError::Lines`] with every fault by line and column.
 pub fn read_statement(csv: impl Read, channel: Channel) -> Result<Vec<StatementRow>, ImportError> {
     read(csv, STATEMENT, |line, faults| {
-        let id = payment_id(line, PAYMENT, STATEMENT[PAYMENT].name, channel, faults);
+        let id = payment_id(line, [PAYMENT, COLLECTOR], &STATEMENT, channel, faults);
         let amount = rupees(line, AMOUNT, STATEMENT[AMOUNT].name, faults);
         let side = match line.field(KIND) {
             "" | "payment" => Some(Side::Payment),
@@ -118,8 +120,8 @@ fn money(text: &str, line: u64, name: &'static str, faults: &mut BadLines) -> Op
     is_sane.then_some(amount)
 }
 
-/// Largest transfer, paise: a lakh crore rupees.
-const MAX_MONEY_PAISE: u64 = 100_000_000_000_000;
+/// Largest transfer, paise: ten thousand crore rupees.
+const MAX_MONEY_PAISE: u64 = 10_000_000_000_000;
 
 fn read<R, const N: usize>(
     csv: impl Read,
