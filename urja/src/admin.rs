@@ -245,7 +245,7 @@ struct ReversalRequest {
     by: String,
 }
 
-/// Takes a payment back: a refund, a chargeback, a cheque that bounced, a mistake, a wrong account.
+/// Takes a payment back: a refund, a chargeback, a cheque that bounced, a mistake.
 async fn reverse(State(node): State<Node>, Json(request): Json<ReversalRequest>) -> Answer {
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
     let reason = ReversalReason::ALL.into_iter().find(|reason| reason.name() == request.reason);

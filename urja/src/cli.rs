@@ -63,13 +63,12 @@ pub enum Command {
     Clock(Clock),
     /// Book money received for an account; the same payment id is booked once
     Recharge(Recharge),
-    /// Take a payment back that was booked: refunded, charged back, bounced, mistaken or misdirected; once, by an entry of its
-    /// own
+    /// Take a payment back that was booked: refunded, charged back, bounced or mistaken; once, by an entry of its own
     Reverse(Reverse),
     /// Money that was taken elsewhere: files from counters, agents, BBPS and the bank, and what is in suspense
     #[command(subcommand)]
     Collect(Collect),
-    /// Hold a day of a channel against its own statement and the bank's
+    /// Hold the ledger against the statements of channels and of the bank
     #[command(subcommand)]
     Reconcile(Reconcile),
     /// Ask a meter for an object or a profile
@@ -589,8 +588,8 @@ pub struct Recharge {
 pub struct Reverse {
     /// Id of the payment at its source, as it was booked with
     pub payment_id: String,
-    /// Why; misdirected: the money is here and not for this account, it goes to suspense (`urja collect assign`)
-    #[arg(value_parser = ["refunded", "chargeback", "bounced", "mistaken", "misdirected"])]
+    /// Why
+    #[arg(value_parser = ["refunded", "chargeback", "bounced", "mistaken"])]
     pub reason: String,
     /// Who says so; it stands in the log
     #[arg(long, value_name = "PERSON")]
@@ -600,8 +599,8 @@ pub struct Reverse {
 /// `urja collect`
 #[derive(Debug, Subcommand)]
 pub enum Collect {
-    /// Take a file and book its payments: CSV with account_number, amount_rupees, payment_id and paid_on; once, however
-    /// often it is brought
+    /// Take a file and book its payments: CSV with account_number, amount_rupees, payment_id, paid_on and, if
+    /// there is one, collector; once, however often it is brought
     Import(CollectImport),
     /// Files, newest first, and what came of their payments
     Batches {
@@ -620,14 +619,46 @@ pub enum Collect {
         /// Id of the file at its source
         batch: String,
         /// In one state alone
-        #[arg(long, value_parser = ["taken", "booked", "suspense", "repeated", "conflict", "refused"])]
+        #[arg(long, value_parser = ["taken", "booked", "suspense", "repeated", "conflict", "refused", "settled"])]
         state: Option<String>,
         /// Payments at most
         #[arg(long, default_value_t = 1000)]
         limit: usize,
     },
+    /// Payments of all files that wait for a process or a person: taken, conflict, refused
+    Open {
+        /// Payments at most
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Note that a conflict or a refusal was dealt with
+    Settle {
+        /// The channel
+        #[arg(value_parser = CHANNELS)]
+        channel: String,
+        /// Id of the file at its source
+        batch: String,
+        /// Line of the file
+        line: u64,
+        /// How
+        #[arg(long)]
+        reason: String,
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
+    },
     /// Money that belongs to no account yet
     Suspense,
+    /// Take a payment from an account that it is not for into suspense
+    Misdirected {
+        /// Id of the payment
+        payment_id: String,
+        /// Number of the account it is booked to and not for
+        account: String,
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
+    },
     /// Credit money in suspense to an account, as a recharge of this moment
     Assign {
         /// Id of the payment, as `urja collect suspense` shows it
@@ -668,15 +699,25 @@ pub struct CollectImport {
 /// `urja reconcile`
 #[derive(Debug, Subcommand)]
 pub enum Reconcile {
-    /// Compare; exit code 2 where something differs. Running a day again replaces its report
+    /// Take the statement of a day and say what is open by then; exit code 2 where anything is. A day that is brought again
+    /// is replaced
     Run(ReconcileRun),
-    /// The report that was kept on a day
+    /// The newest report on a channel
     Show {
         /// The channel
         #[arg(value_parser = CHANNELS)]
         channel: String,
-        /// The day, for example 2026-06-01
-        day: String,
+    },
+    /// Close what is open of a payment, where a person has dealt with it
+    Close {
+        /// Id of the payment, as the report has it
+        payment_id: String,
+        /// How it was dealt with
+        #[arg(long)]
+        reason: String,
+        /// Who says so; it stands in the log
+        #[arg(long, value_name = "PERSON")]
+        by: String,
     },
 }
 
@@ -689,12 +730,15 @@ pub struct ReconcileRun {
     /// The day, for example 2026-06-01
     pub day: String,
     /// The channel's statement of it: CSV with payment_id, amount_rupees and, if they are there, kind (payment or refund),
-    /// account_number, fee_rupees and settlement
+    /// account_number, fee_rupees, settlement and collector
     #[arg(long, value_name = "FILE")]
     pub statement: PathBuf,
     /// The bank's: CSV with settlement and amount_rupees
     #[arg(long, value_name = "FILE")]
     pub bank: Option<PathBuf>,
+    /// Days after which money that the channel took should be at the bank
+    #[arg(long, value_name = "DAYS", default_value_t = 2)]
+    pub settles_in: u16,
     /// Who does it; it stands in the log
     #[arg(long, value_name = "PERSON")]
     pub by: String,

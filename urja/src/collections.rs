@@ -1,24 +1,32 @@
 //! Money that was taken elsewhere, over the admin socket: files of it, what came of each line, and what is in suspense.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use ledger::outcome::RechargeRefusal;
+use ledger::outcome::{MAX_PAYMENT_ID_BYTES, RechargeRefusal};
 use ledger::{Outcome, Payment};
-use model::{AccountId, AccountNumber, Fact, Paise, SuspenseAssigned, SuspenseReceived};
+use metrics::gauge;
+use model::{AccountId, Fact, Paise, PaymentMisdirected, SuspenseAssigned, SuspenseReceived};
 use registry::{
     BatchSummary, By, Channel, Collection, CollectionBatch, CollectionError, CollectionState, ImportError,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Answer, bad_lines, registered};
 use crate::credit::named;
 use crate::node::{Node, digest_of};
 use crate::problem::Problem;
+use crate::telemetry;
 
+/// How often what could not be booked is tried again.
+const BOOK_EVERY: Duration = Duration::from_secs(30);
 /// Payments that are noted as booked with one commit.
 const PAGE: usize = 1000;
 /// Payments on their way to the journal at once: one sync serves many.
@@ -31,7 +39,10 @@ pub fn router() -> Router<Node> {
     Router::new()
         .route("/admin/collections", post(take).get(list))
         .route("/admin/collections/lines", get(lines))
+        .route("/admin/collections/open", get(open))
+        .route("/admin/collections/settlements", post(settle))
         .route("/admin/suspense", get(suspense).post(assign))
+        .route("/admin/misdirected", post(misdirected))
 }
 
 /// The channel of that name.
@@ -92,23 +103,50 @@ fn refused(error: CollectionError) -> Problem {
     }
 }
 
-/// Books every payment that waits; what an earlier process took and did not get to as well.
+/// Books what waits, at once and then again and again, until `stop`: what an earlier process did not get to, and what could
+/// not be booked when it came.
+pub async fn run(node: Node, stop: CancellationToken) {
+    loop {
+        if let Err(error) = book(&node).await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "collections that wait were not all booked; trying again"
+            );
+        }
+        match node.registry.open_collections(0).await {
+            Ok((_, counts)) => {
+                for state in [CollectionState::Taken, CollectionState::Conflict, CollectionState::Refused] {
+                    let count = counts.get(&state).copied().unwrap_or_default();
+                    gauge!(telemetry::COLLECTIONS_OPEN, "state" => state.name()).set(count as f64);
+                }
+            }
+            Err(error) => tracing::error!(%error, "collections cannot be counted"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BOOK_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Books every payment that waits.
 ///
 /// # Errors
 /// When the registry or the journal fails, or the ledger keeps no more payments; what is left goes on waiting.
-pub async fn book(node: &Node) -> anyhow::Result<()> {
+async fn book(node: &Node) -> anyhow::Result<()> {
     let _turn = node.booking.lock().await;
     loop {
         let waiting = node.registry.collections_to_book(PAGE).await?;
         if waiting.is_empty() {
             return Ok(());
         }
-        let mut known = Vec::with_capacity(waiting.len());
-        for collection in waiting {
-            known.push((account_of(node, &collection.account_number).await?, collection));
-        }
+        let numbers = waiting.iter().map(|collection| collection.account_number.as_str());
+        let accounts = node.registry.accounts_by_number(numbers).await?;
         // Looked up before, so that they reach the journal in the order of their lines.
-        let each = stream::iter(known).map(|(account, collection)| book_one(node, account, collection));
+        let each = stream::iter(waiting).map(|collection| {
+            let account = accounts.get(&collection.account_number).copied();
+            book_one(node, account, collection)
+        });
         let done: Vec<_> = each.buffered(IN_FLIGHT).try_collect().await?;
         node.registry.collections_booked(&done).await?;
     }
@@ -116,52 +154,64 @@ pub async fn book(node: &Node) -> anyhow::Result<()> {
 
 type Booked = (i64, CollectionState, String);
 
-/// The account of a number as a file has it; none where it is no number, or nobody's.
-async fn account_of(node: &Node, number: &str) -> Result<Option<AccountId>, registry::Error> {
-    match number.parse::<AccountNumber>() {
-        Ok(number) => node.registry.account_by_number(&number).await,
-        Err(_) => Ok(None),
-    }
-}
+const NOBODY: &str = "no account of that number is registered";
+const TAKEN_BACK: &str = "it was taken back before";
 
 async fn book_one(node: &Node, account: Option<AccountId>, collection: Collection) -> anyhow::Result<Booked> {
     let Collection { number, payment_id, amount, .. } = collection;
-    let Some(account) = account else { return hold(node, number, payment_id, amount).await };
-    let outcome = node.recharge(account, amount, payment_id.clone()).await?.outcome;
-    let (state, said) = match outcome {
-        Outcome::RechargePosted { .. } | Outcome::RechargeExists { .. } => {
-            (CollectionState::Booked, String::new())
-        }
-        Outcome::UnknownAccount => return hold(node, number, payment_id, amount).await,
-        // It was held before an end in between, and its account came meanwhile.
-        Outcome::RechargeDiffers { account: AccountId::SUSPENSE, amount: held, .. } if held == amount => {
-            (CollectionState::Suspense, NOBODY.to_owned())
-        }
-        other => contradicted(other)?,
+    let mut outcome = match account {
+        Some(account) => node.recharge(account, amount, payment_id.clone()).await?.outcome,
+        None => Outcome::UnknownAccount,
     };
+    if let (Outcome::UnknownAccount, Some(account)) = (&outcome, account) {
+        // It was registered a moment ago, and its terms are still on their way.
+        node.pipeline.drain_outbox().await?;
+        outcome = node.recharge(account, amount, payment_id.clone()).await?.outcome;
+    }
+    if outcome == Outcome::UnknownAccount {
+        let received = SuspenseReceived { payment_id: payment_id.clone(), amount };
+        outcome = node.pipeline.append(Fact::SuspenseReceived(received)).await?.outcome;
+    }
+    let (state, said) = noted(node, &payment_id, amount, outcome).await?;
     Ok((number, state, said))
 }
 
-const NOBODY: &str = "no account of that number is registered";
-
-async fn hold(node: &Node, number: i64, payment_id: String, amount: Paise) -> anyhow::Result<Booked> {
-    let received = SuspenseReceived { payment_id, amount };
-    let outcome = node.pipeline.append(Fact::SuspenseReceived(received)).await?.outcome;
-    let (state, said) = match outcome {
-        Outcome::HeldInSuspense | Outcome::RechargeExists { .. } => {
-            (CollectionState::Suspense, NOBODY.to_owned())
-        }
-        other => contradicted(other)?,
-    };
-    Ok((number, state, said))
-}
-
-fn contradicted(outcome: Outcome) -> anyhow::Result<(CollectionState, String)> {
+/// What is noted of a payment that the ledger was told of.
+async fn noted(
+    node: &Node,
+    payment_id: &str,
+    amount: Paise,
+    outcome: Outcome,
+) -> anyhow::Result<(CollectionState, String)> {
+    let held = || (CollectionState::Suspense, NOBODY.to_owned());
     match outcome {
+        Outcome::RechargePosted { .. } => Ok((CollectionState::Booked, String::new())),
+        Outcome::HeldInSuspense => Ok(held()),
         Outcome::RechargeRefused(RechargeRefusal::Full) => anyhow::bail!("{outcome}"),
-        Outcome::RechargeDiffers { .. } => Ok((CollectionState::Conflict, outcome.to_string())),
+        Outcome::RechargeExists { .. } | Outcome::RechargeDiffers { .. } => {
+            let id = payment_id.to_owned();
+            let known = node.pipeline.look(move |fold| fold.has_payment(&id).cloned()).await?;
+            let Some(known) = known else {
+                anyhow::bail!("a payment that exists is not there: {payment_id}")
+            };
+            let is_same = matches!(outcome, Outcome::RechargeExists { .. });
+            Ok(match () {
+                () if known.amount == amount && known.reversed.is_some() => {
+                    (CollectionState::Refused, TAKEN_BACK.to_owned())
+                }
+                () if known.amount == amount && known.is_in_suspense() => held(),
+                () if is_same => (CollectionState::Booked, String::new()),
+                () => (CollectionState::Conflict, contradicts(node, &known).await?),
+            })
+        }
         other => Ok((CollectionState::Refused, other.to_string())),
     }
+}
+
+async fn contradicts(node: &Node, known: &Payment) -> Result<String, registry::Error> {
+    let info = node.registry.accounts_by_id(&[known.account]).await?;
+    let whose = info.first().map_or("nobody yet", |info| info.number.as_str());
+    Ok(format!("the ledger has ₹{} for {whose} under this id", known.amount))
 }
 
 #[derive(Deserialize)]
@@ -235,6 +285,48 @@ fn line(collection: &Collection) -> Value {
     })
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenRequest {
+    limit: usize,
+}
+
+/// What of all files waits for a process or a person.
+async fn open(State(node): State<Node>, Query(request): Query<OpenRequest>) -> Answer {
+    let limit = request.limit.min(MAX_LISTED);
+    let (found, counts) = node.registry.open_collections(limit).await.map_err(Problem::internal)?;
+    let counts: serde_json::Map<String, Value> =
+        counts.into_iter().map(|(state, count)| (state.name().to_owned(), count.into())).collect();
+    let rows = found.iter().map(|collection| {
+        let mut row = line(collection);
+        row["batch"] = collection.batch.as_str().into();
+        row
+    });
+    Ok(Json(json!({ "counts": counts, "lines": rows.collect::<Vec<_>>() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettleRequest {
+    channel: String,
+    batch: String,
+    line: u64,
+    reason: String,
+    by: String,
+}
+
+async fn settle(State(node): State<Node>, Json(request): Json<SettleRequest>) -> Answer {
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let (of, reason) = (channel(&request.channel)?, named("reason", &request.reason)?);
+    let SettleRequest { batch, line, .. } = &request;
+    let settled = node.registry.settle_collection(of, batch, *line, reason, by);
+    if !settled.await.map_err(Problem::internal)? {
+        let detail = format!("line {line} of batch {batch} is neither a conflict nor refused");
+        return Err(Problem::missing("nothing to settle", detail));
+    }
+    Ok(Json(json!({ "outcome": "settled", "batch": batch, "line": line })))
+}
+
 async fn suspense(State(node): State<Node>) -> Answer {
     let held = node.pipeline.study(|fold| {
         let held = fold.payments().filter(|payment| payment.is_in_suspense());
@@ -250,20 +342,18 @@ async fn suspense(State(node): State<Node>) -> Answer {
     });
     let (count, amount, held) = held.await.map_err(Problem::internal)?;
     let ids: Vec<String> = held.iter().map(|payment| payment.id.to_string()).collect();
-    let told = node.registry.collections_of(&ids).await.map_err(Problem::internal)?;
+    let mut told: HashMap<String, Vec<Value>> = HashMap::new();
+    for it in node.registry.collections_of(&ids).await.map_err(Problem::internal)? {
+        let file = json!({ "batch": it.batch, "line": it.line, "account_number": it.account_number,
+                           "state": it.state.name() });
+        told.entry(it.payment_id).or_default().push(file);
+    }
     let row = |payment: &Payment| {
-        let told = told.iter().filter(|it| *it.payment_id == *payment.id);
-        let told: Vec<Value> = told
-            .map(|it| {
-                json!({ "batch": it.batch, "line": it.line, "account_number": it.account_number,
-                        "state": it.state.name() })
-            })
-            .collect();
         json!({
             "payment_id": payment.id,
             "amount_paise": payment.amount.0,
             "since": payment.at.to_string(),
-            "files": told,
+            "files": told.get(&*payment.id).map_or(&[][..], Vec::as_slice),
         })
     };
     let rows: Vec<Value> = held.iter().map(row).collect();
@@ -272,36 +362,92 @@ async fn suspense(State(node): State<Node>) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AssignRequest {
+struct MoveRequest {
     payment_id: String,
     account: String,
     by: String,
 }
 
-async fn assign(State(node): State<Node>, Json(request): Json<AssignRequest>) -> Answer {
+/// What a person wants moved, and the payment as it stands.
+async fn to_move<'a>(
+    node: &Node,
+    request: &'a MoveRequest,
+) -> Result<(By<'a>, String, AccountId, Payment), Problem> {
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
-    let (number, account) = registered(&node, &request.account).await?;
+    let (number, account) = registered(node, &request.account).await?;
     let id = request.payment_id.clone();
-    let looked = node.pipeline.look(move |fold| fold.has_payment(&id).is_some_and(Payment::is_in_suspense));
+    let known = node.pipeline.look(move |fold| fold.has_payment(&id).cloned());
+    let known = known.await.map_err(Problem::internal)?.filter(|_| id_fits(&request.payment_id));
+    let known = known.ok_or_else(|| {
+        Problem::missing(
+            "no such payment",
+            format!("no payment of the id {:?} was booked", request.payment_id),
+        )
+    })?;
+    Ok((by, number.to_string(), account, known))
+}
+
+fn id_fits(id: &str) -> bool {
+    id.len() <= MAX_PAYMENT_ID_BYTES
+}
+
+async fn assign(State(node): State<Node>, Json(request): Json<MoveRequest>) -> Answer {
+    let (by, number, account, known) = to_move(&node, &request).await?;
+    let MoveRequest { payment_id, .. } = &request;
     // Before it is done, and only then: what a person does with money is never without a line.
-    if looked.await.map_err(Problem::internal)? {
-        let noted =
-            node.registry.note_money("assign from suspense", &request.payment_id, number.as_str(), by);
+    if known.is_in_suspense() {
+        let noted = node.registry.note_money("assign from suspense", payment_id, &number, by);
         noted.await.map_err(Problem::internal)?;
     }
-    let assigned = SuspenseAssigned { payment_id: request.payment_id.clone(), account };
+    let assigned = SuspenseAssigned { payment_id: payment_id.clone(), account };
     let applied = node.pipeline.append(Fact::SuspenseAssigned(assigned)).await.map_err(Problem::internal)?;
     let (word, balance) = match applied.outcome {
         Outcome::RechargePosted { balance, .. } => ("assigned", Some(balance.0)),
         Outcome::RechargeExists { .. } => ("exists", None),
+        Outcome::NotInSuspense { account } => {
+            return Err(stands(&node, "nothing was assigned", account).await);
+        }
         other => return Err(Problem::conflict("nothing was assigned", other.to_string())),
     };
     node.supply.wake(account);
+    let position = applied.position.0;
     Ok(Json(json!({
-        "outcome": word,
-        "payment_id": request.payment_id,
-        "account": number.to_string(),
-        "position": applied.position.0,
+        "outcome": word, "payment_id": payment_id, "account": number, "position": position,
         "balance_paise": balance,
     })))
+}
+
+/// Takes a payment from an account that it is not for into suspense.
+async fn misdirected(State(node): State<Node>, Json(request): Json<MoveRequest>) -> Answer {
+    let (by, number, account, known) = to_move(&node, &request).await?;
+    let MoveRequest { payment_id, .. } = &request;
+    if known.account == account && known.reversed.is_none() {
+        let noted = node.registry.note_money("misdirected payment", payment_id, &number, by);
+        noted.await.map_err(Problem::internal)?;
+    }
+    let misdirected = PaymentMisdirected { payment_id: payment_id.clone(), account };
+    let applied = node.pipeline.append(Fact::PaymentMisdirected(misdirected)).await;
+    let applied = applied.map_err(Problem::internal)?;
+    match applied.outcome {
+        Outcome::PaymentReversed { amount, balance, .. } => Ok(Json(json!({
+            "outcome": "in_suspense", "payment_id": payment_id, "account": number,
+            "position": applied.position.0, "amount_paise": amount.0, "balance_paise": balance.0,
+        }))),
+        Outcome::NotAtAccount { account } => Err(stands(&node, "nothing was moved", account).await),
+        other => Err(Problem::conflict("nothing was moved", other.to_string())),
+    }
+}
+
+/// Says where a payment is that is not where it was said to be.
+async fn stands(node: &Node, title: &str, account: AccountId) -> Problem {
+    if account == AccountId::SUSPENSE {
+        return Problem::conflict(title, "it is in suspense, or was taken back out of it");
+    }
+    match node.registry.accounts_by_id(&[account]).await {
+        Ok(info) => {
+            let whose = info.first().map_or_else(|| account.to_string(), |info| info.number.to_string());
+            Problem::conflict(title, format!("it is booked to {whose}, or was taken back from there"))
+        }
+        Err(error) => Problem::internal(error),
+    }
 }

@@ -98,6 +98,7 @@ impl Doors {
         doors.open_polls(node)?;
         let (supply, stop) = (node.supply.clone(), doors.stop.clone());
         doors.tasks.spawn(async move { supply.run(stop).await });
+        doors.tasks.spawn(crate::collections::run(node.clone(), doors.stop.clone()));
         Ok(doors)
     }
 

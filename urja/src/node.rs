@@ -46,7 +46,7 @@ pub struct Node {
     pub engine: Arc<query::Engine>,
     /// Cuts and reconnections.
     pub supply: Supply,
-    /// Whoever books what files have brought.
+    /// Whoever books what files have brought, or holds statements against the ledger.
     pub booking: Arc<tokio::sync::Mutex<()>>,
     /// Registrations, tariffs and clock moves go one at a time.
     turn: Arc<Mutex<()>>,

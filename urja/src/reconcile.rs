@@ -1,17 +1,19 @@
-//! A day of a channel held against its own statement and the bank's, over the admin socket.
+//! Statements of channels and of the bank held against the ledger, over the admin socket.
 //!
-//! What a statement and the ledger both have is kept, and looked for no more; what only one of them has is open, and is
-//! told again with every later day until both have it.
+//! Everything that a statement tells is kept, and is open until the ledger has the same; everything that the ledger has is
+//! open until a statement tells it. So a run says what is open by the end of the latest day, whatever day it was about.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::routing::post;
 use axum::{Json, Router};
-use ledger::Payment;
-use model::{AccountId, AccountNumber, Calendar, CivilDay, Paise};
+use ledger::{Fold, Payment};
+use model::{AccountId, Calendar, CivilDay, Paise, Position};
 use registry::{
-    BankRow, By, Channel, Collection, ImportError, Registry, Side, StatementRow, read_bank, read_statement,
+    By, Channel, Collection, ImportError, NotSent, OpenLine, OpenTransfer, Registry, Side, read_bank,
+    read_statement,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +29,9 @@ const MAX_LISTED: usize = 10_000;
 
 /// The routes.
 pub fn router() -> Router<Node> {
-    Router::new().route("/admin/reconciliations", post(run).get(show))
+    Router::new()
+        .route("/admin/reconciliations", post(run).get(show))
+        .route("/admin/reconciliations/closings", post(close))
 }
 
 #[derive(Deserialize)]
@@ -39,6 +43,8 @@ struct RunRequest {
     statement: String,
     /// The bank's, CSV.
     bank: Option<String>,
+    /// Days after which money that a channel took should be at the bank.
+    settles_in: u16,
     by: String,
 }
 
@@ -48,20 +54,18 @@ async fn run(State(node): State<Node>, Json(request): Json<RunRequest>) -> Answe
     if day > node.calendar.day_of(by.at) {
         return Err(Problem::refused("not a day", format!("{day} has not begun")));
     }
-    let statement = read_statement(request.statement.as_bytes(), channel).map_err(refused("statement"))?;
-    let bank = request.bank.as_ref().map(|bank| read_bank(bank.as_bytes()));
-    let bank = bank.transpose().map_err(refused("bank"))?;
-    let accounts = accounts_of(&node.registry, &statement).await.map_err(Problem::internal)?;
-    let ledger = booked(&node, channel, day).await?;
-    let before = node.registry.reconciled(channel, day).await.map_err(Problem::internal)?;
-    let compared = compare(&statement, &accounts, &ledger, &before);
-    let settled = bank.map(|bank| settle(&statement, &bank));
-    let report = report(&node.registry, channel, day, &statement, &compared, settled.as_ref());
-    let report = report.await.map_err(|error| Problem::internal(format!("{error:#}")))?;
-    let kept =
-        node.registry.keep_reconciliation(channel, day, &report.to_string(), &compared.found, by).await;
-    kept.map_err(Problem::internal)?;
-    Ok(Json(report))
+    let (statement, bank) = (request.statement, request.bank);
+    let read = tokio::task::spawn_blocking(move || {
+        let statement = read_statement(statement.as_bytes(), channel).map_err(refused("statement"))?;
+        let bank = bank.map(|bank| read_bank(bank.as_bytes())).transpose().map_err(refused("bank"))?;
+        Ok::<_, Problem>((statement, bank))
+    });
+    let (statement, bank) = read.await.map_err(Problem::internal)??;
+    let _turn = node.booking.lock().await;
+    let taken = node.registry.take_statement(channel, day, &statement, bank.as_deref(), by);
+    taken.await.map_err(Problem::internal)?;
+    let report = compare(&node, channel, day, i32::from(request.settles_in)).await;
+    report.map(Json).map_err(|error| Problem::internal(format!("{error:#}")))
 }
 
 fn refused(file: &'static str) -> impl Fn(ImportError) -> Problem {
@@ -79,17 +83,35 @@ fn civil_day(text: &str) -> Result<CivilDay, Problem> {
 #[serde(deny_unknown_fields)]
 struct ShowRequest {
     channel: String,
-    day: String,
 }
 
 async fn show(State(node): State<Node>, Query(request): Query<ShowRequest>) -> Answer {
-    let (channel, day) = (channel(&request.channel)?, civil_day(&request.day)?);
-    let report = node.registry.reconciliation(channel, day).await.map_err(Problem::internal)?;
+    let channel = channel(&request.channel)?;
+    let report = node.registry.reconciliation(channel).await.map_err(Problem::internal)?;
     let report = report.ok_or_else(|| {
-        let detail = format!("{day} of {} was not reconciled; `urja reconcile run` does", channel.name());
+        let detail = format!("{} was not reconciled yet; `urja reconcile run` does", channel.name());
         Problem::missing("no such report", detail)
     })?;
     serde_json::from_str(&report).map(Json).map_err(Problem::internal)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseRequest {
+    payment_id: String,
+    reason: String,
+    by: String,
+}
+
+async fn close(State(node): State<Node>, Json(request): Json<CloseRequest>) -> Answer {
+    let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
+    let reason = named("reason", &request.reason)?;
+    let closed = node.registry.close_difference(&request.payment_id, reason, by);
+    if !closed.await.map_err(Problem::internal)? {
+        let detail = format!("no statement of {} is open", request.payment_id);
+        return Err(Problem::missing("nothing to close", detail));
+    }
+    Ok(Json(json!({ "outcome": "closed", "payment_id": request.payment_id })))
 }
 
 /// A payment of the channel as the ledger has it.
@@ -97,8 +119,9 @@ async fn show(State(node): State<Node>, Query(request): Query<ShowRequest>) -> A
 struct Booked {
     account: AccountId,
     amount: Paise,
-    is_held: bool,
-    booked_on: CivilDay,
+    /// Whether a person has taken it to another account than its source named.
+    is_moved: bool,
+    received_on: CivilDay,
     reversed_on: Option<CivilDay>,
 }
 
@@ -107,42 +130,61 @@ impl Booked {
         Booked {
             account: payment.account,
             amount: payment.amount,
-            is_held: payment.is_in_suspense(),
-            booked_on: calendar.day_of(payment.at),
+            is_moved: payment.moved.is_some(),
+            received_on: calendar.day_of(payment.received_at),
             reversed_on: payment.reversed.map(|reversal| calendar.day_of(reversal.at)),
         }
     }
 }
 
-/// The ledger's payments of a channel, and which of them its statements should have by the end of a day.
-struct Books {
-    all: BTreeMap<String, Booked>,
-    day: CivilDay,
-}
-
-async fn booked(node: &Node, channel: Channel, day: CivilDay) -> Result<Books, Problem> {
-    let (prefix, calendar) = (format!("{}:", channel.name()), node.calendar.clone());
-    let look = move |fold: &ledger::Fold| {
-        let of_channel = fold.payments().filter(|payment| payment.id.starts_with(&prefix));
-        of_channel.map(|payment| (payment.id.to_string(), Booked::of(payment, &calendar))).collect()
-    };
-    let all = node.pipeline.study(look).await.map_err(Problem::internal)?;
-    Ok(Books { all, day })
-}
-
-/// Accounts of the numbers that a statement tells.
-async fn accounts_of(
-    registry: &Registry,
-    statement: &[StatementRow],
-) -> Result<HashMap<String, AccountId>, registry::Error> {
-    let mut accounts = HashMap::new();
-    for row in statement {
-        let Ok(number) = row.account_number.parse::<AccountNumber>() else { continue };
-        if let Some(account) = registry.account_by_number(&number).await? {
-            accounts.insert(row.account_number.clone(), account);
+/// Payments that came and went back after a record.
+fn events(fold: &Fold, channel: Channel, since: Position) -> Vec<(String, Side)> {
+    let prefix = format!("{}:", channel.name());
+    let mut events = Vec::new();
+    for payment in fold.payments() {
+        let came = payment.position > since;
+        let went = payment.reversed.is_some_and(|reversal| reversal.position > since);
+        if (came || went) && payment.id.starts_with(&prefix) {
+            let sides = [(came, Side::Payment), (went, Side::Refund)];
+            let happened = sides.into_iter().filter(|(happened, _)| *happened);
+            events.extend(happened.map(|(_, side)| (payment.id.to_string(), side)));
         }
     }
-    Ok(accounts)
+    events
+}
+
+async fn compare(node: &Node, channel: Channel, day: CivilDay, settles_in: i32) -> anyhow::Result<Value> {
+    let registry = &node.registry;
+    let since = registry.reconciled_upto(channel).await?;
+    let look = move |fold: &Fold| (events(fold, channel, since), fold.position());
+    let (events, position) = node.pipeline.study(look).await?;
+    let (untold, latest) = registry.untold(channel, day, &events, position).await?;
+    let lines = registry.open_lines(channel).await?;
+    let ids: HashSet<String> = lines
+        .iter()
+        .map(|line| &line.row.payment_id)
+        .chain(untold.iter().map(|(id, _)| id))
+        .cloned()
+        .collect();
+    let calendar = node.calendar.clone();
+    let look = move |fold: &Fold| {
+        let booked = |id: String| {
+            let booked = Booked::of(fold.has_payment(&id)?, &calendar);
+            Some((id, booked))
+        };
+        ids.into_iter().filter_map(booked).collect::<HashMap<_, _>>()
+    };
+    let ledger = Arc::new(node.pipeline.study(look).await?);
+    let accounts = registry.accounts_by_number(lines.iter().map(|line| &*line.row.account_number)).await?;
+    let (agreed, mut open) = compare_lines(&lines, &accounts, &ledger, latest);
+    registry.lines_agree(&agreed).await?;
+    open.extend(missing_in_statements(&untold, &ledger, latest));
+    open.sort_by(|a, b| (a.difference, &a.payment_id).cmp(&(b.difference, &b.payment_id)));
+    let transfers = registry.open_transfers(channel).await?;
+    let bank = bank_report(&transfers, latest, settles_in);
+    let report = report(registry, channel, [day, latest], &open, bank).await?;
+    registry.keep_reconciliation(channel, &report.to_string()).await?;
+    Ok(report)
 }
 
 /// What is wrong between a statement and the ledger.
@@ -182,74 +224,51 @@ impl Difference {
 struct Open {
     difference: Difference,
     payment_id: String,
-    line: Option<u64>,
+    /// Day and line of the statement that tells it.
+    told: Option<(CivilDay, u64)>,
     statement: Option<Paise>,
     ledger: Option<Paise>,
     account: Option<AccountId>,
-    /// Days since it was booked or taken back.
-    days: Option<i32>,
+    /// Days since it was told, booked or taken back, up to the latest statement.
+    days: i32,
 }
 
-#[derive(Debug, Default)]
-struct Compared {
-    found: Vec<(String, Side)>,
-    /// Sum of what was found, by side.
-    paid: Paise,
-    refunded: Paise,
-    held: (u64, Paise),
-    open: Vec<Open>,
-}
-
-fn compare(
-    statement: &[StatementRow],
+/// Numbers of the lines that the ledger agrees with, and what is open of the others.
+fn compare_lines(
+    lines: &[OpenLine],
     accounts: &HashMap<String, AccountId>,
-    books: &Books,
-    before: &BTreeSet<(String, Side)>,
-) -> Compared {
-    let mut compared = Compared::default();
-    let mut told = before.clone();
-    for row in statement {
-        let booked = books.all.get(&row.payment_id);
-        let key = (row.payment_id.clone(), row.side);
-        let difference = if told.contains(&key) {
-            Some(Difference::ToldBefore)
-        } else {
-            difference(row, accounts, booked)
-        };
-        // One that differs is told all the same: it is open as what it is, and not missing as well.
-        told.insert(key.clone());
-        let Some(difference) = difference else {
-            let (sum, held) = (row.amount, booked.is_some_and(|booked| booked.is_held));
-            match row.side {
-                Side::Payment => compared.paid += sum,
-                Side::Refund => compared.refunded += sum,
-            }
-            if held && row.side == Side::Payment {
-                compared.held = (compared.held.0 + 1, compared.held.1 + sum);
-            }
-            compared.found.push(key);
+    ledger: &HashMap<String, Booked>,
+    latest: CivilDay,
+) -> (Vec<i64>, Vec<Open>) {
+    let (mut agreed, mut open) = (Vec::new(), Vec::new());
+    for line in lines {
+        let booked = ledger.get(&line.row.payment_id);
+        let Some(difference) = difference(line, accounts, booked) else {
+            agreed.push(line.number);
             continue;
         };
-        compared.open.push(Open {
+        open.push(Open {
             difference,
-            payment_id: row.payment_id.clone(),
-            line: Some(row.line),
-            statement: Some(row.amount),
+            payment_id: line.row.payment_id.clone(),
+            told: Some((line.day, line.row.line)),
+            statement: Some(line.row.amount),
             ledger: booked.map(|booked| booked.amount),
             account: booked.map(|booked| booked.account),
-            days: None,
+            days: latest.0 - line.day.0,
         });
     }
-    compared.open.extend(missing_in_statement(books, &told));
-    compared.open.sort_by(|a, b| (a.difference, &a.payment_id).cmp(&(b.difference, &b.payment_id)));
-    compared
+    (agreed, open)
 }
 
 fn difference(
-    row: &StatementRow,
+    line: &OpenLine,
     accounts: &HashMap<String, AccountId>,
     booked: Option<&Booked>,
 ) -> Option<Difference> {
+    let row = &line.row;
+    if !line.is_first {
+        return Some(Difference::ToldBefore);
+    }
     let missing = match row.side {
         Side::Payment => Difference::MissingInLedger,
         Side::Refund => Difference::RefundMissingInLedger,
@@ -261,125 +280,119 @@ fn difference(
     if row.side == Side::Refund {
         return booked.reversed_on.is_none().then_some(missing);
     }
-    // What is in suspense is there because its account is not known.
-    let is_told = !row.account_number.is_empty() && booked.account != AccountId::SUSPENSE;
-    let is_other = is_told && accounts.get(&row.account_number) != Some(&booked.account);
+    // In suspense is what has an account that nobody has; what a person has moved is where that person says.
+    let is_asked =
+        !row.account_number.is_empty() && booked.account != AccountId::SUSPENSE && !booked.is_moved;
+    let is_other = is_asked && accounts.get(&row.account_number) != Some(&booked.account);
     is_other.then_some(Difference::Account)
 }
 
-fn missing_in_statement<'a>(
-    books: &'a Books,
-    told: &'a BTreeSet<(String, Side)>,
-) -> impl Iterator<Item = Open> + 'a {
-    let is_told = |id: &str, side| told.contains(&(id.to_owned(), side));
-    books.all.iter().filter_map(move |(id, booked)| {
-        let reversed_on = booked.reversed_on.filter(|day| *day <= books.day);
-        let (difference, since) = match (is_told(id, Side::Payment), reversed_on) {
+fn missing_in_statements(
+    untold: &[(String, Side)],
+    ledger: &HashMap<String, Booked>,
+    latest: CivilDay,
+) -> Vec<Open> {
+    let all: BTreeSet<(&str, Side)> = untold.iter().map(|(id, side)| (id.as_str(), *side)).collect();
+    let open = |(id, side): &(String, Side)| {
+        let booked = ledger.get(id)?;
+        let (difference, since) = match side {
             // Never there and taken back: nothing came and nothing went.
-            (false, Some(_)) => return None,
-            (false, None) => (Difference::MissingInStatement, booked.booked_on),
-            (true, Some(day)) if !is_told(id, Side::Refund) => (Difference::RefundMissingInStatement, day),
-            (true, _) => return None,
+            _ if all.contains(&(id, Side::Payment)) && all.contains(&(id, Side::Refund)) => return None,
+            Side::Payment => (Difference::MissingInStatement, booked.received_on),
+            Side::Refund => (Difference::RefundMissingInStatement, booked.reversed_on?),
         };
-        (since <= books.day).then(|| Open {
+        // Of what came later no statement can tell yet.
+        (since <= latest).then(|| Open {
             difference,
             payment_id: id.clone(),
-            line: None,
+            told: None,
             statement: None,
             ledger: Some(booked.amount),
             account: Some(booked.account),
-            days: Some(books.day.0 - since.0),
+            days: latest.0 - since.0,
         })
-    })
-}
-
-/// A transfer to the bank.
-#[derive(Debug, PartialEq, Eq)]
-struct Transfer {
-    settlement: String,
-    /// What the channel says it sent: payments less refunds and fees.
-    sent: Option<Paise>,
-    came: Option<Paise>,
-}
-
-/// All transfers of both statements.
-fn settle(statement: &[StatementRow], bank: &[BankRow]) -> Vec<Transfer> {
-    let mut transfers: BTreeMap<&str, (Option<Paise>, Option<Paise>)> = BTreeMap::new();
-    for row in statement.iter().filter(|row| !row.settlement.is_empty()) {
-        let net = match row.side {
-            Side::Payment => row.amount - row.fee,
-            Side::Refund => -row.amount - row.fee,
-        };
-        *transfers.entry(&row.settlement).or_default().0.get_or_insert_default() += net;
-    }
-    for row in bank {
-        *transfers.entry(&row.settlement).or_default().1.get_or_insert_default() += row.amount;
-    }
-    let transfer =
-        |(settlement, (sent, came)): (&str, _)| Transfer { settlement: settlement.into(), sent, came };
-    transfers.into_iter().map(transfer).collect()
+    };
+    untold.iter().filter_map(open).collect()
 }
 
 async fn report(
     registry: &Registry,
     channel: Channel,
-    day: CivilDay,
-    statement: &[StatementRow],
-    compared: &Compared,
-    transfers: Option<&Vec<Transfer>>,
+    [day, latest]: [CivilDay; 2],
+    open: &[Open],
+    bank: Value,
 ) -> anyhow::Result<Value> {
-    let listed = &compared.open[..compared.open.len().min(MAX_LISTED)];
+    let listed = &open[..open.len().min(MAX_LISTED)];
     let ids: Vec<String> = listed.iter().map(|open| open.payment_id.clone()).collect();
-    let files = registry.collections_of(&ids).await?;
+    let mut files: HashMap<String, Vec<Value>> = HashMap::new();
+    for collection in registry.collections_of(&ids).await? {
+        files.entry(collection.payment_id.clone()).or_default().push(file(&collection));
+    }
     let accounts: BTreeSet<AccountId> = listed.iter().filter_map(|open| open.account).collect();
     let accounts: Vec<AccountId> = accounts.into_iter().collect();
     let infos = ingest::supply::infos_of(registry, &accounts).await?;
     let row = |open: &Open| {
-        let files = files.iter().filter(|file| file.payment_id == open.payment_id);
         json!({
             "difference": open.difference.name(),
             "payment_id": open.payment_id,
-            "line": open.line,
+            "statement_day": open.told.map(|(day, _)| day.to_string()),
+            "line": open.told.map(|(_, line)| line),
             "statement_paise": open.statement.map(|paise| paise.0),
             "ledger_paise": open.ledger.map(|paise| paise.0),
             "account": open.account.and_then(|id| infos.get(&id)).map(|info| info.number.to_string()),
             "in_suspense": open.account == Some(AccountId::SUSPENSE),
             "days": open.days,
-            "files": files.map(file).collect::<Vec<_>>(),
+            "files": files.get(&open.payment_id),
         })
     };
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    compared.open.iter().for_each(|open| *counts.entry(open.difference.name()).or_default() += 1);
-    let of = |side: Side| statement.iter().filter(move |row| row.side == side);
-    let sum = |side: Side| of(side).map(|row| row.amount.0).sum::<i64>();
-    let found = |side: Side| compared.found.iter().filter(|(_, of)| *of == side).count();
-    let unsettled = transfers.into_iter().flatten().filter(|it| it.sent != it.came);
-    let unsettled: Vec<Value> = unsettled
-        .map(|it| {
-            let (sent, came) = (it.sent.map(|paise| paise.0), it.came.map(|paise| paise.0));
-            json!({ "settlement": it.settlement, "sent_paise": sent, "came_paise": came })
-        })
-        .collect();
+    open.iter().for_each(|open| *counts.entry(open.difference.name()).or_default() += 1);
+    let (sums, fees) = registry.statement_sums(channel, day).await?;
+    let sum = |side: Side, only_agreed: bool| {
+        let of = sums.iter().filter(|sum| sum.0 == side && (sum.1 || !only_agreed));
+        of.fold((0, 0), |(lines, paise), sum| (lines + sum.2, paise + sum.3.0))
+    };
+    let sides = |only_agreed: bool| {
+        let (payments, refunds) = (sum(Side::Payment, only_agreed), sum(Side::Refund, only_agreed));
+        json!({ "payments": payments.0, "payments_paise": payments.1,
+                "refunds": refunds.0, "refunds_paise": refunds.1 })
+    };
+    let mut statement = sides(false);
+    statement["fees_paise"] = fees.0.into();
     Ok(json!({
         "channel": channel.name(),
         "day": day.to_string(),
-        "agrees": compared.open.is_empty() && unsettled.is_empty(),
-        "statement": {
-            "payments": of(Side::Payment).count(), "payments_paise": sum(Side::Payment),
-            "refunds": of(Side::Refund).count(), "refunds_paise": sum(Side::Refund),
-            "fees_paise": statement.iter().map(|row| row.fee.0).sum::<i64>(),
-        },
-        "found": {
-            "payments": found(Side::Payment), "payments_paise": compared.paid.0,
-            "refunds": found(Side::Refund), "refunds_paise": compared.refunded.0,
-            "in_suspense": compared.held.0, "in_suspense_paise": compared.held.1.0,
-        },
+        "latest_day": latest.to_string(),
+        "ledger_agrees": open.is_empty(),
+        "bank_agrees": bank["agrees"],
+        "statement": statement,
+        "agreed": sides(true),
         "differences": counts,
         "open": listed.iter().map(row).collect::<Vec<_>>(),
-        "bank": transfers.map(|all| json!({
-            "transfers": all.len(), "agree": all.len() - unsettled.len(), "differ": unsettled,
-        })),
+        "bank": bank,
     }))
+}
+
+/// What of the channel's money is not at the bank as it was said. It agrees as long as what is missing may be on its way.
+fn bank_report(
+    (transfers, not_sent): &(Vec<OpenTransfer>, NotSent),
+    latest: CivilDay,
+    settles_in: i32,
+) -> Value {
+    let days = |since: CivilDay| latest.0 - since.0;
+    let may_come = |it: &OpenTransfer| it.came.is_none() && days(it.since) <= settles_in;
+    let not_sent_days = not_sent.since.map(days);
+    let transfer = |it: &OpenTransfer| {
+        json!({ "settlement": it.settlement, "sent_paise": it.sent.map(|paise| paise.0),
+                "came_paise": it.came.map(|paise| paise.0), "days": days(it.since), "may_come": may_come(it) })
+    };
+    json!({
+        "agrees": transfers.iter().all(may_come) && not_sent_days.is_none_or(|days| days <= settles_in),
+        "differ": transfers.iter().map(transfer).collect::<Vec<_>>(),
+        "not_sent": not_sent.lines,
+        "not_sent_paise": not_sent.amount.0,
+        "not_sent_days": not_sent_days,
+    })
 }
 
 fn file(collection: &Collection) -> Value {
@@ -395,131 +408,109 @@ fn file(collection: &Collection) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use registry::StatementRow;
+
     use super::*;
 
-    fn row(line: u64, id: &str, side: Side, rupees: i64, settlement: &str) -> StatementRow {
-        StatementRow {
-            line,
+    const LATEST: CivilDay = CivilDay(10);
+
+    fn line(number: i64, id: &str, side: Side, rupees: i64) -> OpenLine {
+        let row = StatementRow {
+            line: number.unsigned_abs(),
             payment_id: id.into(),
             side,
             amount: Paise(rupees * 100),
             account_number: String::new(),
-            fee: Paise(100),
-            settlement: settlement.into(),
-        }
+            fee: Paise::ZERO,
+            settlement: String::new(),
+        };
+        OpenLine { number, day: CivilDay(8), row, is_first: true }
     }
 
     fn booked(account: u32, rupees: i64, day: i32, reversed: Option<i32>) -> Booked {
         Booked {
             account: AccountId(account),
             amount: Paise(rupees * 100),
-            is_held: account == 0 && reversed.is_none(),
-            booked_on: CivilDay(day),
+            is_moved: false,
+            received_on: CivilDay(day),
             reversed_on: reversed.map(CivilDay),
         }
     }
 
-    fn books(day: i32, all: &[(&str, Booked)]) -> Books {
-        let all = all.iter().map(|(id, booked)| ((*id).to_owned(), booked.clone())).collect();
-        Books { all, day: CivilDay(day) }
-    }
-
-    fn differences(compared: &Compared) -> Vec<(&str, Difference)> {
-        compared.open.iter().map(|open| (open.payment_id.as_str(), open.difference)).collect()
+    fn differences(open: &[Open]) -> Vec<(&str, Difference, i32)> {
+        open.iter().map(|open| (open.payment_id.as_str(), open.difference, open.days)).collect()
     }
 
     #[test]
-    fn what_both_sides_have_agrees_and_each_difference_has_its_name() {
-        let books = books(
-            10,
-            &[
-                ("a", booked(1, 10, 10, None)),
-                ("held", booked(0, 20, 10, None)),
-                ("amount", booked(1, 30, 10, None)),
-                ("account", booked(2, 40, 10, None)),
-                ("ours", booked(1, 50, 7, None)),
-                ("tomorrow", booked(1, 60, 11, None)),
-                ("stands", booked(1, 70, 10, None)),
-                ("back", booked(1, 80, 9, Some(10))),
-                ("back-ours", booked(1, 90, 9, Some(10))),
-                ("never", booked(1, 95, 9, Some(10))),
-                ("back-tomorrow", booked(1, 99, 9, Some(11))),
-            ],
-        );
-        let mut told = row(5, "account", Side::Payment, 40, "");
-        told.account_number = "PUVVNL0000000001".into();
-        let statement = [
-            row(2, "a", Side::Payment, 10, ""),
-            row(3, "held", Side::Payment, 20, ""),
-            row(4, "amount", Side::Payment, 31, ""),
-            told,
-            row(6, "theirs", Side::Payment, 5, ""),
-            row(7, "stands", Side::Refund, 70, ""),
-            row(8, "back", Side::Refund, 80, ""),
-            row(9, "a", Side::Payment, 10, ""),
-            row(10, "before", Side::Payment, 1, ""),
-            row(11, "stands", Side::Payment, 70, ""),
-        ];
-        let payment = |id: &str| (id.to_owned(), Side::Payment);
-        let before = ["back", "back-ours", "before", "back-tomorrow"].map(payment).into();
-        let accounts = [("PUVVNL0000000001".to_owned(), AccountId(1))].into();
-        let compared = compare(&statement, &accounts, &books, &before);
-        let found: Vec<_> = compared.found.iter().map(|(id, side)| (id.as_str(), *side)).collect();
-        assert_eq!(
-            found,
-            [
-                ("a", Side::Payment),
-                ("held", Side::Payment),
-                ("back", Side::Refund),
-                ("stands", Side::Payment)
-            ]
-        );
-        assert_eq!((compared.paid, compared.refunded), (Paise(10_000), Paise(8_000)));
-        assert_eq!(compared.held, (1, Paise(2_000)));
-        assert_eq!(
-            differences(&compared),
-            [
-                ("theirs", Difference::MissingInLedger),
-                ("stands", Difference::RefundMissingInLedger),
-                ("amount", Difference::Amount),
-                ("account", Difference::Account),
-                ("a", Difference::ToldBefore),
-                ("before", Difference::ToldBefore),
-                ("ours", Difference::MissingInStatement),
-                ("back-ours", Difference::RefundMissingInStatement),
-            ]
-        );
-        let ours = compared.open.iter().find(|open| open.payment_id == "ours").unwrap();
-        assert_eq!(ours.days, Some(3));
-    }
-
-    #[test]
-    fn a_transfer_is_what_came_less_what_went_back_and_fees() {
-        let statement = [
-            row(2, "a", Side::Payment, 10, "U1"),
-            row(3, "b", Side::Refund, 4, "U1"),
-            row(4, "c", Side::Payment, 7, "U2"),
-            row(5, "d", Side::Payment, 9, ""),
-            row(6, "e", Side::Payment, 3, "U3"),
-        ];
-        let bank = |line, settlement: &str, paise| BankRow {
-            line,
-            settlement: settlement.into(),
-            amount: Paise(paise),
+    fn what_a_statement_tells_agrees_or_differs_by_name() {
+        let of = |mut line: OpenLine, account: &str| {
+            line.row.account_number = account.into();
+            line
         };
-        let transfers = settle(&statement, &[bank(2, "U1", 400), bank(3, "U2", 500), bank(4, "U9", 1)]);
-        let all: Vec<_> = transfers
-            .iter()
-            .map(|it| (it.settlement.as_str(), it.sent.map(|sent| sent.0), it.came.map(|came| came.0)))
-            .collect();
+        let again = OpenLine { is_first: false, ..line(9, "a", Side::Payment, 10) };
+        let lines = [
+            line(1, "a", Side::Payment, 10),
+            of(line(2, "held", Side::Payment, 20), "nobody"),
+            line(3, "amount", Side::Payment, 31),
+            of(line(4, "account", Side::Payment, 40), "one"),
+            of(line(5, "moved", Side::Payment, 40), "one"),
+            line(6, "theirs", Side::Payment, 5),
+            line(7, "stands", Side::Refund, 70),
+            line(8, "back", Side::Refund, 80),
+            again,
+            of(line(10, "right", Side::Payment, 40), "one"),
+        ];
+        let ledger: HashMap<String, Booked> = [
+            ("a", booked(1, 10, 8, None)),
+            ("held", booked(0, 20, 8, None)),
+            ("amount", booked(1, 30, 8, None)),
+            ("account", booked(2, 40, 8, None)),
+            ("moved", Booked { is_moved: true, ..booked(2, 40, 8, None) }),
+            ("stands", booked(1, 70, 8, None)),
+            ("back", booked(1, 80, 8, Some(9))),
+            ("right", booked(1, 40, 8, None)),
+        ]
+        .map(|(id, booked)| (id.to_owned(), booked))
+        .into();
+        let accounts = [("one".to_owned(), AccountId(1))].into();
+        let (agreed, open) = compare_lines(&lines, &accounts, &ledger, LATEST);
+        assert_eq!(agreed, [1, 2, 5, 8, 10]);
         assert_eq!(
-            all,
+            differences(&open),
             [
-                ("U1", Some(400), Some(400)),
-                ("U2", Some(600), Some(500)),
-                ("U3", Some(200), None),
-                ("U9", None, Some(1)),
+                ("amount", Difference::Amount, 2),
+                ("account", Difference::Account, 2),
+                ("theirs", Difference::MissingInLedger, 2),
+                ("stands", Difference::RefundMissingInLedger, 2),
+                ("a", Difference::ToldBefore, 2),
             ]
+        );
+    }
+
+    #[test]
+    fn what_no_statement_tells_is_missing_there_from_its_day_on() {
+        let ledger: HashMap<String, Booked> = [
+            ("ours", booked(1, 50, 7, None)),
+            ("tomorrow", booked(1, 60, 11, None)),
+            ("back", booked(1, 90, 5, Some(9))),
+            ("back-tomorrow", booked(1, 99, 5, Some(11))),
+            ("never", booked(1, 95, 9, Some(10))),
+        ]
+        .map(|(id, booked)| (id.to_owned(), booked))
+        .into();
+        let untold = [
+            ("back", Side::Refund),
+            ("back-tomorrow", Side::Refund),
+            ("gone", Side::Payment),
+            ("never", Side::Payment),
+            ("never", Side::Refund),
+            ("ours", Side::Payment),
+            ("tomorrow", Side::Payment),
+        ]
+        .map(|(id, side)| (id.to_owned(), side));
+        assert_eq!(
+            differences(&missing_in_statements(&untold, &ledger, LATEST)),
+            [("back", Difference::RefundMissingInStatement, 1), ("ours", Difference::MissingInStatement, 3)]
         );
     }
 }

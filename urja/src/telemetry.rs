@@ -33,6 +33,7 @@ pub fn start_logs(log: &Log, brief: bool) -> Result<()> {
 
 pub const HTTP_CONNECTIONS: &str = "urja_http_connections";
 pub const HTTP_CLOSED: &str = "urja_http_closed_total";
+pub const COLLECTIONS_OPEN: &str = "urja_collections_open";
 
 /// Seconds: a sync takes a tenth of a millisecond to a few seconds.
 const SECONDS: &[f64] = &[0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -56,6 +57,7 @@ pub fn metrics() -> Result<PrometheusHandle> {
         .context("metrics recorder")?;
     ingest::describe_metrics();
     describe_gauge!(HTTP_CONNECTIONS, "open HTTP connections, by door");
+    describe_gauge!(COLLECTIONS_OPEN, "payments of files that wait for a process or a person, by state");
     describe_counter!(HTTP_CLOSED, "HTTP connections that ended, by door and reason");
     Ok(HANDLE.get_or_init(|| handle).clone())
 }

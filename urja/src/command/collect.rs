@@ -43,9 +43,33 @@ pub(super) async fn run(config: &Config, args: &cli::Collect, as_json: bool) -> 
                 std::iter::once(sum).chain(held).collect::<Vec<_>>().join("\n")
             });
         }
+        cli::Collect::Open { limit } => {
+            let answer = get(config, &format!("/admin/collections/open?limit={limit}")).await?;
+            print(as_json, &answer, || {
+                lines(&answer["lines"], |line| format!("{}  {}", text(line, "batch"), line_text(line)))
+            });
+        }
+        cli::Collect::Settle { channel, batch, line, reason, by } => {
+            let body =
+                json!({ "channel": channel, "batch": batch, "line": line, "reason": reason, "by": by });
+            let answer = post(config, "/admin/collections/settlements", &body).await?;
+            print(as_json, &answer, || format!("line {line} of batch {batch} is settled"));
+        }
+        cli::Collect::Misdirected { payment_id, account, by } => {
+            let body = json!({ "payment_id": payment_id, "account": account, "by": by });
+            let answer = post(config, "/admin/misdirected", &body).await?;
+            print(as_json, &answer, || {
+                format!(
+                    "{}: ₹{} taken into suspense, balance ₹{}",
+                    text(&answer, "account"),
+                    paise(&answer["amount_paise"]),
+                    paise(&answer["balance_paise"])
+                )
+            });
+        }
         cli::Collect::Assign { payment_id, account, by } => {
-            let body = json!({ "payment_id": payment_id, "account": account, "by": by }).to_string();
-            let answer = request(config, Method::POST, "/admin/suspense", body.into_bytes()).await?;
+            let body = json!({ "payment_id": payment_id, "account": account, "by": by });
+            let answer = post(config, "/admin/suspense", &body).await?;
             print(as_json, &answer, || match text(&answer, "outcome") {
                 "assigned" => format!(
                     "{}: {payment_id} credited, balance ₹{}",
@@ -61,6 +85,10 @@ pub(super) async fn run(config: &Config, args: &cli::Collect, as_json: bool) -> 
 
 async fn get(config: &Config, path: &str) -> Result<Value> {
     request(config, Method::GET, path, Vec::new()).await
+}
+
+async fn post(config: &Config, path: &str, body: &Value) -> Result<Value> {
+    request(config, Method::POST, path, body.to_string().into_bytes()).await
 }
 
 async fn import(config: &Config, args: &cli::CollectImport, as_json: bool) -> Result<ExitCode> {

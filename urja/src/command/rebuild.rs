@@ -96,7 +96,7 @@ fn received(fact: &Fact) -> [SourceCounts; 4] {
     counts
 }
 
-/// Lines on every account and meter that differs.
+/// Lines on every account, meter and payment that differs.
 fn compare(before: &Fold, after: &Fold) -> Vec<String> {
     let mut lines = Vec::new();
     for (was, is) in before.accounts().zip(after.accounts()) {
@@ -116,6 +116,14 @@ fn compare(before: &Fold, after: &Fold) -> Vec<String> {
                 "meter {meter}: counter window {was:?} in the checkpoint, {is:?} from the lake"
             ));
         }
+    }
+    let payments = |fold: &Fold| fold.payments().cloned().collect::<Vec<_>>();
+    let (was, is) = (payments(before), payments(after));
+    if was.len() != is.len() {
+        lines.push(format!("{} payments in the checkpoint, {} from the lake", was.len(), is.len()));
+    }
+    for (was, is) in was.iter().zip(&is).filter(|(was, is)| was != is) {
+        lines.push(format!("payment {}: {was:?} in the checkpoint, {is:?} from the lake", was.id));
     }
     lines
 }

@@ -21,20 +21,31 @@ pub(super) async fn run(config: &Config, args: &cli::Reconcile, as_json: bool) -
                 "day": args.day,
                 "statement": read_text(&args.statement)?,
                 "bank": args.bank.as_deref().map(read_text).transpose()?,
+                "settles_in": args.settles_in,
                 "by": args.by,
             });
             let body = body.to_string().into_bytes();
             request(config, Method::POST, "/admin/reconciliations", body).await?
         }
-        cli::Reconcile::Show { channel, day } => {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("channel", channel).append_pair("day", day);
-            let path = format!("/admin/reconciliations?{}", query.finish());
+        cli::Reconcile::Close { payment_id, reason, by } => {
+            let body = json!({ "payment_id": payment_id, "reason": reason, "by": by }).to_string();
+            let path = "/admin/reconciliations/closings";
+            let answer = request(config, Method::POST, path, body.into_bytes()).await?;
+            print(as_json, &answer, || format!("{payment_id} is closed"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        cli::Reconcile::Show { channel } => {
+            let path = format!("/admin/reconciliations?channel={channel}");
             request(config, Method::GET, &path, Vec::new()).await?
         }
     };
     print(as_json, &report, || report_text(&report));
-    Ok(if report["agrees"] == true { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+    Ok(if agrees(&report) { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+/// Whether nothing is open; of money that has not come to the bank the bank's statements have to tell.
+fn agrees(report: &Value) -> bool {
+    report["ledger_agrees"] == true && report["bank_agrees"] == true
 }
 
 fn read_text(file: &Path) -> Result<String> {
@@ -42,27 +53,21 @@ fn read_text(file: &Path) -> Result<String> {
 }
 
 fn report_text(report: &Value) -> String {
-    let (statement, found) = (&report["statement"], &report["found"]);
+    let (statement, agreed) = (&report["statement"], &report["agreed"]);
     let mut out = vec![format!(
-        "{} {}: the statement has {} payments of ₹{} and {} refunds of ₹{}; in the ledger are {} of ₹{} and {} of ₹{}",
+        "{} {}: the statement has {} payments of ₹{} and {} refunds of ₹{}; the ledger agrees with {} of ₹{} and {} of ₹{}",
         text(report, "channel"),
         text(report, "day"),
         statement["payments"],
         paise(&statement["payments_paise"]),
         statement["refunds"],
         paise(&statement["refunds_paise"]),
-        found["payments"],
-        paise(&found["payments_paise"]),
-        found["refunds"],
-        paise(&found["refunds_paise"]),
+        agreed["payments"],
+        paise(&agreed["payments_paise"]),
+        agreed["refunds"],
+        paise(&agreed["refunds_paise"]),
     )];
-    if found["in_suspense"] != 0 {
-        out.push(format!(
-            "of them in suspense {} of ₹{}: `urja collect suspense`",
-            found["in_suspense"],
-            paise(&found["in_suspense_paise"])
-        ));
-    }
+    out.push(format!("open by {}:", text(report, "latest_day")));
     out.extend(report["open"].as_array().into_iter().flatten().map(open_text));
     let listed = report["open"].as_array().map_or(0, Vec::len) as u64;
     let all: u64 =
@@ -70,11 +75,19 @@ fn report_text(report: &Value) -> String {
     if all > listed {
         out.push(format!("and {} more", all - listed));
     }
-    if let Some(bank) = report["bank"].as_object() {
-        out.push(format!("the bank: {} transfers, {} agree", bank["transfers"], bank["agree"]));
-        out.extend(bank["differ"].as_array().into_iter().flatten().map(transfer_text));
+    let bank = &report["bank"];
+    out.extend(bank["differ"].as_array().into_iter().flatten().map(transfer_text));
+    if bank["not_sent"] != 0 {
+        out.push(format!(
+            "{} lines of ₹{} are in no transfer to the bank yet, for {} days",
+            bank["not_sent"],
+            paise(&bank["not_sent_paise"]),
+            bank["not_sent_days"]
+        ));
     }
-    out.push(if report["agrees"] == true { "they agree".into() } else { "they differ".into() });
+    if agrees(report) {
+        out.push("nothing: they agree".to_owned());
+    }
     out.join("\n")
 }
 
@@ -92,8 +105,9 @@ fn open_text(open: &Value) -> String {
         open[key].as_i64().map(|_| format!(", {word} ₹{}", paise(&open[key]))).unwrap_or_default()
     };
     let account = open["account"].as_str().map(|number| format!(", account {number}")).unwrap_or_default();
-    let days = open["days"].as_i64().map(|days| format!(", for {days} days")).unwrap_or_default();
-    let line = open["line"].as_u64().map(|line| format!("line {line}  ")).unwrap_or_default();
+    let days = format!(", for {} days", open["days"]);
+    let line = open["line"].as_u64();
+    let line = line.map(|line| format!("{} line {line}  ", text(open, "statement_day"))).unwrap_or_default();
     let files = open["files"].as_array().into_iter().flatten().map(|file| {
         format!(
             "; line {} of batch {} is {} ({})",
@@ -118,5 +132,7 @@ fn transfer_text(transfer: &Value) -> String {
         None => "nothing".to_owned(),
     };
     let (sent, came) = (amount("sent_paise"), amount("came_paise"));
-    format!("{}: {sent} sent, {came} came", text(transfer, "settlement"))
+    let may_come = if transfer["may_come"] == true { "; it may come" } else { "" };
+    let settlement = text(transfer, "settlement");
+    format!("{settlement}: {sent} sent, {came} came, for {} days{may_come}", transfer["days"])
 }

@@ -100,6 +100,9 @@ pub(super) async fn reverse(config: &Config, args: &cli::Reverse, as_json: bool)
     print(as_json, &answer, || {
         let paise = |key: &str| answer[key].as_i64().map(Paise).unwrap_or_default();
         match text(&answer, "outcome") {
+            "reversed" if answer["account"].is_null() => {
+                format!("₹{} taken back out of suspense", paise("amount_paise"))
+            }
             "reversed" => format!(
                 "{}: ₹{} taken back, balance ₹{}",
                 text(&answer, "account"),

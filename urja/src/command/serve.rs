@@ -19,13 +19,6 @@ pub(super) async fn run(config: Config) -> Result<ExitCode> {
     crate::telemetry::metrics()?;
     let node = Node::open(config).await?;
     let doors = Doors::open(&node).await?;
-    // What a process before took from files and did not get to.
-    let booking = node.clone();
-    tokio::spawn(async move {
-        if let Err(error) = crate::collections::book(&booking).await {
-            tracing::error!(error = format!("{error:#}"), "collections that wait were not all booked");
-        }
-    });
     // Before it says that it is ready: whoever reads that may ask it to stop at once.
     let stopped = stop_signal()?;
     let mut out = std::io::stdout().lock();
