@@ -136,8 +136,11 @@ impl Payments {
 #[derive(Clone, Debug)]
 struct Index {
     hasher: RandomState,
-    shards: Vec<Option<Arc<HashMap<Arc<str>, u32>>>>,
+    /// Made when an id in them is first used.
+    shards: Vec<Option<Arc<Shard>>>,
 }
+
+type Shard = HashMap<Arc<str>, u32>;
 
 impl Default for Index {
     fn default() -> Index {
