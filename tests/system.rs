@@ -27,6 +27,7 @@ mod operation;
 mod powercuts;
 mod relay;
 mod sessions;
+mod shadow;
 mod storms;
 mod supply;
 mod syscalls;

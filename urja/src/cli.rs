@@ -42,6 +42,10 @@ pub enum Command {
     /// Show an account's bill of a month: what it began with, every line, what it ends with
     #[cfg(feature = "query")]
     Bill(Bill),
+    /// Another system that charges the same accounts, held against this one
+    #[cfg(feature = "query")]
+    #[command(subcommand)]
+    Shadow(Shadow),
     /// Show what a DLMS frame says, with its authentication result
     Decode(Decode),
     /// Meters of the registry
@@ -742,6 +746,36 @@ pub struct ReconcileRun {
     /// Who does it; it stands in the log
     #[arg(long, value_name = "PERSON")]
     pub by: String,
+}
+
+/// `urja shadow`
+#[cfg(feature = "query")]
+#[derive(Debug, Subcommand)]
+pub enum Shadow {
+    /// Its daily charges against what is booked here, by head, category and cause; exit code 2 where any differ
+    Compare(ShadowCompare),
+}
+
+/// `urja shadow compare`
+#[cfg(feature = "query")]
+#[derive(Debug, Args)]
+pub struct ShadowCompare {
+    /// Its charges: CSV with account_number, usage_date, total_rupees and, if they are there, energy_kwh and a column for each
+    /// head (energy_rupees, fixed_rupees, subsidy_rupees, surcharge_rupees, duty_rupees, rebate_rupees, minimum_rupees,
+    /// green_rupees); what lowers a charge is below zero; - for standard input
+    pub file: PathBuf,
+    /// Paise that a head or a total may differ by rounding
+    #[arg(long, default_value_t = 1)]
+    pub paise: u16,
+    /// Wh that the energy of a day may differ by rounding
+    #[arg(long, default_value_t = 10)]
+    pub wh: u16,
+    /// Differences that are listed; all are counted
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// Write all differences to this file, CSV
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `urja clock`

@@ -17,6 +17,8 @@ mod registry;
 mod serve;
 mod session;
 #[cfg(feature = "query")]
+mod shadow;
+#[cfg(feature = "query")]
 mod sql;
 mod supply;
 mod tariff;
@@ -67,6 +69,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => explain::run(&config, args, cli.json).await,
         #[cfg(feature = "query")]
         Command::Bill(args) => bill::run(&config, args, cli.json).await,
+        #[cfg(feature = "query")]
+        Command::Shadow(cli::Shadow::Compare(args)) => shadow::run(&config, args, cli.json).await,
         Command::Meter(cli::Meter::Import { file }) => registry::import_meters(&config, file, cli.json).await,
         Command::Meter(cli::Meter::Rekey { file }) => registry::rekey_meters(&config, file, cli.json).await,
         Command::Account(cli::Account::Import { file }) => {
