@@ -11,7 +11,7 @@ use axum::http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::scaled;
 use model::row::Head;
-use model::{CivilDay, Paise};
+use model::{CivilDay, CivilMonth, Paise};
 use serde_json::{Value, json};
 
 use super::registry::text;
@@ -139,6 +139,8 @@ enum Cause {
     LateData,
     /// Their heads do not add up to their total.
     TheirSum,
+    /// Another energy, and in the month's other days as much less or more: it was counted on another day.
+    OtherDay,
     /// Another energy, and intervals of the day are missing here.
     Incomplete,
     /// Another energy.
@@ -157,6 +159,7 @@ impl Cause {
             Cause::NotBookedThere => "not_booked_there",
             Cause::LateData => "late_data",
             Cause::TheirSum => "their_sum",
+            Cause::OtherDay => "other_day",
             Cause::Incomplete => "incomplete_here",
             Cause::Quantity => "quantity",
             Cause::Head(head) => head.name(),
@@ -276,6 +279,7 @@ async fn compare(owner: &Owner, theirs: &Days, args: &cli::ShadowCompare) -> Res
         bar.inc(1);
     }
     bar.finish_and_clear();
+    other_day(&mut compared.different, bounds);
     Ok(compared)
 }
 
@@ -407,6 +411,25 @@ async fn incomplete(owner: &Owner, day: CivilDay, different: &mut [Different]) -
         }
     }
     Ok(())
+}
+
+/// Finds energy that is the same over the days of a month that differ: what came late in an open month is charged here with
+/// the day that is closed next.
+fn other_day(different: &mut [Different], bounds: Bounds) {
+    let is_energy = |it: &Different| matches!(it.cause, Cause::Quantity | Cause::Incomplete);
+    let mut months: BTreeMap<(String, CivilMonth), (i64, i64)> = BTreeMap::new();
+    for it in different.iter().filter(|it| is_energy(it)) {
+        let energy = |charge: &Option<Charge>| charge.as_ref().and_then(|charge| charge.energy_wh);
+        let by = energy(&it.theirs).unwrap_or_default() - energy(&it.ours).unwrap_or_default();
+        let sum = months.entry((it.number.clone(), it.day.month())).or_default();
+        *sum = (sum.0 + by, sum.1 + 1);
+    }
+    months.retain(|_, (by, days)| by.abs() <= bounds.wh * *days);
+    for it in different.iter_mut().filter(|it| is_energy(it)) {
+        if months.contains_key(&(it.number.clone(), it.day.month())) {
+            it.cause = Cause::OtherDay;
+        }
+    }
 }
 
 fn bar(days: u64) -> ProgressBar {
@@ -598,6 +621,29 @@ mod tests {
         let late = booked(charge(base, 6000), with(0, 500));
         assert_eq!(cause(&charge(base, 6000), &late, BOUNDS), Some(Cause::LateData));
         assert_eq!(cause(&with(0, 500), &late, BOUNDS), None);
+    }
+
+    #[test]
+    fn energy_that_another_day_has_is_told_apart_from_energy_that_is_missing() {
+        let of = |number: &str, day: &str, theirs: i64, ours: i64| Different {
+            day: day.parse().unwrap(),
+            number: number.into(),
+            category: String::new(),
+            cause: Cause::Quantity,
+            theirs: Some(charge([0; HEADS], theirs)),
+            ours: Some(charge([0; HEADS], ours)),
+        };
+        let mut different = [
+            of("A", "2026-06-03", 5000, 3000),
+            of("A", "2026-06-04", 4000, 6015),
+            of("A", "2026-07-01", 4000, 5000),
+            of("B", "2026-06-03", 5000, 3000),
+            of("B", "2026-06-04", 4000, 5900),
+        ];
+        other_day(&mut different, BOUNDS);
+        let causes: Vec<Cause> = different.iter().map(|it| it.cause).collect();
+        let (other, quantity) = (Cause::OtherDay, Cause::Quantity);
+        assert_eq!(causes, [other, other, quantity, quantity, quantity]);
     }
 
     #[test]
