@@ -12,7 +12,7 @@ use crate::QueryError;
 use crate::gate::{self, Mentions};
 
 /// Name and text, each after those it refers to.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("interval", include_str!("../../views/interval.sql")),
     ("daily_register", include_str!("../../views/daily_register.sql")),
     ("daily_usage", include_str!("../../views/daily_usage.sql")),
@@ -23,6 +23,7 @@ const FILES: [(&str, &str); 12] = [
     ("statement", include_str!("../../views/statement.sql")),
     ("bill_entry", include_str!("../../views/bill_entry.sql")),
     ("monthly_bill", include_str!("../../views/monthly_bill.sql")),
+    ("revenue", include_str!("../../views/revenue.sql")),
     ("receipt", include_str!("../../views/receipt.sql")),
     ("conservation", include_str!("../../views/conservation.sql")),
 ];

@@ -30,6 +30,7 @@ const STATEMENTS: [&str; 19] = [
     "SELECT * FROM trial_balance ORDER BY head",
     "SELECT * FROM journal_voucher ORDER BY booked_on, kind, head",
     "SELECT * FROM monthly_bill ORDER BY account_id, month, kind, of_month, head",
+    "SELECT * FROM revenue ORDER BY month, division",
     "SELECT * FROM statement ORDER BY account_id, position",
     "SELECT * FROM receipt ORDER BY position, reading, read_at",
     "SELECT meter_id, count(*), sum(import_wh), max(voltage_dv) FROM interval \
