@@ -424,7 +424,7 @@ fn every_mismatch_of_statement_bank_and_ledger_is_told_by_name_until_it_is_mende
         urja_ok(till.data(), &["collect", "assign", &id, &right, "--by", "A. Singh"]);
     }
     for id in of(Mismatch::Amount).iter().chain(&of(Mismatch::Twice)) {
-        urja_ok(till.data(), &["reconcile", "close", id, "--reason", "asked", "--by", "A. Singh"]);
+        urja_ok(till.data(), &["reconcile", "close", "bbps", id, "--reason", "asked", "--by", "A. Singh"]);
     }
     let next = written(till.dir.path(), "next.csv", &next);
     let bank = written(till.dir.path(), "bank2.csv", &bank_of(0, true));
@@ -437,7 +437,7 @@ fn every_mismatch_of_statement_bank_and_ledger_is_told_by_name_until_it_is_mende
         .collect();
     assert_eq!(open(&report), names(&again), "only what was closed for a statement that was brought again");
     for id in again.keys() {
-        urja_ok(till.data(), &["reconcile", "close", id, "--reason", "asked", "--by", "A. Singh"]);
+        urja_ok(till.data(), &["reconcile", "close", "bbps", id, "--reason", "asked", "--by", "A. Singh"]);
     }
     let (code, report) = till.reconcile(NEXT, &next, None);
     assert_eq!((code, &report["ledger_agrees"], open(&report).len()), (0, &true.into(), 0), "{report}");

@@ -712,10 +712,13 @@ pub enum Reconcile {
         #[arg(value_parser = CHANNELS)]
         channel: String,
     },
-    /// Close what is open of a payment, where a person has dealt with it
+    /// Close what is open of a payment or a transfer, where a person has dealt with it
     Close {
-        /// Id of the payment, as the report has it
-        payment_id: String,
+        /// The channel
+        #[arg(value_parser = CHANNELS)]
+        channel: String,
+        /// Id of the payment or reference of the transfer, as the report has it
+        what: String,
         /// How it was dealt with
         #[arg(long)]
         reason: String,

@@ -13,7 +13,8 @@ use ledger::{Outcome, Payment};
 use metrics::gauge;
 use model::{AccountId, Fact, Paise, PaymentMisdirected, SuspenseAssigned, SuspenseReceived};
 use registry::{
-    BatchSummary, By, Channel, Collection, CollectionBatch, CollectionError, CollectionState, ImportError,
+    BatchSummary, By, Collection, CollectionBatch, CollectionError, CollectionState, ImportError,
+    MoneyChannel,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,9 +50,9 @@ pub fn router() -> Router<Node> {
 ///
 /// # Errors
 /// Where there is none.
-pub fn channel(name: &str) -> Result<Channel, Problem> {
-    Channel::of(name).ok_or_else(|| {
-        let words = Channel::ALL.map(Channel::name).join(", ");
+pub fn channel(name: &str) -> Result<MoneyChannel, Problem> {
+    MoneyChannel::of(name).ok_or_else(|| {
+        let words = MoneyChannel::ALL.map(MoneyChannel::name).join(", ");
         Problem::refused("no such channel", format!("{name:?} is none of {words}"))
     })
 }
@@ -83,7 +84,7 @@ async fn take_and_book(node: &Node, request: &TakeRequest, csv: &[u8]) -> Answer
         digest: digest_of(csv).0,
     };
     let is_new = node.registry.take_collections(csv, &batch, by).await.map_err(refused)?;
-    book(node).await.map_err(|error| {
+    book(node, &CancellationToken::new()).await.map_err(|error| {
         Problem::internal(format!("the file was taken, and not all of it is booked: {error:#}"))
     })?;
     let found = node.registry.collection_batches(Some(channel), Some(batch.id), 1).await;
@@ -107,7 +108,7 @@ fn refused(error: CollectionError) -> Problem {
 /// not be booked when it came.
 pub async fn run(node: Node, stop: CancellationToken) {
     loop {
-        if let Err(error) = book(&node).await {
+        if let Err(error) = book(&node, &stop).await {
             tracing::error!(
                 error = format!("{error:#}"),
                 "collections that wait were not all booked; trying again"
@@ -129,15 +130,15 @@ pub async fn run(node: Node, stop: CancellationToken) {
     }
 }
 
-/// Books every payment that waits.
+/// Books every payment that waits, or goes on until `stop`.
 ///
 /// # Errors
 /// When the registry or the journal fails, or the ledger keeps no more payments; what is left goes on waiting.
-async fn book(node: &Node) -> anyhow::Result<()> {
+async fn book(node: &Node, stop: &CancellationToken) -> anyhow::Result<()> {
     let _turn = node.booking.lock().await;
     loop {
         let waiting = node.registry.collections_to_book(PAGE).await?;
-        if waiting.is_empty() {
+        if waiting.is_empty() || stop.is_cancelled() {
             return Ok(());
         }
         let numbers = waiting.iter().map(|collection| collection.account_number.as_str());

@@ -36,6 +36,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether rows of a statement were cut at a bound.
+    pub truncated: bool,
 }
 
 impl Owner {
@@ -121,8 +123,9 @@ async fn send_remote(socket: &Path, request: Request<Body>) -> Result<Answer> {
 
 async fn collect(response: axum::http::Response<Body>) -> Result<Answer> {
     let status = response.status();
+    let truncated = response.headers().get("urja-truncated").is_some_and(|value| value == "true");
     let body = response.into_body().collect().await.context("answer broken off")?.to_bytes().to_vec();
-    Ok(Answer { status, body })
+    Ok(Answer { status, body, truncated })
 }
 
 impl Answer {

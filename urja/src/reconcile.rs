@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use ledger::{Fold, Payment};
 use model::{AccountId, Calendar, CivilDay, Paise, Position};
 use registry::{
-    By, Channel, Collection, ImportError, NotSent, OpenLine, OpenTransfer, Registry, Side, read_bank,
+    By, Collection, ImportError, MoneyChannel, NotSent, OpenLine, OpenTransfer, Registry, Side, read_bank,
     read_statement,
 };
 use serde::Deserialize;
@@ -49,6 +49,11 @@ struct RunRequest {
 }
 
 async fn run(State(node): State<Node>, Json(request): Json<RunRequest>) -> Answer {
+    // What was begun goes on when whoever asked has gone.
+    tokio::spawn(async move { take_and_compare(&node, request).await }).await.map_err(Problem::internal)?
+}
+
+async fn take_and_compare(node: &Node, request: RunRequest) -> Answer {
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
     let (channel, day) = (channel(&request.channel)?, civil_day(&request.day)?);
     if day > node.calendar.day_of(by.at) {
@@ -64,7 +69,7 @@ async fn run(State(node): State<Node>, Json(request): Json<RunRequest>) -> Answe
     let _turn = node.booking.lock().await;
     let taken = node.registry.take_statement(channel, day, &statement, bank.as_deref(), by);
     taken.await.map_err(Problem::internal)?;
-    let report = compare(&node, channel, day, i32::from(request.settles_in)).await;
+    let report = compare(node, channel, day, i32::from(request.settles_in)).await;
     report.map(Json).map_err(|error| Problem::internal(format!("{error:#}")))
 }
 
@@ -98,20 +103,34 @@ async fn show(State(node): State<Node>, Query(request): Query<ShowRequest>) -> A
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloseRequest {
-    payment_id: String,
+    channel: String,
+    /// Id of a payment, or reference of a transfer.
+    what: String,
     reason: String,
     by: String,
 }
 
 async fn close(State(node): State<Node>, Json(request): Json<CloseRequest>) -> Answer {
     let by = By { person: named("person", &request.by)?, at: node.pipeline.clock().now() };
-    let reason = named("reason", &request.reason)?;
-    let closed = node.registry.close_difference(&request.payment_id, reason, by);
-    if !closed.await.map_err(Problem::internal)? {
-        let detail = format!("no statement of {} is open", request.payment_id);
+    let (channel, reason) = (channel(&request.channel)?, named("reason", &request.reason)?);
+    let _turn = node.booking.lock().await;
+    // What the ledger has of it by now is closed as well.
+    look_through(&node, channel, None).await.map_err(Problem::internal)?;
+    let registry = &node.registry;
+    let is_payment = registry.close_difference(&request.what, reason, by).await.map_err(Problem::internal)?;
+    let is_closed = is_payment
+        || registry.close_transfer(channel, &request.what, reason, by).await.map_err(Problem::internal)?;
+    if !is_closed {
+        let detail = format!(
+            "neither a payment nor a transfer {:?} of {} is open; `urja reconcile show {}` has those that are",
+            request.what,
+            channel.name(),
+            channel.name()
+        );
         return Err(Problem::missing("nothing to close", detail));
     }
-    Ok(Json(json!({ "outcome": "closed", "payment_id": request.payment_id })))
+    let closed = if is_payment { "payment" } else { "transfer" };
+    Ok(Json(json!({ "outcome": "closed", "closed": closed, "what": request.what })))
 }
 
 /// A payment of the channel as the ledger has it.
@@ -119,8 +138,6 @@ async fn close(State(node): State<Node>, Json(request): Json<CloseRequest>) -> A
 struct Booked {
     account: AccountId,
     amount: Paise,
-    /// Whether a person has taken it to another account than its source named.
-    is_moved: bool,
     received_on: CivilDay,
     reversed_on: Option<CivilDay>,
 }
@@ -130,21 +147,25 @@ impl Booked {
         Booked {
             account: payment.account,
             amount: payment.amount,
-            is_moved: payment.moved.is_some(),
             received_on: calendar.day_of(payment.received_at),
             reversed_on: payment.reversed.map(|reversal| calendar.day_of(reversal.at)),
         }
     }
 }
 
-/// Payments that came and went back after a record.
-fn events(fold: &Fold, channel: Channel, since: Position) -> Vec<(String, Side)> {
-    let prefix = format!("{}:", channel.name());
+/// Payments of a channel that came and went back after a record, and since a day.
+fn events(
+    fold: &Fold,
+    channel: MoneyChannel,
+    calendar: &Calendar,
+    (since, from): (Position, Option<CivilDay>),
+) -> Vec<(String, Side)> {
     let mut events = Vec::new();
     for payment in fold.payments() {
-        let came = payment.position > since;
-        let went = payment.reversed.is_some_and(|reversal| reversal.position > since);
-        if (came || went) && payment.id.starts_with(&prefix) {
+        let is_in_time = from.is_none_or(|from| calendar.day_of(payment.received_at) >= from);
+        let came = payment.position > since && is_in_time;
+        let went = payment.reversed.is_some_and(|reversal| reversal.position > since) && is_in_time;
+        if (came || went) && is_of(&payment.id, channel) {
             let sides = [(came, Side::Payment), (went, Side::Refund)];
             let happened = sides.into_iter().filter(|(happened, _)| *happened);
             events.extend(happened.map(|(_, side)| (payment.id.to_string(), side)));
@@ -153,12 +174,36 @@ fn events(fold: &Fold, channel: Channel, since: Position) -> Vec<(String, Side)>
     events
 }
 
-async fn compare(node: &Node, channel: Channel, day: CivilDay, settles_in: i32) -> anyhow::Result<Value> {
-    let registry = &node.registry;
-    let since = registry.reconciled_upto(channel).await?;
-    let look = move |fold: &Fold| (events(fold, channel, since), fold.position());
+/// Whether the ledger's id is one of this channel: `bbps:T1`, `bbps/AGENT7:T1`.
+fn is_of(id: &str, channel: MoneyChannel) -> bool {
+    id.strip_prefix(channel.name()).is_some_and(|rest| rest.starts_with([':', '/']))
+}
+
+/// Looks through what the ledger has of a channel since the last time, for the statement of a day if there is one. Gives what no
+/// statement has told, and the latest statement's day. The first time begins with that statement's day: of what was before
+/// nobody has brought any.
+async fn look_through(
+    node: &Node,
+    channel: MoneyChannel,
+    day: Option<CivilDay>,
+) -> anyhow::Result<(Vec<(String, Side)>, CivilDay)> {
+    let since = node.registry.reconciled_upto(channel).await?;
+    let is_first = since == Position(0);
+    let Some(day) = day.or((!is_first).then_some(CivilDay(0))) else { return Ok((Vec::new(), CivilDay(0))) };
+    let (calendar, from) = (node.calendar.clone(), is_first.then_some(day));
+    let look = move |fold: &Fold| (events(fold, channel, &calendar, (since, from)), fold.position());
     let (events, position) = node.pipeline.study(look).await?;
-    let (untold, latest) = registry.untold(channel, day, &events, position).await?;
+    Ok(node.registry.untold(channel, day, &events, position).await?)
+}
+
+async fn compare(
+    node: &Node,
+    channel: MoneyChannel,
+    day: CivilDay,
+    settles_in: i32,
+) -> anyhow::Result<Value> {
+    let registry = &node.registry;
+    let (untold, latest) = look_through(node, channel, Some(day)).await?;
     let lines = registry.open_lines(channel).await?;
     let ids: HashSet<String> = lines
         .iter()
@@ -181,7 +226,10 @@ async fn compare(node: &Node, channel: Channel, day: CivilDay, settles_in: i32) 
     open.extend(missing_in_statements(&untold, &ledger, latest));
     open.sort_by(|a, b| (a.difference, &a.payment_id).cmp(&(b.difference, &b.payment_id)));
     let transfers = registry.open_transfers(channel).await?;
-    let bank = bank_report(&transfers, latest, settles_in);
+    let mut bank = bank_report(&transfers, latest, settles_in);
+    if !registry.has_transfers(channel).await? {
+        bank["agrees"] = Value::Null;
+    }
     let report = report(registry, channel, [day, latest], &open, bank).await?;
     registry.keep_reconciliation(channel, &report.to_string()).await?;
     Ok(report)
@@ -241,9 +289,20 @@ fn compare_lines(
     latest: CivilDay,
 ) -> (Vec<i64>, Vec<Open>) {
     let (mut agreed, mut open) = (Vec::new(), Vec::new());
+    let all: BTreeSet<(&str, Side, Paise)> = lines
+        .iter()
+        .filter(|line| line.is_first)
+        .map(|line| (&*line.row.payment_id, line.row.side, line.row.amount))
+        .collect();
     for line in lines {
         let booked = ledger.get(&line.row.payment_id);
-        let Some(difference) = difference(line, accounts, booked) else {
+        // It failed at the channel: nothing came to us and nothing went.
+        let sides = [Side::Payment, Side::Refund];
+        let is_nothing = booked.is_none()
+            && line.is_first
+            && sides.into_iter().all(|side| all.contains(&(&*line.row.payment_id, side, line.row.amount)));
+        let difference = difference(line, accounts, booked).filter(|_| !is_nothing);
+        let Some(difference) = difference else {
             agreed.push(line.number);
             continue;
         };
@@ -280,10 +339,8 @@ fn difference(
     if row.side == Side::Refund {
         return booked.reversed_on.is_none().then_some(missing);
     }
-    // In suspense is what has an account that nobody has; what a person has moved is where that person says.
-    let is_asked =
-        !row.account_number.is_empty() && booked.account != AccountId::SUSPENSE && !booked.is_moved;
-    let is_other = is_asked && accounts.get(&row.account_number) != Some(&booked.account);
+    // A number that nobody has says nothing against an account, nor against suspense.
+    let is_other = accounts.get(&row.account_number).is_some_and(|account| *account != booked.account);
     is_other.then_some(Difference::Account)
 }
 
@@ -296,8 +353,13 @@ fn missing_in_statements(
     let open = |(id, side): &(String, Side)| {
         let booked = ledger.get(id)?;
         let (difference, since) = match side {
-            // Never there and taken back: nothing came and nothing went.
-            _ if all.contains(&(id, Side::Payment)) && all.contains(&(id, Side::Refund)) => return None,
+            // Taken back, and told neither way: nothing came and nothing went.
+            _ if all.contains(&(id, Side::Payment))
+                && all.contains(&(id, Side::Refund))
+                && booked.reversed_on.is_some_and(|day| day <= latest) =>
+            {
+                return None;
+            }
             Side::Payment => (Difference::MissingInStatement, booked.received_on),
             Side::Refund => (Difference::RefundMissingInStatement, booked.reversed_on?),
         };
@@ -317,7 +379,7 @@ fn missing_in_statements(
 
 async fn report(
     registry: &Registry,
-    channel: Channel,
+    channel: MoneyChannel,
     [day, latest]: [CivilDay; 2],
     open: &[Open],
     bank: Value,
@@ -431,7 +493,6 @@ mod tests {
         Booked {
             account: AccountId(account),
             amount: Paise(rupees * 100),
-            is_moved: false,
             received_on: CivilDay(day),
             reversed_on: reversed.map(CivilDay),
         }
@@ -453,19 +514,23 @@ mod tests {
             of(line(2, "held", Side::Payment, 20), "nobody"),
             line(3, "amount", Side::Payment, 31),
             of(line(4, "account", Side::Payment, 40), "one"),
-            of(line(5, "moved", Side::Payment, 40), "one"),
+            of(line(5, "typo", Side::Payment, 40), "nobody"),
             line(6, "theirs", Side::Payment, 5),
             line(7, "stands", Side::Refund, 70),
             line(8, "back", Side::Refund, 80),
             again,
             of(line(10, "right", Side::Payment, 40), "one"),
+            of(line(11, "suspense", Side::Payment, 20), "one"),
+            line(12, "failed", Side::Payment, 15),
+            line(13, "failed", Side::Refund, 15),
         ];
         let ledger: HashMap<String, Booked> = [
             ("a", booked(1, 10, 8, None)),
             ("held", booked(0, 20, 8, None)),
             ("amount", booked(1, 30, 8, None)),
             ("account", booked(2, 40, 8, None)),
-            ("moved", Booked { is_moved: true, ..booked(2, 40, 8, None) }),
+            ("typo", booked(2, 40, 8, None)),
+            ("suspense", booked(0, 20, 8, None)),
             ("stands", booked(1, 70, 8, None)),
             ("back", booked(1, 80, 8, Some(9))),
             ("right", booked(1, 40, 8, None)),
@@ -474,7 +539,7 @@ mod tests {
         .into();
         let accounts = [("one".to_owned(), AccountId(1))].into();
         let (agreed, open) = compare_lines(&lines, &accounts, &ledger, LATEST);
-        assert_eq!(agreed, [1, 2, 5, 8, 10]);
+        assert_eq!(agreed, [1, 2, 5, 8, 10, 12, 13]);
         assert_eq!(
             differences(&open),
             [
@@ -483,6 +548,7 @@ mod tests {
                 ("theirs", Difference::MissingInLedger, 2),
                 ("stands", Difference::RefundMissingInLedger, 2),
                 ("a", Difference::ToldBefore, 2),
+                ("suspense", Difference::Account, 2),
             ]
         );
     }
@@ -495,6 +561,7 @@ mod tests {
             ("back", booked(1, 90, 5, Some(9))),
             ("back-tomorrow", booked(1, 99, 5, Some(11))),
             ("never", booked(1, 95, 9, Some(10))),
+            ("stands", booked(1, 95, 9, None)),
         ]
         .map(|(id, booked)| (id.to_owned(), booked))
         .into();
@@ -505,6 +572,8 @@ mod tests {
             ("never", Side::Payment),
             ("never", Side::Refund),
             ("ours", Side::Payment),
+            ("stands", Side::Payment),
+            ("stands", Side::Refund),
             ("tomorrow", Side::Payment),
         ]
         .map(|(id, side)| (id.to_owned(), side));

@@ -92,8 +92,9 @@ pub async fn due(
         };
         (policy, candidates)
     };
-    let (policy, candidates) = if is_one { pipeline.look(look).await? } else { pipeline.study(look).await? };
+    // Before the balances: money that is booked in between is in one of the two.
     let holds = registry.cut_holds().await?;
+    let (policy, candidates) = if is_one { pipeline.look(look).await? } else { pipeline.study(look).await? };
     let ids: Vec<AccountId> = candidates.iter().map(|candidate| candidate.account.account).collect();
     let mut infos = infos_of(registry, &ids).await?;
     let decided = |candidate: Candidate| {

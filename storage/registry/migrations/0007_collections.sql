@@ -45,11 +45,13 @@ CREATE TABLE statement_line (
     fee_paise      INTEGER NOT NULL,
     account_number TEXT NOT NULL,       -- empty where it does not tell
     settlement     TEXT NOT NULL,       -- transfer to the bank; empty where it is part of none yet
-    is_first       INTEGER NOT NULL,    -- 1: no other line tells of this payment or refund
+    is_first       INTEGER NOT NULL,    -- 1: no line before it tells of this payment or refund
+    adds_transfer  INTEGER NOT NULL,    -- 1: not first, and says the same with its transfer, or without
     state          TEXT NOT NULL CHECK (state IN ('open', 'agreed', 'closed')),
     is_settled     INTEGER NOT NULL DEFAULT 0 -- its transfer came as it was said
 ) STRICT;
 CREATE UNIQUE INDEX statement_payment ON statement_line (payment_id, kind) WHERE is_first = 1;
+CREATE INDEX statement_told ON statement_line (payment_id, kind, number);
 CREATE INDEX statement_again ON statement_line (channel) WHERE is_first = 0;
 CREATE INDEX statement_day ON statement_line (channel, day);
 CREATE INDEX statement_open ON statement_line (channel) WHERE state = 'open';
@@ -67,6 +69,7 @@ CREATE TABLE bank_line (
 ) STRICT;
 CREATE INDEX bank_day ON bank_line (channel, day);
 CREATE INDEX bank_settlement ON bank_line (channel, settlement);
+CREATE INDEX bank_unsettled ON bank_line (channel) WHERE is_settled = 0;
 
 -- Payments and reversals of the ledger that no statement has told yet.
 CREATE TABLE untold (

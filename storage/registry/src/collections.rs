@@ -15,7 +15,7 @@ const CHUNK: usize = 1000;
 
 /// Where money is taken that does not come through the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Channel {
+pub enum MoneyChannel {
     /// Bharat BillPay: apps of banks and others.
     Bbps,
     /// The utility's own counters.
@@ -26,25 +26,26 @@ pub enum Channel {
     Bank,
 }
 
-impl Channel {
+impl MoneyChannel {
     /// All of them.
-    pub const ALL: [Channel; 4] = [Channel::Bbps, Channel::Counter, Channel::Agent, Channel::Bank];
+    pub const ALL: [MoneyChannel; 4] =
+        [MoneyChannel::Bbps, MoneyChannel::Counter, MoneyChannel::Agent, MoneyChannel::Bank];
 
     /// The word of it, with which its payment ids begin in the ledger.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Channel::Bbps => "bbps",
-            Channel::Counter => "counter",
-            Channel::Agent => "agent",
-            Channel::Bank => "bank",
+            MoneyChannel::Bbps => "bbps",
+            MoneyChannel::Counter => "counter",
+            MoneyChannel::Agent => "agent",
+            MoneyChannel::Bank => "bank",
         }
     }
 
     /// The channel of that name.
     #[must_use]
-    pub fn of(name: &str) -> Option<Channel> {
-        Channel::ALL.into_iter().find(|channel| channel.name() == name)
+    pub fn of(name: &str) -> Option<MoneyChannel> {
+        MoneyChannel::ALL.into_iter().find(|channel| channel.name() == name)
     }
 }
 
@@ -195,7 +196,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn collections_in(
         &self,
-        channel: Channel,
+        channel: MoneyChannel,
         batch: &str,
         states: &[CollectionState],
         limit: usize,
@@ -218,7 +219,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn collection_batches(
         &self,
-        channel: Option<Channel>,
+        channel: Option<MoneyChannel>,
         batch: Option<&str>,
         limit: usize,
     ) -> Result<Vec<BatchSummary>, Error> {
@@ -226,7 +227,7 @@ impl Registry {
             "SELECT channel, batch, person, at, lines, amount_paise, number FROM collection_batch \
              WHERE (?1 IS NULL OR channel = ?1) AND (?2 IS NULL OR batch = ?2) ORDER BY number DESC LIMIT ?3",
         )
-        .bind(channel.map(Channel::name))
+        .bind(channel.map(MoneyChannel::name))
         .bind(batch)
         .bind(sql_limit(limit))
         .fetch_all(&self.pool)
@@ -285,7 +286,7 @@ impl Registry {
     /// When the database fails.
     pub async fn settle_collection(
         &self,
-        channel: Channel,
+        channel: MoneyChannel,
         batch: &str,
         line: u64,
         reason: &str,

@@ -38,7 +38,7 @@ use sqlx::SqlitePool;
 pub use access::{MeterAccess, MeterSecrets};
 pub use accounts::AccountInfo;
 pub use asking::{Asking, HdlcAddress, Mechanism, MeterFraming, Reader};
-pub use collections::{BatchSummary, Channel, Collection, CollectionState};
+pub use collections::{BatchSummary, Collection, CollectionState, MoneyChannel};
 pub use credit::{Approval, By, CutHolds, CutSwitch, HoldKind};
 pub use import::{
     BadLine, BadLines, BankRow, CollectionBatch, CollectionError, ImportError, Imported, Known,

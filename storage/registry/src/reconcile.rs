@@ -2,13 +2,15 @@
 //!
 //! Nothing here knows what the ledger holds: who compares brings that, and says what agrees.
 
+use std::collections::HashMap;
+
 use model::{CivilDay, Paise, Position};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use crate::credit::log;
 use crate::database::number;
-use crate::{BankRow, By, Channel, Error, Registry, StatementRow};
+use crate::{BankRow, By, Error, MoneyChannel, Registry, StatementRow};
 
 /// Lines that are looked up or written with one statement.
 const CHUNK: usize = 1000;
@@ -77,13 +79,13 @@ pub struct NotSent {
 
 impl Registry {
     /// Keeps the statement of a channel on a day, and the bank's that belongs to it if there is one, in place of those before.
-    /// A line that says what an earlier one said, and now in which transfer it is, completes that one.
+    /// A line that says what another one says, and alone of the two in which transfer it is, is no repetition of it.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn take_statement(
         &self,
-        channel: Channel,
+        channel: MoneyChannel,
         day: CivilDay,
         statement: &[StatementRow],
         bank: Option<&[BankRow]>,
@@ -92,8 +94,8 @@ impl Registry {
         let mut tx = self.begin().await?;
         forget_statement(&mut tx, channel, day).await?;
         for rows in statement.chunks(CHUNK) {
-            let told = complete(&mut tx, rows).await?;
-            insert_lines(&mut tx, channel, day, rows, &told).await?;
+            let told = told(&mut tx, rows).await?;
+            insert_lines(&mut tx, channel, day, rows, told).await?;
         }
         if let Some(bank) = bank {
             replace_bank(&mut tx, channel, day, bank).await?;
@@ -107,7 +109,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn reconciled_upto(&self, channel: Channel) -> Result<Position, Error> {
+    pub async fn reconciled_upto(&self, channel: MoneyChannel) -> Result<Position, Error> {
         let found: Option<i64> = sqlx::query_scalar("SELECT position FROM reconciliation WHERE channel = ?")
             .bind(channel.name())
             .fetch_optional(&self.pool)
@@ -122,7 +124,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn untold(
         &self,
-        channel: Channel,
+        channel: MoneyChannel,
         day: CivilDay,
         since: &[(String, Side)],
         upto: Position,
@@ -130,6 +132,16 @@ impl Registry {
         let mut tx = self.begin().await?;
         for events in since.chunks(CHUNK) {
             add_untold(&mut tx, channel, events).await?;
+        }
+        // What was closed because the ledger had nothing of it is looked at again where it has.
+        for (id, side) in since {
+            sqlx::query(
+                "UPDATE statement_line SET state = 'open' WHERE payment_id = ? AND kind = ? AND state = 'closed'",
+            )
+            .bind(id)
+            .bind(side.name())
+            .execute(&mut *tx)
+            .await?;
         }
         sqlx::query(
             "DELETE FROM untold WHERE channel = ? AND EXISTS (SELECT 1 FROM statement_line told WHERE \
@@ -164,7 +176,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    pub async fn open_lines(&self, channel: Channel) -> Result<Vec<OpenLine>, Error> {
+    pub async fn open_lines(&self, channel: MoneyChannel) -> Result<Vec<OpenLine>, Error> {
         let rows = sqlx::query(
             "SELECT number, day, line, payment_id, kind, amount_paise, fee_paise, account_number, settlement, \
              is_first FROM statement_line WHERE channel = ? AND state = 'open' ORDER BY number",
@@ -199,7 +211,7 @@ impl Registry {
     /// When the database fails or is damaged.
     pub async fn statement_sums(
         &self,
-        channel: Channel,
+        channel: MoneyChannel,
         day: CivilDay,
     ) -> Result<(Vec<(Side, bool, u64, Paise)>, Paise), Error> {
         let rows = sqlx::query(
@@ -226,7 +238,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    pub async fn open_transfers(&self, channel: Channel) -> Result<(Vec<OpenTransfer>, NotSent), Error> {
+    pub async fn open_transfers(&self, channel: MoneyChannel) -> Result<(Vec<OpenTransfer>, NotSent), Error> {
         let mut tx = self.begin().await?;
         let rows = sqlx::query(TRANSFERS).bind(channel.name()).fetch_all(&mut *tx).await?;
         let mut open = Vec::new();
@@ -237,22 +249,18 @@ impl Registry {
                 came: row.try_get::<Option<i64>, _>(2)?.map(Paise),
                 since: CivilDay(row.try_get(3)?),
             };
-            if transfer.sent != transfer.came {
+            if transfer.sent.unwrap_or_default() == transfer.came.unwrap_or_default() {
+                settle(&mut tx, channel, &transfer.settlement).await?;
+            } else {
                 open.push(transfer);
-                continue;
-            }
-            for table in [
-                "UPDATE statement_line SET is_settled = 1 WHERE channel = ? AND settlement = ?",
-                "UPDATE bank_line SET is_settled = 1 WHERE channel = ? AND settlement = ?",
-            ] {
-                let update = sqlx::query(table).bind(channel.name()).bind(&transfer.settlement);
-                update.execute(&mut *tx).await?;
             }
         }
         let row = sqlx::query(
             "SELECT count(*), coalesce(sum(CASE kind WHEN 'payment' THEN amount_paise ELSE -amount_paise END \
              - fee_paise), 0), min(day) FROM statement_line \
-             WHERE channel = ? AND is_settled = 0 AND settlement = '' AND is_first = 1",
+             WHERE channel = ? AND is_settled = 0 AND settlement = '' AND is_first = 1 AND state <> 'closed' \
+             AND NOT EXISTS (SELECT 1 FROM statement_line added WHERE added.payment_id = statement_line.payment_id \
+             AND added.kind = statement_line.kind AND added.adds_transfer = 1 AND added.settlement <> '')",
         )
         .bind(channel.name())
         .fetch_one(&mut *tx)
@@ -264,6 +272,42 @@ impl Registry {
         };
         tx.commit().await?;
         Ok((open, not_sent))
+    }
+
+    /// Whether the channel's statements or the bank's have ever told a transfer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_transfers(&self, channel: MoneyChannel) -> Result<bool, Error> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM bank_line WHERE channel = ?1) OR EXISTS \
+             (SELECT 1 FROM statement_line WHERE channel = ?1 AND settlement <> '')",
+        )
+        .bind(channel.name())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// Closes a transfer, by a person who has dealt with it. False where none of that reference is open.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn close_transfer(
+        &self,
+        channel: MoneyChannel,
+        settlement: &str,
+        reason: &str,
+        by: By<'_>,
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        if settle(&mut tx, channel, settlement).await? == 0 {
+            return Ok(false);
+        }
+        let subject = format!("{} {settlement}", channel.name());
+        log(&mut tx, by, "close transfer", &subject, reason).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Closes what is open of a payment, by a person who has dealt with it. False where nothing is.
@@ -291,7 +335,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn keep_reconciliation(&self, channel: Channel, report: &str) -> Result<(), Error> {
+    pub async fn keep_reconciliation(&self, channel: MoneyChannel, report: &str) -> Result<(), Error> {
         sqlx::query("UPDATE reconciliation SET report = ? WHERE channel = ?")
             .bind(report)
             .bind(channel.name())
@@ -304,7 +348,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn reconciliation(&self, channel: Channel) -> Result<Option<String>, Error> {
+    pub async fn reconciliation(&self, channel: MoneyChannel) -> Result<Option<String>, Error> {
         let report =
             sqlx::query_scalar("SELECT report FROM reconciliation WHERE channel = ? AND report <> ''")
                 .bind(channel.name())
@@ -324,7 +368,8 @@ WITH name AS (
 sent AS (
     SELECT settlement, min(day) AS day,
            sum(CASE kind WHEN 'payment' THEN amount_paise ELSE -amount_paise END - fee_paise) AS paise
-    FROM statement_line WHERE channel = ?1 AND settlement IN (SELECT settlement FROM name) GROUP BY settlement
+    FROM statement_line WHERE channel = ?1 AND settlement <> '' AND settlement IN (SELECT settlement FROM name)
+    GROUP BY settlement
 ),
 came AS (
     SELECT settlement, min(day) AS day, sum(amount_paise) AS paise
@@ -337,18 +382,23 @@ ORDER BY name.settlement";
 /// Takes a day's statement away. What it alone told is untold again; a repetition of it elsewhere is the first then.
 async fn forget_statement(
     tx: &mut Transaction<'_, Sqlite>,
-    channel: Channel,
+    channel: MoneyChannel,
     day: CivilDay,
 ) -> Result<(), Error> {
     for statement in [
         "INSERT INTO untold (payment_id, kind, channel) SELECT payment_id, kind, channel FROM statement_line \
-         WHERE channel = ? AND day = ? AND is_first = 1 ON CONFLICT DO NOTHING",
-        "DELETE FROM statement_line WHERE channel = ? AND day = ?",
+         WHERE channel = ?1 AND day = ?2 AND is_first = 1 ON CONFLICT DO NOTHING",
+        // A transfer that agreed with it is looked at again.
+        "UPDATE bank_line SET is_settled = 0 WHERE channel = ?1 AND settlement IN (SELECT settlement FROM \
+         statement_line WHERE channel = ?1 AND day = ?2 AND settlement <> '')",
+        "UPDATE statement_line SET is_settled = 0 WHERE channel = ?1 AND settlement <> '' AND settlement IN \
+         (SELECT settlement FROM statement_line WHERE channel = ?1 AND day = ?2 AND settlement <> '')",
+        "DELETE FROM statement_line WHERE channel = ?1 AND day = ?2",
     ] {
         sqlx::query(statement).bind(channel.name()).bind(day.0).execute(&mut **tx).await?;
     }
     sqlx::query(
-        "UPDATE statement_line SET is_first = 1 WHERE number IN (SELECT min(number) FROM statement_line again \
+        "UPDATE statement_line SET is_first = 1, adds_transfer = 0, state = 'open' WHERE number IN (SELECT min(number) FROM statement_line again \
          WHERE again.channel = ? AND again.is_first = 0 AND NOT EXISTS (SELECT 1 FROM statement_line told WHERE \
          told.payment_id = again.payment_id AND told.kind = again.kind AND told.is_first = 1) \
          GROUP BY payment_id, kind)",
@@ -359,77 +409,75 @@ async fn forget_statement(
     Ok(())
 }
 
-/// What was told before of a payment or refund.
+/// What other lines tell of a payment or refund.
 struct Told {
     amount: Paise,
-    has_settlement: bool,
+    account_number: String,
+    first_day: CivilDay,
+    has_transfer: bool,
 }
 
-type ToldBefore = std::collections::HashMap<(String, Side), Told>;
+impl Told {
+    /// Whether this line says the same, and alone of all of them in which transfer it is, or was told before that.
+    fn is_completed_by(&self, row: &StatementRow, day: CivilDay) -> bool {
+        let (ours, theirs) = (&self.account_number, &row.account_number);
+        let is_same = self.amount == row.amount && (ours == theirs || ours.is_empty() || theirs.is_empty());
+        let is_earlier = self.has_transfer && row.settlement.is_empty() && day < self.first_day;
+        is_same && (is_earlier || (!self.has_transfer && !row.settlement.is_empty()))
+    }
+}
 
-/// Gives what was told before of these rows, and completes what now says its transfer.
-async fn complete(tx: &mut Transaction<'_, Sqlite>, rows: &[StatementRow]) -> Result<ToldBefore, Error> {
+type ToldBefore = HashMap<(String, Side), Told>;
+
+async fn told(tx: &mut Transaction<'_, Sqlite>, rows: &[StatementRow]) -> Result<ToldBefore, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT payment_id, kind, amount_paise, settlement <> '' FROM statement_line \
-         WHERE is_first = 1 AND payment_id IN (",
+        "SELECT payment_id, kind, amount_paise, account_number, day, settlement <> '' FROM statement_line \
+         WHERE payment_id IN (",
     );
     let mut ids = query.separated(", ");
     rows.iter().for_each(|row| {
         ids.push_bind(&row.payment_id);
     });
-    let found = query.push(")").build().fetch_all(&mut **tx).await?;
+    let found = query.push(") ORDER BY is_first DESC, number").build().fetch_all(&mut **tx).await?;
     let mut told = ToldBefore::new();
     for row in found {
-        let (kind, has_settlement): (String, i64) = (row.try_get(1)?, row.try_get(3)?);
-        let known = Told { amount: Paise(row.try_get(2)?), has_settlement: has_settlement != 0 };
-        told.insert((row.try_get(0)?, Side::of(&kind)?), known);
-    }
-    for row in rows.iter().filter(|row| completes(row, &told)) {
-        sqlx::query(
-            "UPDATE statement_line SET settlement = ?, fee_paise = ? \
-             WHERE payment_id = ? AND kind = ? AND is_first = 1",
-        )
-        .bind(&row.settlement)
-        .bind(row.fee.0)
-        .bind(&row.payment_id)
-        .bind(row.side.name())
-        .execute(&mut **tx)
-        .await?;
+        let (kind, has_transfer): (String, i64) = (row.try_get(1)?, row.try_get(5)?);
+        let known = Told {
+            amount: Paise(row.try_get(2)?),
+            account_number: row.try_get(3)?,
+            first_day: CivilDay(row.try_get(4)?),
+            has_transfer: false,
+        };
+        let known = told.entry((row.try_get(0)?, Side::of(&kind)?)).or_insert(known);
+        known.has_transfer |= has_transfer != 0;
     }
     Ok(told)
 }
 
-fn completes(row: &StatementRow, told: &ToldBefore) -> bool {
-    let known = told.get(&(row.payment_id.clone(), row.side));
-    !row.settlement.is_empty()
-        && known.is_some_and(|known| !known.has_settlement && known.amount == row.amount)
-}
-
 async fn insert_lines(
     tx: &mut Transaction<'_, Sqlite>,
-    channel: Channel,
+    channel: MoneyChannel,
     day: CivilDay,
     rows: &[StatementRow],
-    told: &ToldBefore,
+    mut told: ToldBefore,
 ) -> Result<(), Error> {
-    let mut in_chunk = std::collections::HashSet::new();
-    let new: Vec<(&StatementRow, bool)> = rows
-        .iter()
-        .filter(|row| !completes(row, told))
-        .map(|row| {
-            let key = (row.payment_id.clone(), row.side);
-            let is_first = !told.contains_key(&key) && in_chunk.insert(key);
-            (row, is_first)
-        })
-        .collect();
-    if new.is_empty() {
-        return Ok(());
-    }
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO statement_line (channel, day, line, payment_id, kind, amount_paise, fee_paise, \
-         account_number, settlement, is_first, state) ",
+         account_number, settlement, is_first, adds_transfer, state) ",
     );
-    query.push_values(new, |mut values, (row, is_first)| {
+    query.push_values(rows, |mut values, row| {
+        let key = (row.payment_id.clone(), row.side);
+        let (is_first, adds_transfer) = match told.get(&key) {
+            None => (true, false),
+            Some(told) => (false, told.is_completed_by(row, day)),
+        };
+        let known = told.entry(key).or_insert_with(|| Told {
+            amount: row.amount,
+            account_number: row.account_number.clone(),
+            first_day: day,
+            has_transfer: false,
+        });
+        known.has_transfer |= !row.settlement.is_empty();
         values
             .push_bind(channel.name())
             .push_bind(day.0)
@@ -441,15 +489,34 @@ async fn insert_lines(
             .push_bind(&row.account_number)
             .push_bind(&row.settlement)
             .push_bind(i64::from(is_first))
-            .push_bind("open");
+            .push_bind(i64::from(adds_transfer))
+            .push_bind(if adds_transfer { "agreed" } else { "open" });
     });
     query.build().execute(&mut **tx).await?;
     Ok(())
 }
 
+/// Notes that a transfer is to be looked at no more; gives how many lines were open of it.
+async fn settle(
+    tx: &mut Transaction<'_, Sqlite>,
+    channel: MoneyChannel,
+    settlement: &str,
+) -> Result<u64, Error> {
+    let mut lines = 0;
+    for statement in [
+        "UPDATE statement_line SET is_settled = 1 WHERE channel = ? AND settlement = ? AND settlement <> '' \
+         AND is_settled = 0",
+        "UPDATE bank_line SET is_settled = 1 WHERE channel = ? AND settlement = ? AND is_settled = 0",
+    ] {
+        let done = sqlx::query(statement).bind(channel.name()).bind(settlement).execute(&mut **tx).await?;
+        lines += done.rows_affected();
+    }
+    Ok(lines)
+}
+
 async fn replace_bank(
     tx: &mut Transaction<'_, Sqlite>,
-    channel: Channel,
+    channel: MoneyChannel,
     day: CivilDay,
     bank: &[BankRow],
 ) -> Result<(), Error> {
@@ -461,24 +528,25 @@ async fn replace_bank(
     ] {
         sqlx::query(statement).bind(channel.name()).bind(day.0).execute(&mut **tx).await?;
     }
-    for rows in bank.chunks(CHUNK) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT INTO bank_line (channel, day, settlement, amount_paise) ");
-        query.push_values(rows, |mut values, row| {
-            values
-                .push_bind(channel.name())
-                .push_bind(day.0)
-                .push_bind(&row.settlement)
-                .push_bind(row.amount.0);
-        });
-        query.build().execute(&mut **tx).await?;
+    for row in bank {
+        // A transfer has one reference: a line that came with another day's statement is the same one.
+        sqlx::query(
+            "INSERT INTO bank_line (channel, day, settlement, amount_paise) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \
+             (SELECT 1 FROM bank_line WHERE channel = ?1 AND settlement = ?3 AND amount_paise = ?4 AND day <> ?2)",
+        )
+        .bind(channel.name())
+        .bind(day.0)
+        .bind(&row.settlement)
+        .bind(row.amount.0)
+        .execute(&mut **tx)
+        .await?;
     }
     Ok(())
 }
 
 async fn add_untold(
     tx: &mut SqliteConnection,
-    channel: Channel,
+    channel: MoneyChannel,
     events: &[(String, Side)],
 ) -> Result<(), Error> {
     let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO untold (payment_id, kind, channel) ");
@@ -515,7 +583,7 @@ mod tests {
     use crate::database::tests::open;
 
     const BY: By<'static> = By { person: "A. Singh", at: Instant(5) };
-    const CHANNEL: Channel = Channel::Bbps;
+    const CHANNEL: MoneyChannel = MoneyChannel::Bbps;
 
     fn row(id: &str, side: Side, paise: i64, settlement: &str) -> StatementRow {
         StatementRow {
@@ -551,7 +619,7 @@ mod tests {
         let (untold, latest) = registry.untold(CHANNEL, CivilDay(10), &ledger, Position(7)).await.unwrap();
         assert_eq!((untold, latest), (vec![("a".to_owned(), Side::Refund), paid("c")], CivilDay(10)));
         assert_eq!(registry.reconciled_upto(CHANNEL).await.unwrap(), Position(7));
-        assert_eq!(registry.reconciled_upto(Channel::Agent).await.unwrap(), Position(0));
+        assert_eq!(registry.reconciled_upto(MoneyChannel::Agent).await.unwrap(), Position(0));
         let agreed = registry.open_lines(CHANNEL).await.unwrap()[0].number;
         registry.lines_agree(&[agreed]).await.unwrap();
         assert_eq!(open_ids(&registry).await, [("b".to_owned(), true)]);
@@ -573,6 +641,9 @@ mod tests {
         let (untold, latest) = registry.untold(CHANNEL, CivilDay(9), &[], Position(9)).await.unwrap();
         assert_eq!(untold, [paid("a"), ("a".to_owned(), Side::Refund), paid("c")]);
         assert_eq!(latest, CivilDay(11));
+        // What was closed is looked at again when the ledger has it after all.
+        registry.untold(CHANNEL, CivilDay(11), &[paid("b")], Position(12)).await.unwrap();
+        assert_eq!(open_ids(&registry).await, [("b".to_owned(), true)]);
     }
 
     #[tokio::test]
@@ -603,12 +674,45 @@ mod tests {
         take(&registry, 11, &[row("b", Side::Payment, 50, "U2")], Some(&[bank("U1", 79), bank("U2", 48)]))
             .await;
         let (open, not_sent) = registry.open_transfers(CHANNEL).await.unwrap();
-        assert_eq!(open, [transfer("U2", Some(49), Some(48), 10)]);
+        assert_eq!(open, [transfer("U2", Some(49), Some(48), 11)]);
         assert_eq!(not_sent, NotSent::default());
         assert_eq!(open_ids(&registry).await.len(), 3, "telling its transfer is no repetition");
+        // Brought again, it is the same; brought first, the earlier day is no repetition either.
+        let later = [row("b", Side::Payment, 50, "U2")];
+        take(&registry, 11, &later, Some(&[bank("U1", 79), bank("U2", 48)])).await;
+        assert_eq!(
+            registry.open_transfers(CHANNEL).await.unwrap().0,
+            [transfer("U2", Some(49), Some(48), 11)]
+        );
+        take(&registry, 10, &first, None).await;
+        assert_eq!(
+            registry.open_transfers(CHANNEL).await.unwrap().0,
+            [transfer("U2", Some(49), Some(48), 11)]
+        );
+        assert!(registry.open_lines(CHANNEL).await.unwrap().iter().all(|line| line.is_first));
+        // Told in two transfers it is one too many.
+        let twice = [row("b", Side::Payment, 50, "U2"), row("b", Side::Payment, 50, "U3")];
+        take(&registry, 11, &twice, Some(&[bank("U2", 48)])).await;
+        let repeated = registry.open_lines(CHANNEL).await.unwrap();
+        assert_eq!(repeated.iter().filter(|line| !line.is_first).count(), 1);
+        // The bank's line with another day's statement is the same line.
+        take(&registry, 12, &[], Some(&[bank("U1", 79), bank("U2", 48)])).await;
+        take(&registry, 11, &later, Some(&[bank("U1", 79), bank("U2", 48)])).await;
+        let (open, _) = registry.open_transfers(CHANNEL).await.unwrap();
+        assert_eq!(open, [transfer("U2", Some(49), Some(48), 11)]);
+        take(&registry, 12, &[], Some(&[])).await;
         // The bank's statement again: what it settled is looked at anew.
-        take(&registry, 11, &[], Some(&[bank("U1", 78), bank("U2", 49)])).await;
+        take(&registry, 11, &later, Some(&[bank("U1", 78), bank("U2", 49)])).await;
         let (open, _) = registry.open_transfers(CHANNEL).await.unwrap();
         assert_eq!(open, [transfer("U1", Some(79), Some(78), 10)]);
+        // So is a transfer that agreed, where the statement that told it is corrected.
+        take(&registry, 11, &[], None).await;
+        let (open, not_sent) = registry.open_transfers(CHANNEL).await.unwrap();
+        assert_eq!(open, [transfer("U1", Some(79), Some(78), 10), transfer("U2", None, Some(49), 11)]);
+        assert_eq!(not_sent.lines, 1);
+        assert!(registry.close_transfer(CHANNEL, "U2", "a charge of the bank", BY).await.unwrap());
+        assert!(!registry.close_transfer(CHANNEL, "U2", "a charge of the bank", BY).await.unwrap());
+        assert!(registry.has_transfers(CHANNEL).await.unwrap());
+        assert!(!registry.has_transfers(MoneyChannel::Agent).await.unwrap());
     }
 }

@@ -27,11 +27,11 @@ pub(super) async fn run(config: &Config, args: &cli::Reconcile, as_json: bool) -
             let body = body.to_string().into_bytes();
             request(config, Method::POST, "/admin/reconciliations", body).await?
         }
-        cli::Reconcile::Close { payment_id, reason, by } => {
-            let body = json!({ "payment_id": payment_id, "reason": reason, "by": by }).to_string();
+        cli::Reconcile::Close { channel, what, reason, by } => {
+            let body = json!({ "channel": channel, "what": what, "reason": reason, "by": by }).to_string();
             let path = "/admin/reconciliations/closings";
             let answer = request(config, Method::POST, path, body.into_bytes()).await?;
-            print(as_json, &answer, || format!("{payment_id} is closed"));
+            print(as_json, &answer, || format!("{} {what} is closed", text(&answer, "closed")));
             return Ok(ExitCode::SUCCESS);
         }
         cli::Reconcile::Show { channel } => {
@@ -43,9 +43,9 @@ pub(super) async fn run(config: &Config, args: &cli::Reconcile, as_json: bool) -
     Ok(if agrees(&report) { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
 }
 
-/// Whether nothing is open; of money that has not come to the bank the bank's statements have to tell.
+/// Whether nothing is open; of the bank, as far as it was told of.
 fn agrees(report: &Value) -> bool {
-    report["ledger_agrees"] == true && report["bank_agrees"] == true
+    report["ledger_agrees"] == true && report["bank_agrees"] != false
 }
 
 fn read_text(file: &Path) -> Result<String> {
@@ -84,6 +84,9 @@ fn report_text(report: &Value) -> String {
             paise(&bank["not_sent_paise"]),
             bank["not_sent_days"]
         ));
+    }
+    if report["bank_agrees"].is_null() {
+        out.push("no transfer to the bank was told yet: two sides only".to_owned());
     }
     if agrees(report) {
         out.push("nothing: they agree".to_owned());

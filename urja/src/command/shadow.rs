@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::owner::Owner;
 
 /// Accounts whose postings are asked for with one statement.
-const ACCOUNTS_AT_ONCE: i64 = 20_000;
+const ACCOUNTS_AT_ONCE: i64 = 5_000;
 /// Accounts whose completeness is asked for with one statement.
 const NUMBERS_AT_ONCE: usize = 200;
 /// Faults of a file that are told at once.
@@ -57,7 +57,7 @@ type Days = BTreeMap<CivilDay, BTreeMap<String, Charge>>;
 /// Reads their file: `account_number`, `usage_date`, `total_rupees`, and if they are there `energy_kwh` and a column for each
 /// head, as `fixed_rupees`. An empty field is not known.
 fn read(bytes: &[u8]) -> Result<Days> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+    let mut reader = csv::Reader::from_reader(bytes);
     let headers: Vec<String> = reader.headers()?.iter().map(|name| name.trim().to_owned()).collect();
     let heads = Head::CHARGED.map(|head| format!("{}_rupees", head.name()));
     let needed = ["account_number", "usage_date", "total_rupees"];
@@ -67,6 +67,9 @@ fn read(bytes: &[u8]) -> Result<Days> {
         ensure!(known().any(|it| it == name), "line 1: unknown column {name:?}; the columns are {all}");
     }
     let place = |name: &str| headers.iter().position(|it| it == name);
+    for (at, name) in headers.iter().enumerate() {
+        ensure!(place(name) == Some(at), "line 1: the column {name} is there twice");
+    }
     for name in needed {
         ensure!(place(name).is_some(), "line 1: the column {name} is missing");
     }
@@ -86,6 +89,9 @@ fn read(bytes: &[u8]) -> Result<Days> {
         if faults.len() == MAX_FAULTS {
             break;
         }
+    }
+    if faults.len() == MAX_FAULTS {
+        faults.push("there may be more".to_owned());
     }
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     ensure!(!days.is_empty(), "there is no charge in it");
@@ -656,6 +662,11 @@ mod tests {
         let second = &days[&"2026-06-02".parse().unwrap()]["A"];
         assert_eq!((second.total, second.heads[4], second.energy_wh), (-100, Some(50), None));
         for (text, fault) in [
+            (
+                "account_number,usage_date,total_rupees,total_rupees\n",
+                "the column total_rupees is there twice",
+            ),
+            ("account_number,usage_date,total_rupees\nA,2026-06-01,1,234.50\n", "4 fields"),
             ("account_number,usage_date\n", "the column total_rupees is missing"),
             ("account_number,usage_date,total_rupees,cess\n", "unknown column \"cess\""),
             ("account_number,usage_date,total_rupees\n", "there is no charge in it"),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use axum::http::Method;
 use model::AccountNumber;
 use serde_json::Value;
@@ -38,8 +38,10 @@ pub(super) async fn run(config: &Config, args: &Sql, as_json: bool) -> Result<Ex
 
 /// The rows of a statement, each an object.
 pub(super) async fn rows(owner: &Owner, statement: &str) -> Result<Vec<Value>> {
-    let answer = owner.send(Method::GET, &path(statement, "json"), Vec::new()).await?.json()?;
-    match answer {
+    let answer = owner.send(Method::GET, &path(statement, "json"), Vec::new()).await?;
+    // Half of the rows would be taken for all of them.
+    ensure!(!answer.truncated, "the answer has more rows than `query.max_rows` allows; set it higher");
+    match answer.json()? {
         Value::Array(rows) => Ok(rows),
         other => bail!("no rows: {other}"),
     }

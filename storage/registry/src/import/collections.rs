@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use super::decimal::scaled;
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError};
-use crate::collections::{Channel, CollectionState};
+use crate::collections::{CollectionState, MoneyChannel};
 use crate::credit::log;
 use crate::{By, Error, Registry};
 
@@ -41,7 +41,7 @@ const fn required(name: &'static str) -> Column {
 #[derive(Clone, Copy, Debug)]
 pub struct CollectionBatch<'a> {
     /// Where it was taken.
-    pub channel: Channel,
+    pub channel: MoneyChannel,
     /// Id of the file at its source.
     pub id: &'a str,
     /// How many payments it has.
@@ -181,7 +181,7 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn parse(line: &Line<5>, channel: Channel, faults: &mut BadLines) -> Option<Payment> {
+fn parse(line: &Line<5>, channel: MoneyChannel, faults: &mut BadLines) -> Option<Payment> {
     let account = line.field(ACCOUNT);
     if account.len() > MAX_ACCOUNT_BYTES || account.chars().any(char::is_control) {
         let reason = format_args!("{MAX_ACCOUNT_BYTES} bytes at most, all of them printed");
@@ -224,22 +224,26 @@ pub(super) fn payment_id<const N: usize>(
     line: &Line<N>,
     places: [usize; 2],
     columns: &[Column; N],
-    channel: Channel,
+    channel: MoneyChannel,
     faults: &mut BadLines,
 ) -> Option<String> {
     let [id, collector] = places.map(|place| line.field(place));
     let mut is_good = true;
     for (place, is_needed) in places.into_iter().zip([true, false]) {
         let text = line.field(place);
-        if !is_id(text) && (is_needed || !text.is_empty()) {
-            let reason = format_args!("1 to {MAX_ID_BYTES} printed characters without spaces, not {text:?}");
+        // What separates them in the ledger's id cannot be part of who took it.
+        let is_good_name = is_needed || !text.contains(['/', ':']);
+        if !(is_id(text) && is_good_name) && (is_needed || !text.is_empty()) {
+            let but = if is_needed { "" } else { ", / and :" };
+            let reason =
+                format_args!("1 to {MAX_ID_BYTES} printed characters without spaces{but}, not {text:?}");
             faults.add(line.number, columns[place].name, reason);
             is_good = false;
         }
     }
     let of = channel.name();
     is_good
-        .then(|| if collector.is_empty() { format!("{of}:{id}") } else { format!("{of}:{collector}/{id}") })
+        .then(|| if collector.is_empty() { format!("{of}:{id}") } else { format!("{of}/{collector}:{id}") })
 }
 
 async fn digest_of(
@@ -363,7 +367,13 @@ mod tests {
     const HEADER: &str = "payment_id,account_number,amount_rupees,paid_on";
 
     fn batch(id: &str, lines: u64, amount: i64, digest: u8) -> CollectionBatch<'_> {
-        CollectionBatch { channel: Channel::Bbps, id, lines, amount: Paise(amount), digest: [digest; 16] }
+        CollectionBatch {
+            channel: MoneyChannel::Bbps,
+            id,
+            lines,
+            amount: Paise(amount),
+            digest: [digest; 16],
+        }
     }
 
     async fn take(
@@ -452,7 +462,7 @@ mod tests {
         registry.collections_booked(&[(number, CollectionState::Booked, String::new())]).await.unwrap();
         let lines = ["p1,A,1,2026-06-01", "p2,B,2,2026-06-01", "p3,A,5,2026-06-01"];
         take(&registry, &lines, &batch("b2", 3, 800, 2)).await.unwrap();
-        let counter = CollectionBatch { channel: Channel::Counter, ..batch("b2", 1, 100, 3) };
+        let counter = CollectionBatch { channel: MoneyChannel::Counter, ..batch("b2", 1, 100, 3) };
         take(&registry, &["p1,A,1,2026-06-02"], &counter).await.unwrap();
         let ids: Vec<_> = waiting(&registry).await.into_iter().map(|it| it.payment_id).collect();
         assert_eq!(ids, ["bbps:p2", "bbps:p3", "counter:p1"]);
@@ -471,7 +481,7 @@ mod tests {
                 ),
             ]
         );
-        let batches = registry.collection_batches(Some(Channel::Bbps), Some("b2"), 10).await.unwrap();
+        let batches = registry.collection_batches(Some(MoneyChannel::Bbps), Some("b2"), 10).await.unwrap();
         let states = [
             (CollectionState::Conflict, 1, Paise(200)),
             (CollectionState::Repeated, 1, Paise(100)),
@@ -494,8 +504,8 @@ mod tests {
         assert_eq!(held().await, ["B".to_owned()].into());
         let (open, counts) = registry.open_collections(10).await.unwrap();
         assert_eq!((open.len(), counts), (1, [(CollectionState::Conflict, 1)].into()));
-        assert!(!registry.settle_collection(Channel::Bbps, "b1", 2, "asked", BY).await.unwrap());
-        assert!(registry.settle_collection(Channel::Bbps, "b2", 2, "asked", BY).await.unwrap());
+        assert!(!registry.settle_collection(MoneyChannel::Bbps, "b1", 2, "asked", BY).await.unwrap());
+        assert!(registry.settle_collection(MoneyChannel::Bbps, "b2", 2, "asked", BY).await.unwrap());
         assert_eq!(held().await, [].into());
     }
 
@@ -506,18 +516,18 @@ mod tests {
         let csv = "payment_id,account_number,amount_rupees,paid_on,collector\nR1,A,1,2026-06-01,K7\nR1,B,1,2026-06-01,K8\n";
         registry.take_collections(csv.as_bytes(), &batch("b1", 2, 200, 1), BY).await.unwrap();
         let ids: Vec<_> = waiting(&registry).await.into_iter().map(|it| it.payment_id).collect();
-        assert_eq!(ids, ["bbps:K7/R1", "bbps:K8/R1"]);
+        assert_eq!(ids, ["bbps/K7:R1", "bbps/K8:R1"]);
     }
 
     #[test]
     fn statements_are_read_with_their_own_words_and_every_fault() {
         let csv = "amount_rupees,payment_id,kind,fee_rupees,settlement\n10,p1,,0.50,U1\n4.25,p1,refund,,\n";
-        let rows = read_statement(csv.as_bytes(), Channel::Agent).unwrap();
+        let rows = read_statement(csv.as_bytes(), MoneyChannel::Agent).unwrap();
         let told: Vec<_> =
             rows.iter().map(|row| (row.payment_id.as_str(), row.side, row.amount.0, row.fee.0)).collect();
         assert_eq!(told, [("agent:p1", Side::Payment, 1000, 50), ("agent:p1", Side::Refund, 425, 0)]);
         let csv = "payment_id,amount_rupees,kind\np1,1,gift\np2,x,\n";
-        let refused = read_statement(csv.as_bytes(), Channel::Agent).unwrap_err();
+        let refused = read_statement(csv.as_bytes(), MoneyChannel::Agent).unwrap_err();
         let ImportError::Lines(bad) = refused else { panic!("{refused}") };
         let told: Vec<String> = bad.listed.iter().map(ToString::to_string).collect();
         assert_eq!(

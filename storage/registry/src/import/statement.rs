@@ -1,4 +1,4 @@
-//! What a channel and the bank say of a day: read whole, written nowhere.
+//! What a channel and the bank say of a day.
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use super::collections::{payment_id, rupees};
 use super::decimal::scaled;
 use super::table::{Column, Header, Line, Table};
 use super::{BadLines, ImportError};
-use crate::{Channel, Side};
+use crate::{MoneyChannel, Side};
 
 const STATEMENT: [Column; 7] = [
     Column { name: "payment_id", header: Header::Required },
@@ -54,8 +54,6 @@ pub struct StatementRow {
 /// A transfer by the bank's statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BankRow {
-    /// Line of the file.
-    pub line: u64,
     /// Reference of the transfer (UTR).
     pub settlement: String,
     /// What came; negative where more went back than came.
@@ -67,7 +65,7 @@ pub struct BankRow {
 ///
 /// # Errors
 /// [`ImportError::Lines`] with every fault by line and column.
-pub fn read_statement(csv: impl Read, channel: Channel) -> Result<Vec<StatementRow>, ImportError> {
+pub fn read_statement(csv: impl Read, channel: MoneyChannel) -> Result<Vec<StatementRow>, ImportError> {
     read(csv, STATEMENT, |line, faults| {
         let id = payment_id(line, [PAYMENT, COLLECTOR], &STATEMENT, channel, faults);
         let amount = rupees(line, AMOUNT, STATEMENT[AMOUNT].name, faults);
@@ -106,7 +104,7 @@ pub fn read_bank(csv: impl Read) -> Result<Vec<BankRow>, ImportError> {
             faults.add(line.number, BANK[0].name, "is empty");
         }
         let amount = money(line.field(1), line.number, BANK[1].name, faults)?;
-        Some(BankRow { line: line.number, settlement, amount: Paise(amount) })
+        Some(BankRow { settlement, amount: Paise(amount) })
     })
 }
 
