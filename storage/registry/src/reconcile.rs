@@ -666,11 +666,7 @@ mod tests {
         assert_eq!(open, [transfer("U1", Some(79), None, 10)]);
         let waits = NotSent { lines: 1, amount: Paise(49), since: Some(CivilDay(10)) };
         assert_eq!(not_sent, waits);
-        let bank = |settlement: &str, paise| BankRow {
-            line: 2,
-            settlement: settlement.into(),
-            amount: Paise(paise),
-        };
+        let bank = |settlement: &str, paise| BankRow { settlement: settlement.into(), amount: Paise(paise) };
         take(&registry, 11, &[row("b", Side::Payment, 50, "U2")], Some(&[bank("U1", 79), bank("U2", 48)]))
             .await;
         let (open, not_sent) = registry.open_transfers(CHANNEL).await.unwrap();
