@@ -579,7 +579,11 @@ mod tests {
         .map(|(id, side)| (id.to_owned(), side));
         assert_eq!(
             differences(&missing_in_statements(&untold, &ledger, LATEST)),
-            [("back", Difference::RefundMissingInStatement, 1), ("ours", Difference::MissingInStatement, 3)]
+            [
+                ("back", Difference::RefundMissingInStatement, 1),
+                ("ours", Difference::MissingInStatement, 3),
+                ("stands", Difference::MissingInStatement, 1)
+            ]
         );
     }
 }

@@ -17,7 +17,7 @@ fn config() -> Config {
 }
 
 /// Statements over every kind of table and view, each with an order that leaves nothing open.
-const STATEMENTS: [&str; 19] = [
+const STATEMENTS: [&str; 20] = [
     "SELECT * FROM frame ORDER BY position",
     "SELECT * FROM interval_reading ORDER BY position",
     "SELECT * FROM interval_revision ORDER BY position",
