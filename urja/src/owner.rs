@@ -37,6 +37,7 @@ pub struct Answer {
     /// The body.
     pub body: Vec<u8>,
     /// Whether rows of a statement were cut at a bound.
+    #[cfg(feature = "query")]
     pub truncated: bool,
 }
 
@@ -123,9 +124,15 @@ async fn send_remote(socket: &Path, request: Request<Body>) -> Result<Answer> {
 
 async fn collect(response: axum::http::Response<Body>) -> Result<Answer> {
     let status = response.status();
+    #[cfg(feature = "query")]
     let truncated = response.headers().get("urja-truncated").is_some_and(|value| value == "true");
     let body = response.into_body().collect().await.context("answer broken off")?.to_bytes().to_vec();
-    Ok(Answer { status, body, truncated })
+    Ok(Answer {
+        status,
+        body,
+        #[cfg(feature = "query")]
+        truncated,
+    })
 }
 
 impl Answer {
