@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use ledger::outcome::{MAX_PAYMENT_ID_BYTES, RechargeRefusal};
+use ledger::outcome::RechargeRefusal;
 use ledger::{Outcome, Payment};
 use metrics::gauge;
 use model::{AccountId, Fact, Paise, PaymentMisdirected, SuspenseAssigned, SuspenseReceived};
@@ -195,15 +195,16 @@ async fn noted(
             let Some(known) = known else {
                 anyhow::bail!("a payment that exists is not there: {payment_id}")
             };
-            let is_same = matches!(outcome, Outcome::RechargeExists { .. });
-            Ok(match () {
-                () if known.amount == amount && known.reversed.is_some() => {
-                    (CollectionState::Refused, TAKEN_BACK.to_owned())
-                }
-                () if known.amount == amount && known.is_in_suspense() => held(),
-                () if is_same => (CollectionState::Booked, String::new()),
-                () => (CollectionState::Conflict, contradicts(node, &known).await?),
-            })
+            let is_its_amount = known.amount == amount;
+            if is_its_amount && known.reversed.is_some() {
+                Ok((CollectionState::Refused, TAKEN_BACK.to_owned()))
+            } else if is_its_amount && known.is_in_suspense() {
+                Ok(held())
+            } else if matches!(outcome, Outcome::RechargeExists { .. }) {
+                Ok((CollectionState::Booked, String::new()))
+            } else {
+                Ok((CollectionState::Conflict, contradicts(node, &known).await?))
+            }
         }
         other => Ok((CollectionState::Refused, other.to_string())),
     }
@@ -378,7 +379,7 @@ async fn to_move<'a>(
     let (number, account) = registered(node, &request.account).await?;
     let id = request.payment_id.clone();
     let known = node.pipeline.look(move |fold| fold.has_payment(&id).cloned());
-    let known = known.await.map_err(Problem::internal)?.filter(|_| id_fits(&request.payment_id));
+    let known = known.await.map_err(Problem::internal)?;
     let known = known.ok_or_else(|| {
         Problem::missing(
             "no such payment",
@@ -386,10 +387,6 @@ async fn to_move<'a>(
         )
     })?;
     Ok((by, number.to_string(), account, known))
-}
-
-fn id_fits(id: &str) -> bool {
-    id.len() <= MAX_PAYMENT_ID_BYTES
 }
 
 async fn assign(State(node): State<Node>, Json(request): Json<MoveRequest>) -> Answer {

@@ -4,7 +4,6 @@
 //! open until a statement tells it. So a run says what is open by the end of the latest day, whatever day it was about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::routing::post;
@@ -219,7 +218,7 @@ async fn compare(
         };
         ids.into_iter().filter_map(booked).collect::<HashMap<_, _>>()
     };
-    let ledger = Arc::new(node.pipeline.study(look).await?);
+    let ledger = node.pipeline.study(look).await?;
     let accounts = registry.accounts_by_number(lines.iter().map(|line| &*line.row.account_number)).await?;
     let (agreed, mut open) = compare_lines(&lines, &accounts, &ledger, latest);
     registry.lines_agree(&agreed).await?;

@@ -267,12 +267,15 @@ impl Registry {
         &self,
         limit: usize,
     ) -> Result<(Vec<Collection>, BTreeMap<CollectionState, u64>), Error> {
-        const OPEN: &str = "WHERE state IN ('taken', 'conflict', 'refused') ";
-        let statement = AssertSqlSafe(format!("{SELECT}{OPEN}ORDER BY collection.number LIMIT ?"));
+        let statement =
+            selected("WHERE state IN ('taken', 'conflict', 'refused') ORDER BY collection.number LIMIT ?");
         let rows = sqlx::query(statement).bind(sql_limit(limit)).fetch_all(&self.pool).await?;
         let lines = rows.iter().map(collection_of).collect::<Result<_, _>>()?;
-        let statement = AssertSqlSafe(format!("SELECT state, count(*) FROM collection {OPEN}GROUP BY state"));
-        let rows = sqlx::query(statement).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(
+            "SELECT state, count(*) FROM collection WHERE state IN ('taken', 'conflict', 'refused') GROUP BY state",
+        )
+        .fetch_all(&self.pool)
+        .await?;
         let count = |row: &SqliteRow| {
             let state: String = row.try_get(0)?;
             Ok((CollectionState::of(&state)?, number(row.try_get(1)?, "a count")?))

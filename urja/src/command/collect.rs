@@ -8,7 +8,7 @@ use model::Paise;
 use serde_json::{Value, json};
 
 use super::credit::lines;
-use super::registry::{request, text};
+use super::registry::{post, request, text};
 use super::{print, read_input};
 use crate::cli;
 use crate::config::Config;
@@ -85,10 +85,6 @@ pub(super) async fn run(config: &Config, args: &cli::Collect, as_json: bool) -> 
 
 async fn get(config: &Config, path: &str) -> Result<Value> {
     request(config, Method::GET, path, Vec::new()).await
-}
-
-async fn post(config: &Config, path: &str, body: &Value) -> Result<Value> {
-    request(config, Method::POST, path, body.to_string().into_bytes()).await
 }
 
 async fn import(config: &Config, args: &cli::CollectImport, as_json: bool) -> Result<ExitCode> {

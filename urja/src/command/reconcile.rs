@@ -8,7 +8,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::collect::paise;
-use super::registry::{request, text};
+use super::registry::{post, request, text};
 use super::{BAD_INPUT, print, read_input};
 use crate::cli;
 use crate::config::Config;
@@ -24,13 +24,12 @@ pub(super) async fn run(config: &Config, args: &cli::Reconcile, as_json: bool) -
                 "settles_in": args.settles_in,
                 "by": args.by,
             });
-            let body = body.to_string().into_bytes();
-            request(config, Method::POST, "/admin/reconciliations", body).await?
+            post(config, "/admin/reconciliations", &body).await?
         }
         cli::Reconcile::Close { channel, what, reason, by } => {
-            let body = json!({ "channel": channel, "what": what, "reason": reason, "by": by }).to_string();
+            let body = json!({ "channel": channel, "what": what, "reason": reason, "by": by });
             let path = "/admin/reconciliations/closings";
-            let answer = request(config, Method::POST, path, body.into_bytes()).await?;
+            let answer = post(config, path, &body).await?;
             print(as_json, &answer, || format!("{} {what} is closed", text(&answer, "closed")));
             return Ok(ExitCode::SUCCESS);
         }

@@ -128,6 +128,11 @@ pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
+/// A JSON request to whoever owns the data directory.
+pub(super) async fn post(config: &Config, path: &str, body: &Value) -> Result<Value> {
+    request(config, Method::POST, path, body.to_string().into_bytes()).await
+}
+
 /// One request to whoever owns the data directory, which this process becomes where nobody does.
 pub(super) async fn request(config: &Config, method: Method, path: &str, body: Vec<u8>) -> Result<Value> {
     let owner = Owner::find_or_create(config).await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::credit::lines;
 use super::print;
-use super::registry::{request, text};
+use super::registry::{post, request, text};
 use crate::cli;
 use crate::config::Config;
 
@@ -45,10 +45,6 @@ pub(super) async fn run(config: &Config, args: &cli::Supply, as_json: bool) -> R
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn post(config: &Config, path: &str, body: &Value) -> Result<Value> {
-    request(config, Method::POST, path, body.to_string().into_bytes()).await
 }
 
 fn frozen_text(frozen: &Value) -> String {
